@@ -1,0 +1,1 @@
+"""`seal-bench`: commands that measure what this project claims."""

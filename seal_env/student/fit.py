@@ -1,0 +1,273 @@
+"""Carry out many update plans at once: the inner loop of SEAL, for all adapters together.
+
+Every adapter gets exactly the optimizer steps it would get alone: its own examples in its own order, its own AdamW state,
+step count, learning-rate schedule and gradient clipping. Only *when* each step runs is decided together
+(:mod:`seal_env.student.schedule`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from seal_env.plan import UpdatePlan
+from seal_env.student.network import Network, TrainBatch
+from seal_env.student.schedule import Lane, Scheduler, StepShape
+
+# Training rows are padded to at least this many tokens and labels to this many rows: fewer fall into matrix-vector kernels.
+MIN_LENGTH = 16
+# A weight of an adapter beyond this is no longer an adapter.
+DIVERGED_WEIGHT = 1e3
+
+
+class FitStatus(StrEnum):
+    """How the update of one plan ended."""
+
+    TRAINED = "trained"
+    TRUNCATED = "truncated"  # trained, with at least one example cut to the plan's or the model's length
+    NOTHING_TO_TRAIN = "nothing_to_train"  # no example has a token to learn; the adapter is as it started
+    DIVERGED = "diverged"  # a loss, gradient or weight left the finite range; the adapter is as it started
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """Token ids and the index of the first one to learn (at least 1: nothing predicts the first token)."""
+
+    ids: list[int]
+    first_label: int
+
+
+@dataclass
+class FitReport:
+    """What happened to one plan.
+
+    Attributes:
+        status: see :class:`FitStatus`.
+        sequences: examples trained on in each epoch.
+        steps: optimizer steps taken.
+        tokens: tokens read in training, over all epochs, without padding.
+        losses: mean loss of each step's learnt tokens (nats a token), in order.
+    """
+
+    status: FitStatus
+    sequences: int = 0
+    steps: int = 0
+    tokens: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Adapters ``(plans, numel)`` in float32 and one report a plan; tokens computed with and without padding."""
+
+    adapters: Tensor
+    reports: list[FitReport]
+    useful_tokens: int
+    padded_tokens: int
+
+
+@dataclass
+class _Job:
+    """One plan on its way."""
+
+    plan: UpdatePlan
+    examples: list[EncodedExample]
+    steps: list[list[int]]
+    report: FitReport
+
+    def lane(self, index: int) -> Lane:
+        shapes: deque[StepShape] = deque()
+        for step in self.steps:
+            lengths = [len(self.examples[i].ids) for i in step]
+            shapes.append(StepShape(len(step), max(MIN_LENGTH, *lengths), sum(lengths)))
+        return Lane(index, slot=-1, steps=shapes)
+
+
+def fit(
+    network: Network,
+    plans: list[UpdatePlan],
+    examples: list[list[EncodedExample]],
+    truncated: list[bool],
+    start: Tensor,
+    max_slots: int,
+    step_tokens: int,
+    overhead_tokens: int,
+    on_progress: Callable[[int], object] | None = None,
+) -> FitResult:
+    """Train one adapter a plan, from ``start: (plans, numel)``.
+
+    Args:
+        examples: of each plan, tokenized; sequences without a token to learn are left out.
+        truncated: whether any example of the plan was cut.
+        max_slots: adapters in training at once; others wait for one to finish.
+        step_tokens: padded tokens in one batch, about.
+        overhead_tokens: what starting a batch costs, in tokens (see :class:`Scheduler`).
+        on_progress: called with the number of tokens trained since the last call.
+    """
+    adapters = start.detach().clone().float()
+    jobs = []
+    for plan, sequences, cut in zip(plans, examples, truncated):
+        steps = plan.steps(len(sequences))
+        status = FitStatus.NOTHING_TO_TRAIN if not steps else FitStatus.TRUNCATED if cut else FitStatus.TRAINED
+        jobs.append(_Job(plan, sequences, steps, FitReport(status, sequences=len(sequences) if steps else 0)))
+
+    # Longest first: a long plan that starts last runs alone at the end.
+    lanes = [job.lane(i) for i, job in enumerate(jobs) if job.steps]
+    lanes.sort(key=lambda lane: -sum(step.tokens + overhead_tokens for step in lane.steps))
+    waiting = deque(lanes)
+    scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class)
+    optimizer = _SlotAdamW(min(max_slots, len(lanes)), adapters.shape[1], network.device)
+    useful = padded = 0
+    while waiting or scheduler.lanes:
+        while waiting and optimizer.free:
+            lane = waiting.popleft()
+            lane.slot = optimizer.enter(adapters[lane.job])
+            scheduler.add(lane)
+        group = scheduler.next_group(more_to_come=bool(waiting))
+        rows, length = group[0].steps[0].rows, max(lane.steps[0].length for lane in group)
+        batch = _batch([(jobs[lane.job], len(jobs[lane.job].steps) - len(lane.steps)) for lane in group], length)
+        slots = torch.tensor([lane.slot for lane in group])
+        losses, grads = network.train_step(optimizer.weights, slots.to(network.device), _to(batch, network.device))
+        tokens = sum(lane.steps[0].tokens for lane in group)
+        useful, padded = useful + tokens, padded + rows * length * len(group)
+        diverged = optimizer.step(
+            [lane.slot for lane in group], grads, [(jobs[lane.job].plan, len(jobs[lane.job].steps)) for lane in group]
+        )
+        for lane, loss in zip(group, losses.tolist()):
+            report = jobs[lane.job].report
+            report.losses.append(loss)
+            report.steps += 1
+            report.tokens += lane.steps[0].tokens
+        finished = scheduler.advance(group)
+        for lane, gone_wrong in zip(group, diverged):
+            if gone_wrong or not math.isfinite(jobs[lane.job].report.losses[-1]):
+                jobs[lane.job].report.status = FitStatus.DIVERGED
+                if lane in finished:
+                    finished.remove(lane)
+                else:
+                    scheduler.drop(lane)
+                optimizer.leave(lane.slot)
+        for lane in finished:
+            weights = optimizer.leave(lane.slot)
+            if bool((weights.abs() <= DIVERGED_WEIGHT).all()):  # also False for NaN
+                adapters[lane.job] = weights
+            else:
+                jobs[lane.job].report.status = FitStatus.DIVERGED
+        if on_progress is not None:
+            on_progress(tokens)
+    return FitResult(adapters, [job.report for job in jobs], useful, padded)
+
+
+class _SlotAdamW:
+    """AdamW over slots ``(slots, numel)``, each slot with its own step count and settings."""
+
+    def __init__(self, slots: int, numel: int, device: torch.device) -> None:
+        self.weights = torch.zeros(slots, numel, device=device)
+        self.exp_avg = torch.zeros_like(self.weights)
+        self.exp_avg_sq = torch.zeros_like(self.weights)
+        self.steps = torch.zeros(slots, device=device)
+        self.taken = [0] * slots
+        self.free = list(range(slots))[::-1]
+
+    def enter(self, weights: Tensor) -> int:
+        slot = self.free.pop()
+        self.weights[slot] = weights
+        for state in (self.exp_avg, self.exp_avg_sq, self.steps):
+            state[slot] = 0
+        self.taken[slot] = 0
+        return slot
+
+    def leave(self, slot: int) -> Tensor:
+        """Free the slot; its weights stay readable until the next :meth:`enter`."""
+        self.free.append(slot)
+        return self.weights[slot]
+
+    @torch.no_grad()
+    def step(self, slots: list[int], grads: Tensor, plans: list[tuple[UpdatePlan, int]]) -> list[bool]:
+        """One step of each slot with its row of ``grads``, clipped in place; returns which gradients were not finite.
+
+        ``plans`` holds each slot's plan and its total number of steps. A slot whose gradient is not finite is left as it is.
+        """
+        # One slot at a time: its rounding must not depend on how many others there are.
+        norms = torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).tolist()
+        diverged = []
+        for slot, grad, norm, (plan, total_steps) in zip(slots, grads, norms, plans):
+            diverged.append(not math.isfinite(norm))
+            if diverged[-1]:
+                continue
+            if norm > plan.max_grad_norm:
+                grad.mul_(plan.max_grad_norm / (norm + 1e-6))
+            adamw(
+                [self.weights[slot]],
+                [grad],
+                [self.exp_avg[slot]],
+                [self.exp_avg_sq[slot]],
+                [],
+                [self.steps[slot]],
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=plan.learning_rate_at(self.taken[slot], total_steps),
+                weight_decay=plan.weight_decay,
+                eps=1e-8,
+                maximize=False,
+            )
+            self.taken[slot] += 1
+        return diverged
+
+
+def _batch(steps: list[tuple[_Job, int]], length: int) -> TrainBatch:
+    """Step ``index`` of each job, padded to ``length``, as one batch on the CPU."""
+    rows: list[list[int]] = []
+    positions: list[int] = []
+    spare: list[int] = []
+    ids: list[int] = []
+    weights: list[float] = []
+    groups: list[int] = []
+    for group, (job, index) in enumerate(steps):
+        sequences = [job.examples[i] for i in job.steps[index]]
+        count = sum(len(example.ids) - example.first_label for example in sequences)
+        for example in sequences:
+            first = len(rows) * length
+            last = len(example.ids) - 1
+            positions += range(first + example.first_label - 1, first + last)
+            spare += range(first + last, first + length)
+            spare += range(first, first + example.first_label - 1)
+            ids += example.ids[example.first_label :]
+            rows.append(example.ids + [0] * (length - last - 1))
+        weights += [1.0 / count] * count
+        groups += [group] * count
+    for position in spare[: max(0, MIN_LENGTH - len(ids))]:  # unlabelled rows that make up the number and weigh nothing
+        positions.append(position)
+        ids.append(0)
+        weights.append(0.0)
+        groups.append(0)
+    return TrainBatch(
+        torch.tensor(rows),
+        len(steps),
+        torch.tensor(positions),
+        torch.tensor(ids),
+        torch.tensor(weights),
+        torch.tensor(groups),
+    )
+
+
+def _to(batch: TrainBatch, device: torch.device) -> TrainBatch:
+    if device.type == "cpu":
+        return batch
+    return TrainBatch(
+        batch.tokens.to(device, non_blocking=True),
+        batch.groups,
+        *(
+            tensor.to(device, non_blocking=True)
+            for tensor in (batch.label_positions, batch.label_ids, batch.label_weights, batch.label_groups)
+        ),
+    )

@@ -1,0 +1,351 @@
+"""The model that is updated: a frozen causal LM, and adapters that are trained and asked many at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from peft import LoraConfig
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from seal_env.plan import Example, TokenExample, UpdatePlan
+from seal_env.student import checkpoint
+from seal_env.student.decode import Answer, answer_log_likelihoods, greedy
+from seal_env.student.fit import EncodedExample, FitResult, fit
+from seal_env.student.generic import GenericNetwork
+from seal_env.student.layout import AdapterLayout, adapter_layout
+from seal_env.student.llama import LlamaNetwork
+from seal_env.student.loading import load_base
+from seal_env.student.memory import available_bytes, keep_freed_memory
+from seal_env.student.network import Network
+
+# Tokens in one training batch, and what starting one costs in tokens; measured by `seal-bench speed`.
+_STEP_TOKENS = {"cpu": 768, "cuda": 16384}
+_OVERHEAD_TOKENS = {"cpu": 110, "cuda": 2048}
+_MAX_SLOTS = 256
+_MAX_ANSWER_ROWS = 512
+
+
+class Student:
+    """A frozen base model and the means to train, ask, save and merge LoRA adapters over it.
+
+    An adapter is one float32 vector; many are a tensor ``(adapters, numel)``. The student keeps none: :meth:`fit` takes
+    where to start from and returns where it ended, so the outcome of a plan is a function of the plan, the start and the base.
+
+    Args:
+        model: a causal LM; it is frozen and put into evaluation mode. Its type picks the network: Llama-shaped models run on
+            :class:`LlamaNetwork`, all others on :class:`GenericNetwork`.
+        tokenizer: its tokenizer.
+        lora: what to adapt. ``target_modules=None`` is PEFT's default for the architecture (``q_proj`` and ``v_proj`` for
+            Llama and Qwen2, as SEAL).
+        network: ``"auto"``, or force ``"llama"`` or ``"generic"``.
+        max_slots: most adapters in training at once; by default as many as fit in memory, at most 256.
+        keep_memory: on the CPU, let the C library keep freed memory (see :func:`keep_freed_memory`).
+
+    Raises:
+        ValueError: an option of ``lora`` that is not supported, a target that does not exist, or an argument out of range.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        lora: LoraConfig | None = None,
+        *,
+        network: str = "auto",
+        max_slots: int | None = None,
+        keep_memory: bool = True,
+    ) -> None:
+        if max_slots is not None and max_slots < 1:
+            raise ValueError(f"max_slots must be at least 1, got {max_slots}")
+        if keep_memory and model.device.type == "cpu":
+            keep_freed_memory()
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.layout: AdapterLayout = adapter_layout(model.config, lora or LoraConfig(r=32, lora_alpha=64))
+        self.network = _make_network(network, model, self.layout)
+        self.max_slots = max_slots
+        self.step_tokens = _STEP_TOKENS.get(model.device.type, _STEP_TOKENS["cuda"])
+        self.overhead_tokens = _OVERHEAD_TOKENS.get(model.device.type, _OVERHEAD_TOKENS["cuda"])
+        self._eos_ids = _eos_ids(model, tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        lora: LoraConfig | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str = "float32",
+        trust_remote_code: bool = False,
+        network: str = "auto",
+        max_slots: int | None = None,
+    ) -> Student:
+        """Load the base ``name`` (a folder or a hub id) and make a student of it; see :func:`load_base` for errors."""
+        model, tokenizer = load_base(name, device, dtype, trust_remote_code)
+        return cls(model, tokenizer, lora, network=network, max_slots=max_slots)
+
+    @property
+    def adapter_size(self) -> int:
+        """Number of parameters of one adapter."""
+        return self.layout.numel
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens the base model can read."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 2**31)
+
+    def fresh(self, seeds: Sequence[int]) -> Tensor:
+        """New adapters as PEFT starts them, ``(len(seeds), adapter_size)``: each leaves the model as it is."""
+        return self.layout.init(list(seeds))
+
+    def zero(self, adapters: int = 1) -> Tensor:
+        """Adapters of zeros: asking with them is asking the base model."""
+        return torch.zeros(adapters, self.adapter_size)
+
+    # The inner loop -------------------------------------------------------------------------------------------------
+
+    def fit(self, plans: Sequence[UpdatePlan], start: Tensor | None = None, *, progress: bool = False) -> FitResult:
+        """Carry out the plans, one adapter each.
+
+        Args:
+            plans: what to train on and how.
+            start: adapters to go on from, ``(plans, adapter_size)``; fresh ones, seeded by each plan, by default.
+            progress: show a progress bar of tokens.
+
+        Returns:
+            The adapters ``(plans, adapter_size)`` on the CPU, and a report a plan. A plan that cannot be carried out
+            has a status that says so and harms no other; see :class:`FitStatus`.
+
+        Raises:
+            ValueError: ``start`` has another shape.
+        """
+        plans = list(plans)
+        if start is None:
+            start = self.fresh([plan.seed for plan in plans])
+        self._check_adapters(start, len(plans))
+        encoded = [self._encode_plan(plan) for plan in plans]
+        examples = [sequences for sequences, _ in encoded]
+        epochs = [plan.epochs for plan in plans]
+        total = sum(n * len(e.ids) for n, sequences in zip(epochs, examples) for e in sequences)
+        with tqdm(total=total, unit="tok", unit_scale=True, desc="fit", disable=not progress) as bar:
+            return fit(
+                self.network,
+                plans,
+                examples,
+                [cut for _, cut in encoded],
+                start.cpu(),
+                self.max_slots or self._slots_that_fit(),
+                self._step_tokens_that_fit(),
+                self.overhead_tokens,
+                bar.update,
+            )
+
+    def answer(
+        self,
+        adapters: Tensor,
+        prompts: Sequence[Sequence[str]],
+        *,
+        max_new_tokens: int = 64,
+        stop: Sequence[str] = (),
+    ) -> list[list[Answer]]:
+        """Greedy answers of each adapter to its own prompts.
+
+        Args:
+            adapters: ``(n, adapter_size)``.
+            prompts: ``n`` lists of prompts, of any lengths.
+            max_new_tokens: most tokens to write after each prompt.
+            stop: strings that end an answer; none of them appears in it.
+
+        Raises:
+            ValueError: shapes that do not match, an empty prompt, or one that leaves no room for ``max_new_tokens``.
+        """
+        self._check_adapters(adapters, len(prompts))
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        if isinstance(stop, str):
+            raise ValueError(f"stop takes a list of strings, got the string {stop!r}")
+        rows = [(i, self._prompt_ids(p, max_new_tokens)) for i, group in enumerate(prompts) for p in group]
+        answers: list[list[Answer]] = [[] for _ in prompts]
+        tokens_a_row = max((len(ids) for _, ids in rows), default=0) + max_new_tokens
+        for wave, owners, used in self._waves([i for i, _ in rows], adapters, tokens_a_row):
+            texts = greedy(
+                self.network,
+                self.tokenizer,
+                used,
+                owners,
+                [rows[j][1] for j in wave],
+                max_new_tokens,
+                stop,
+                self._eos_ids,
+            )
+            for j, text in zip(wave, texts):
+                answers[rows[j][0]].append(text)
+        return answers
+
+    def log_likelihood(
+        self, adapters: Tensor, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Summed log-probability, in nats, of each given answer right after its prompt, under each adapter.
+
+        Shapes as in :meth:`answer`; prompt and answer are tokenized apart, and the answer without special tokens.
+        """
+        self._check_adapters(adapters, len(prompts))
+        if [len(group) for group in prompts] != [len(group) for group in answers]:
+            raise ValueError("log_likelihood needs one answer a prompt: prompts and answers differ in shape")
+        rows = []
+        for i, group in enumerate(prompts):
+            for prompt, answer in zip(group, answers[i]):
+                ids = self.tokenizer.encode(_clean(answer), add_special_tokens=False)
+                rows.append((i, self._prompt_ids(prompt, len(ids)), ids))
+        values: list[list[float]] = [[] for _ in prompts]
+        tokens_a_row = max((len(prompt) + len(ids) for _, prompt, ids in rows), default=0)
+        for wave, owners, used in self._waves([row[0] for row in rows], adapters, tokens_a_row):
+            found = answer_log_likelihoods(self.network, used, owners, [rows[j][1] for j in wave], [rows[j][2] for j in wave])
+            for j, value in zip(wave, found):
+                values[rows[j][0]].append(value)
+        return values
+
+    # Adapters and the base ------------------------------------------------------------------------------------------
+
+    def save_adapter(self, adapter: Tensor, folder: str | os.PathLike[str]) -> None:
+        """Write one adapter ``(adapter_size,)`` as a PEFT checkpoint folder."""
+        self._check_adapters(adapter[None], 1)
+        checkpoint.save_adapter(self.layout, adapter, folder, self.model.config._name_or_path)
+
+    def load_adapter(self, folder: str | os.PathLike[str]) -> Tensor:
+        """Read one adapter ``(adapter_size,)`` from a PEFT checkpoint folder made with the same LoRA configuration."""
+        return checkpoint.load_adapter(self.layout, folder)
+
+    @torch.no_grad()
+    def merge(self, adapter: Tensor) -> None:
+        """Add one adapter ``(adapter_size,)`` to the base weights, for good."""
+        self._check_adapters(adapter[None], 1)
+        flat = adapter.to(self.model.device, torch.float32)[None]
+        for target in self.layout.targets:
+            module = self.model.get_submodule(target.name)
+            delta = target.b(flat)[0] @ target.a(flat)[0] * target.scaling
+            weight = module.weight
+            weight.copy_(weight.float() + (delta.T if isinstance(module, Conv1D) else delta))
+
+    @torch.no_grad()
+    def load_base(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace the base weights, in place, by a state dict of the same model.
+
+        Raises:
+            ValueError: a name or a shape is missing, unknown or different; nothing is changed then.
+        """
+        own = self.model.state_dict()
+        tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
+        for name in own.keys() - weights.keys() - tied:
+            raise ValueError(f"the new base weights lack {name!r}")
+        for name, value in weights.items():
+            if name not in own:
+                raise ValueError(f"the new base weights hold {name!r}, which this model does not have")
+            if own[name].shape != value.shape:
+                raise ValueError(f"the new {name!r} has shape {tuple(value.shape)}, the model {tuple(own[name].shape)}")
+        for name, value in weights.items():
+            own[name].copy_(value)
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _encode_plan(self, plan: UpdatePlan) -> tuple[list[EncodedExample], bool]:
+        """The plan's sequences that have a token to learn, and whether any was cut."""
+        limit = min(plan.max_length, self.max_length)
+        sequences, any_cut = [], False
+        for example in plan.examples:
+            ids, first = self._encode_example(example)
+            if first < min(len(ids), limit):
+                any_cut |= len(ids) > limit
+                sequences.append(EncodedExample(ids[:limit], first))
+        return sequences, any_cut
+
+    def _encode_example(self, example: Example | TokenExample) -> tuple[list[int], int]:
+        if isinstance(example, TokenExample):
+            if example.ids and not 0 <= min(example.ids) <= max(example.ids) < self.model.config.vocab_size:
+                raise ValueError(f"a TokenExample holds ids outside the vocabulary of {self.model.config.vocab_size}")
+            return list(example.ids), max(1, example.loss_from)
+        encoding = self.tokenizer(_clean(example.text), return_offsets_mapping=example.loss_from > 0, verbose=False)
+        ids = list(encoding["input_ids"])
+        if example.loss_from <= 0:
+            return ids, 1
+        offsets = encoding["offset_mapping"]
+        learnt = (i for i, (start, end) in enumerate(offsets) if start >= example.loss_from and end > start)
+        return ids, max(1, next(learnt, len(ids)))
+
+    def _prompt_ids(self, prompt: str, room: int) -> list[int]:
+        ids = list(self.tokenizer(_clean(prompt), verbose=False)["input_ids"])
+        if not ids:
+            raise ValueError("a prompt is empty: there is nothing to answer")
+        if len(ids) + room > self.max_length:
+            raise ValueError(f"a prompt of {len(ids)} tokens leaves no room for {room} more: the model reads {self.max_length}")
+        return ids
+
+    def _waves(
+        self, owner_of_row: list[int], adapters: Tensor, tokens_a_row: int
+    ) -> Iterator[tuple[list[int], list[int], Tensor]]:
+        """Split rows into batches that fit; yields row indices, their adapters' indices within the wave, and those."""
+        config = self.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        cache = 2 * config.num_hidden_layers * heads * head_dim * tokens_a_row
+        row_bytes = 2 * self.network.dtype.itemsize * cache + 8 * config.vocab_size
+        row_bytes += 4 * tokens_a_row * (8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0))
+        budget = available_bytes(self.model.device) // 3
+        most = max(1, min(_MAX_ANSWER_ROWS, budget // row_bytes))
+        most_adapters = max(1, budget // (8 * self.adapter_size))
+        start = 0
+        while start < len(owner_of_row):
+            owners: list[int] = []
+            local: list[int] = []
+            for owner in owner_of_row[start : start + most]:
+                if not owners or owners[-1] != owner:
+                    if len(owners) == most_adapters:
+                        break
+                    owners.append(owner)
+                local.append(len(owners) - 1)
+            wave = list(range(start, start + len(local)))
+            yield wave, local, adapters[owners].to(self.model.device, torch.float32)
+            start += len(local)
+
+    def _slots_that_fit(self) -> int:
+        budget = available_bytes(self.model.device) // 3
+        return max(1, min(_MAX_SLOTS, budget // (4 * 4 * self.adapter_size)))
+
+    def _step_tokens_that_fit(self) -> int:
+        budget = available_bytes(self.model.device) // 3
+        return max(1, min(self.step_tokens, budget // self.network.training_bytes_per_token()))
+
+    def _check_adapters(self, adapters: Tensor, count: int) -> None:
+        if tuple(adapters.shape) != (count, self.adapter_size):
+            raise ValueError(
+                f"expected adapters of shape {(count, self.adapter_size)} (count, adapter_size), got {tuple(adapters.shape)}"
+            )
+
+
+def _make_network(kind: str, model: PreTrainedModel, layout: AdapterLayout) -> Network:
+    if kind == "auto":
+        kind = "llama" if LlamaNetwork.supports(model) else "generic"
+    if kind == "llama":
+        if not LlamaNetwork.supports(model):
+            raise ValueError(f"network='llama' does not cover {type(model).__name__} as configured; use network='generic'")
+        return LlamaNetwork(model, layout)
+    if kind == "generic":
+        return GenericNetwork(model, layout)
+    raise ValueError(f"network must be 'auto', 'llama' or 'generic', got {kind!r}")
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    found: set[int] = set()
+    for value in (tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
+        found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return frozenset(found)
+
+
+def _clean(text: str) -> str:
+    """Text that every tokenizer takes: lone surrogates, which UTF-8 cannot hold, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

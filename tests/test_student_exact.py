@@ -1,0 +1,172 @@
+"""The stacked inner loop equals the plain one: PEFT and AdamW, one adapter at a time."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM
+
+from benchmarks.reference import PeftLoop, TrainerLoop
+from benchmarks.shapes import SHAPES, byte_tokenizer, random_model
+from seal_env import Student, TokenExample, UpdatePlan
+from seal_env.student import FitStatus
+
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+NETWORKS = [("llama", "llama"), ("llama", "generic"), ("qwen2", "llama"), ("qwen2", "generic"), ("gpt2", "generic")]
+
+
+def make_plans(seed: int = 0, longest: int = 70) -> list[UpdatePlan]:
+    """Eight plans that differ in everything.
+
+    Their learning rates are moderate: AdamW makes a step of a gradient that is all rounding, so two right float32 loops
+    part by up to a few hundredths of the learning rate in a few weights (PEFT's strays as far from float64 as ours).
+    """
+    rng = random.Random(seed)
+    settings = [
+        {"epochs": 3, "learning_rate": 5e-4},
+        {"epochs": 5, "learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 2},
+        {"epochs": 1, "learning_rate": 4e-4, "schedule": "constant"},
+        {"epochs": 4, "batch_size": 3, "learning_rate": 4e-4},
+        {"epochs": 2, "max_grad_norm": 0.05, "seed": 7, "learning_rate": 2e-4},
+        {"epochs": 6, "learning_rate": 5e-4, "weight_decay": 0.1},
+        {"epochs": 2, "batch_size": 2, "max_grad_norm": float("inf"), "learning_rate": 1e-4},
+        {"epochs": 3, "shuffle": False, "learning_rate": 1e-4},
+    ]
+    plans = []
+    for i, setting in enumerate(settings):
+        examples = []
+        for _ in range(rng.randint(1, 5)):
+            length = rng.randint(3, longest)
+            ids = tuple(rng.randrange(2, 258) for _ in range(length))
+            examples.append(TokenExample(ids, loss_from=rng.choice([0, 0, length // 2])))
+        plans.append(UpdatePlan(examples, **{"seed": i, **setting}))
+    return plans
+
+
+def prompts_for(student: Student, n: int) -> list[list[str]]:
+    return [[f"Topic: {i}\nWhat is {j}{'?' * (j * 3)}\nAnswer:\n" for j in range(1 + i % 4)] for i in range(n)]
+
+
+@pytest.mark.parametrize(("model", "network"), NETWORKS)
+def test_equals_peft_and_adamw_trained_alone(model_path, model, network):
+    path, lora = model_path(model), LoraConfig(**LORA)
+    student = Student.from_pretrained(path, lora, network=network)
+    plans = make_plans()
+    start = student.fresh([plan.seed for plan in plans])
+    result = student.fit(plans)
+    assert [report.status for report in result.reports] == [FitStatus.TRAINED] * 8
+
+    loop = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora)
+    prompts = prompts_for(student, len(plans))
+    answers = student.answer(result.adapters, prompts, max_new_tokens=12)
+    for i, plan in enumerate(plans):
+        expected = loop.fit(plan, start[i])
+        assert not torch.equal(expected, start[i])
+        difference = (result.adapters[i] - expected).abs().max().item()
+        assert difference < 1e-5, f"plan {i}: off by {difference:.1e}"
+        ids = loop.answer([student.tokenizer(p)["input_ids"] for p in prompts[i]], 12)
+        for answer, row in zip(answers[i], ids):
+            assert list(answer.ids) == row[: len(answer.ids)]
+            assert len(answer.ids) == 12 or row[len(answer.ids)] in student._eos_ids
+
+
+def test_trainer_is_the_same_ruler(model_path):
+    path, lora = model_path("qwen2"), LoraConfig(**LORA)
+    plan = UpdatePlan([TokenExample(tuple(range(5, 5 + n))) for n in (12, 30, 7)], epochs=3, seed=3)
+    student = Student.from_pretrained(path, lora)
+    start = student.fresh([3])[0]
+    expected = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora).fit(plan, start)
+    trained = TrainerLoop(AutoModelForCausalLM.from_pretrained(path), lora).fit(plan, start)
+    torch.testing.assert_close(trained, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "network"), [("llama", "llama"), ("qwen2", "llama"), ("gpt2", "generic")])
+def test_an_outcome_does_not_depend_on_neighbours_slots_or_waves(model_path, model, network):
+    student = Student.from_pretrained(model_path(model), LoraConfig(**LORA), network=network)
+    plans = make_plans(longest=300)
+    prompts = prompts_for(student, len(plans))
+    together = student.fit(plans).adapters
+    answers = student.answer(together, prompts, max_new_tokens=8)
+    backwards = student.fit(plans[::-1]).adapters.flip(0)
+    student.max_slots = 2
+    waves = student.fit(plans).adapters
+    student.step_tokens = 1
+    for i, plan in enumerate(plans):
+        alone = student.fit([plan]).adapters[0]
+        for other in (together[i], backwards[i], waves[i]):
+            torch.testing.assert_close(alone, other, rtol=0, atol=1e-5)
+        assert student.answer(alone[None], [prompts[i]], max_new_tokens=8)[0] == answers[i]
+
+
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one-threaded products split their sums by size")
+def test_to_the_last_bit_at_the_size_of_a_small_model():
+    model = random_model(SHAPES["llama-2m"])
+    student = Student(model, byte_tokenizer(), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
+    rng = random.Random(0)
+    plans = [
+        UpdatePlan([TokenExample(tuple(rng.randrange(2048) for _ in range(rng.randint(5, 300)))) for _ in range(4)], epochs=2)
+        for _ in range(6)
+    ]
+    together = student.fit(plans).adapters
+    for i, plan in enumerate(plans):
+        assert torch.equal(student.fit([plan]).adapters[0], together[i])
+
+
+@pytest.mark.parametrize(("model", "network"), NETWORKS)
+def test_an_exported_adapter_is_a_peft_adapter(model_path, tmp_path, model, network):
+    path = model_path(model)
+    student = Student.from_pretrained(path, LoraConfig(**LORA), network=network)
+    adapter = student.fit(make_plans()[:2]).adapters[1]
+    student.save_adapter(adapter, tmp_path / "adapter")
+    assert torch.equal(student.load_adapter(tmp_path / "adapter"), adapter)
+
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(path), tmp_path / "adapter").eval()
+    tokens = torch.randint(2, 258, (2, 20), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        log_probs = loaded(tokens).logits.log_softmax(-1)
+        expected = log_probs[:, :-1].gather(2, tokens[:, 1:, None]).squeeze(2)
+        plain = student.network.token_log_probs(torch.zeros(1, student.adapter_size), torch.tensor([0, 0]), tokens)
+    ours = student.network.token_log_probs(adapter[None], torch.tensor([0, 0]), tokens)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
+    assert (plain - expected).abs().max() > 1e-3
+
+    student.merge(adapter)  # the merged base is the adapted one
+    merged = student.network.token_log_probs(torch.zeros(1, student.adapter_size), torch.tensor([0, 0]), tokens)
+    torch.testing.assert_close(merged, expected, rtol=0, atol=1e-4)
+
+
+def test_an_adapter_can_go_on_from_where_it_stopped(model_path):
+    path, lora = model_path("llama"), LoraConfig(**LORA)
+    student = Student.from_pretrained(path, lora)
+    plan = make_plans()[0]
+    first = student.fit([plan]).adapters
+    second = student.fit([plan], start=first).adapters
+    loop = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora)
+    torch.testing.assert_close(second[0], loop.fit(plan, first[0]), rtol=0, atol=1e-5)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("options", [{"r": 3, "use_rslora": True, "target_modules": ["q_proj", "down_proj"]}, {"r": 2}])
+@pytest.mark.parametrize("network", ["llama", "generic"])
+def test_every_supported_way_to_choose_targets(model_path, network, options):
+    path, lora = model_path("qwen2"), LoraConfig(lora_alpha=6, **options)
+    student = Student.from_pretrained(path, lora, network=network)
+    plan = make_plans()[1]
+    loop = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora)
+    expected = loop.fit(plan, student.fresh([plan.seed])[0])
+    torch.testing.assert_close(student.fit([plan]).adapters[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["llama", "generic"])
+def test_bfloat16_trains_float32_adapters(model_path, network):
+    student = Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA), dtype="bfloat16", network=network)
+    exact = Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA), network=network)
+    plans = make_plans()
+    result, expected = student.fit(plans), exact.fit(plans)
+    assert result.adapters.dtype == torch.float32
+    for report, other in zip(result.reports, expected.reports):
+        assert report.losses[-1] == pytest.approx(other.losses[-1], rel=0.02)
+    assert all(student.answer(result.adapters, prompts_for(student, len(plans)), max_new_tokens=4))
