@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student.layout import AdapterLayout, adapter_layout
@@ -163,6 +164,6 @@ class TrainerLoop(PeftLoop):
                 train_dataset=[rows[i] for i in flat_order],
                 data_collator=lambda batch: {k: torch.stack([row[k] for row in batch]) for k in batch[0]},
             )
-            trainer.remove_callback(TrainerCallback)
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         return self.flat()
