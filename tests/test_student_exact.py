@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -10,9 +11,10 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 from benchmarks.reference import PeftLoop, TrainerLoop
-from benchmarks.shapes import SHAPES, byte_tokenizer, random_model
+from benchmarks.shapes import byte_tokenizer, random_model, shape_config
 from seal_env import Student, TokenExample, UpdatePlan
 from seal_env.student import FitStatus
+from seal_env.student.native import NativeOps
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 NETWORKS = [("llama", "llama"), ("llama", "generic"), ("qwen2", "llama"), ("qwen2", "generic"), ("gpt2", "generic")]
@@ -50,8 +52,10 @@ def prompts_for(student: Student, n: int) -> list[list[str]]:
     return [[f"Topic: {i}\nWhat is {j}{'?' * (j * 3)}\nAnswer:\n" for j in range(1 + i % 4)] for i in range(n)]
 
 
+@pytest.mark.parametrize("compiled", ["1", "0"])
 @pytest.mark.parametrize(("model", "network"), NETWORKS)
-def test_equals_peft_and_adamw_trained_alone(model_path, model, network):
+def test_equals_peft_and_adamw_trained_alone(model_path, monkeypatch, model, network, compiled):
+    monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     path, lora = model_path(model), LoraConfig(**LORA)
     student = Student.from_pretrained(path, lora, network=network)
     plans = make_plans()
@@ -101,18 +105,54 @@ def test_an_outcome_does_not_depend_on_neighbours_slots_or_waves(model_path, mod
         assert student.answer(alone[None], [prompts[i]], max_new_tokens=8)[0] == answers[i]
 
 
-@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one-threaded products split their sums by size")
-def test_to_the_last_bit_at_the_size_of_a_small_model():
-    model = random_model(SHAPES["llama-2m"])
-    student = Student(model, byte_tokenizer(), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
+@pytest.mark.parametrize("model", ["llama", "qwen2", "shape:llama-2m"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_compiled_kernels_give_the_same_bits_whoever_shares_the_batch(model_path, model, threads):
+    lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+    if model.startswith("shape:"):
+        student = Student(random_model(shape_config(model)), byte_tokenizer(), lora)
+    else:
+        student = Student.from_pretrained(model_path(model), lora)
+    if not isinstance(student.network.ops, NativeOps):
+        pytest.skip("no C compiler here")
     rng = random.Random(0)
     plans = [
-        UpdatePlan([TokenExample(tuple(rng.randrange(2048) for _ in range(rng.randint(5, 300)))) for _ in range(4)], epochs=2)
+        UpdatePlan([TokenExample(tuple(rng.randrange(258) for _ in range(rng.randint(5, 300)))) for _ in range(4)], epochs=2)
         for _ in range(6)
     ]
-    together = student.fit(plans).adapters
-    for i, plan in enumerate(plans):
-        assert torch.equal(student.fit([plan]).adapters[0], together[i])
+    prompts = prompts_for(student, len(plans))
+    with torch_threads(threads):
+        together = student.fit(plans).adapters
+        likelihoods = student.log_likelihood(together, prompts, prompts)
+        for i, plan in enumerate(plans):
+            alone = student.fit([plan]).adapters
+            assert torch.equal(alone[0], together[i])
+            assert student.log_likelihood(alone, [prompts[i]], [prompts[i]])[0] == likelihoods[i]
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_compiled_kernels_agree_with_pytorch_at_every_length(model_path, monkeypatch):
+    path, lora = model_path("qwen2"), LoraConfig(r=5, lora_alpha=8, target_modules="all-linear")
+    native = Student.from_pretrained(path, lora)
+    monkeypatch.setenv("SEAL_ENV_NATIVE", "0")
+    plain = Student.from_pretrained(path, lora)
+    assert not isinstance(plain.network.ops, NativeOps)
+    ids = tuple(random.Random(0).randrange(2, 258) for _ in range(900))
+    lengths = (2, 15, 16, 17, 33, 255, 257, 511, 513, 900)
+    plans = [UpdatePlan([TokenExample(ids[:n])], epochs=1, max_grad_norm=1e-3, learning_rate=1e-4) for n in lengths]
+    ours, theirs = native.fit(plans), plain.fit(plans)
+    for one, other in zip(ours.reports, theirs.reports):
+        assert one.losses == pytest.approx(other.losses, rel=1e-5)
+    torch.testing.assert_close(ours.adapters, theirs.adapters, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "network"), NETWORKS)

@@ -15,10 +15,10 @@ from enum import StrEnum
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from seal_env.plan import UpdatePlan
 from seal_env.student.network import Network, TrainBatch
+from seal_env.student.ops import TorchOps
 from seal_env.student.schedule import Lane, Scheduler, StepShape
 
 # Training rows are padded to at least this many tokens and labels to this many rows: fewer fall into matrix-vector kernels.
@@ -123,7 +123,7 @@ def fit(
     lanes.sort(key=lambda lane: -sum(step.tokens + overhead_tokens for step in lane.steps))
     waiting = deque(lanes)
     scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class)
-    optimizer = _SlotAdamW(min(max_slots, len(lanes)), adapters.shape[1], network.device)
+    optimizer = _SlotAdamW(min(max_slots, len(lanes)), adapters.shape[1], network.device, network.ops)
     useful = padded = 0
     while waiting or scheduler.lanes:
         while waiting and optimizer.free:
@@ -168,19 +168,19 @@ def fit(
 class _SlotAdamW:
     """AdamW over slots ``(slots, numel)``, each slot with its own step count and settings."""
 
-    def __init__(self, slots: int, numel: int, device: torch.device) -> None:
+    def __init__(self, slots: int, numel: int, device: torch.device, ops: TorchOps) -> None:
         self.weights = torch.zeros(slots, numel, device=device)
         self.exp_avg = torch.zeros_like(self.weights)
         self.exp_avg_sq = torch.zeros_like(self.weights)
-        self.steps = torch.zeros(slots, device=device)
         self.taken = [0] * slots
         self.free = list(range(slots))[::-1]
+        self.ops = ops
 
     def enter(self, weights: Tensor) -> int:
         slot = self.free.pop()
         self.weights[slot] = weights
-        for state in (self.exp_avg, self.exp_avg_sq, self.steps):
-            state[slot] = 0
+        self.exp_avg[slot] = 0
+        self.exp_avg_sq[slot] = 0
         self.taken[slot] = 0
         return slot
 
@@ -191,37 +191,20 @@ class _SlotAdamW:
 
     @torch.no_grad()
     def step(self, slots: list[int], grads: Tensor, plans: list[tuple[UpdatePlan, int]]) -> list[bool]:
-        """One step of each slot with its row of ``grads``, clipped in place; returns which gradients were not finite.
+        """One step of each slot with its row of ``grads``, clipped; returns which gradients were not finite.
 
-        ``plans`` holds each slot's plan and its total number of steps. A slot whose gradient is not finite is left as it is.
+        ``plans`` holds each slot's plan and its total number of steps. A slot whose gradient is not finite diverged: what
+        becomes of its weights does not matter.
         """
-        # One slot at a time: its rounding must not depend on how many others there are.
-        norms = torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).tolist()
-        diverged = []
-        for slot, grad, norm, (plan, total_steps) in zip(slots, grads, norms, plans):
-            diverged.append(not math.isfinite(norm))
-            if diverged[-1]:
-                continue
-            if norm > plan.max_grad_norm:
-                grad.mul_(plan.max_grad_norm / (norm + 1e-6))
-            adamw(
-                [self.weights[slot]],
-                [grad],
-                [self.exp_avg[slot]],
-                [self.exp_avg_sq[slot]],
-                [],
-                [self.steps[slot]],
-                fused=True,
-                amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
-                lr=plan.learning_rate_at(self.taken[slot], total_steps),
-                weight_decay=plan.weight_decay,
-                eps=1e-8,
-                maximize=False,
-            )
+        norms = self.ops.grad_norms(grads)
+        rates = [plan.learning_rate_at(self.taken[slot], total) for slot, (plan, total) in zip(slots, plans)]
+        clips = [min(1.0, plan.max_grad_norm / (norm + 1e-6)) for norm, (plan, _) in zip(norms, plans)]
+        for slot in slots:
             self.taken[slot] += 1
-        return diverged
+        steps = [self.taken[slot] for slot in slots]
+        state = (self.weights, self.exp_avg, self.exp_avg_sq)
+        self.ops.adamw_(*state, slots, grads, clips, [plan for plan, _ in plans], rates, steps)
+        return [not math.isfinite(norm) for norm in norms]
 
 
 def _batch(steps: list[tuple[_Job, int]], length: int) -> TrainBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from seal_env.student.groups import Groups, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
-from seal_env.student.network import DecodingSession, Network, RowMap, TrainBatch
+from seal_env.student.network import DecodingSession, Network, TrainBatch
 
 
 class GenericNetwork(Network):
@@ -19,7 +21,7 @@ class GenericNetwork(Network):
 
     def __init__(self, model: PreTrainedModel, layout: AdapterLayout) -> None:
         super().__init__(model, layout)
-        self._active: tuple[Tensor, RowMap | None] | None = None
+        self._active: tuple[Tensor, Callable[[int], Groups]] | None = None
         for target in layout.targets:
             model.get_submodule(target.name).register_forward_hook(self._hook(target))
 
@@ -27,19 +29,19 @@ class GenericNetwork(Network):
         def add_adapters(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if self._active is None:
                 return output
-            adapters, rows = self._active
+            adapters, groups_at = self._active
             x = args[0]
-            grouped = x.reshape(len(adapters), -1, x.shape[-1]) if rows is None else rows.spread(x)
+            groups = groups_at(x.shape[1])
             a, b = target.a(adapters).to(x.dtype), target.b(adapters).to(x.dtype)
-            delta = torch.bmm(torch.bmm(grouped, a.transpose(1, 2)), b.transpose(1, 2)) * target.scaling
-            return output + (delta.view_as(output) if rows is None else rows.collect(delta, x.shape[1]))
+            h = torch.bmm(groups.spread(x.flatten(0, 1)), a.transpose(1, 2))
+            return output + groups.collect(torch.bmm(h, b.transpose(1, 2)) * target.scaling).view_as(output)
 
         return add_adapters
 
     @contextmanager
-    def use(self, adapters: Tensor, rows: RowMap | None = None) -> Iterator[None]:
-        """Within: each row of a batch passes through its adapter; without ``rows``, adapters share the rows equally."""
-        self._active = (adapters, rows)
+    def use(self, adapters: Tensor, counts: list[int]) -> Iterator[None]:
+        """Within: rows of a batch pass through their adapters, ``counts[i]`` neighbouring rows through the i-th."""
+        self._active = (adapters, functools.cache(lambda time: Groups([n * time for n in counts], adapters.device)))
         try:
             yield
         finally:
@@ -48,7 +50,7 @@ class GenericNetwork(Network):
     def train_step(self, state: Tensor, slots: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             adapters = state.index_select(0, slots).requires_grad_()
-            with self.use(adapters):
+            with self.use(adapters, [len(batch.tokens) // len(adapters)] * len(adapters)):
                 logits = self.model(input_ids=batch.tokens, use_cache=False).logits.flatten(0, 1)
             nll = F.cross_entropy(logits[batch.label_positions].float(), batch.label_ids, reduction="none")
             losses = torch.zeros(batch.groups, device=nll.device).index_add(0, batch.label_groups, nll * batch.label_weights)
@@ -57,7 +59,7 @@ class GenericNetwork(Network):
 
     @torch.no_grad()
     def token_log_probs(self, adapters: Tensor, adapter_of_row: Tensor, tokens: Tensor) -> Tensor:
-        with self.use(adapters, RowMap(adapter_of_row, len(adapters))):
+        with self.use(adapters, row_counts(adapter_of_row.tolist(), len(adapters))):
             logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]
         return torch.log_softmax(logits.float(), -1).gather(2, tokens[:, 1:, None]).squeeze(2)
 
@@ -78,7 +80,7 @@ class _GenericSession(DecodingSession):
         self.network = network
         self.adapters = adapters
         self.adapter_of_row = adapter_of_row
-        self.rows = RowMap(adapter_of_row, len(adapters))
+        self.counts = row_counts(adapter_of_row.tolist(), len(adapters))
         longest = max(len(prompt) for prompt in prompts)
         tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
         mask = torch.zeros_like(tokens)
@@ -99,13 +101,13 @@ class _GenericSession(DecodingSession):
     def keep(self, rows: Tensor) -> None:
         used, self.adapter_of_row = torch.unique_consecutive(self.adapter_of_row.index_select(0, rows), return_inverse=True)
         self.adapters = self.adapters.index_select(0, used)
-        self.rows = RowMap(self.adapter_of_row, len(used))
+        self.counts = row_counts(self.adapter_of_row.tolist(), len(used))
         self.mask = self.mask.index_select(0, rows)
         self.cache.batch_select_indices(rows)
 
     @torch.no_grad()
     def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        with self.network.use(self.adapters, self.rows):
+        with self.network.use(self.adapters, self.counts):
             return self.network.model(
                 input_ids=tokens,
                 attention_mask=self.mask,

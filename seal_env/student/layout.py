@@ -3,7 +3,8 @@
 PEFT itself decides what a ``LoraConfig`` adapts and how it is scaled: the configuration is applied to a copy of the model
 on the meta device and the result is read off. An adapter is then one float32 vector: for each parent module in the model's
 order (``...layers.0.self_attn``, ``...layers.0.mlp``, ...), the A matrices of its adapted linear layers, then their B
-matrices. Projections that share an input therefore have neighbouring A matrices, which lets one product serve them all.
+matrices, transposed so that all rows are long. Projections that share an input therefore have neighbouring A matrices, which
+lets one product serve them all.
 """
 
 from __future__ import annotations
@@ -77,8 +78,12 @@ class LoraTarget:
         return flat[:, self.a_offset : self.a_offset + self.a_numel].unflatten(1, (self.r, self.in_features))
 
     def b(self, flat: Tensor) -> Tensor:
-        """B of every adapter in ``flat: (n, numel)``, as a view ``(n, out, r)``."""
-        return flat[:, self.b_offset : self.b_offset + self.b_numel].unflatten(1, (self.out_features, self.r))
+        """B of every adapter in ``flat: (n, numel)``, as a view ``(n, out, r)``; it is stored transposed."""
+        return self.b_t(flat).transpose(1, 2)
+
+    def b_t(self, flat: Tensor) -> Tensor:
+        """B of every adapter, transposed, as a view ``(n, r, out)`` whose rows are contiguous."""
+        return flat[:, self.b_offset : self.b_offset + self.b_numel].unflatten(1, (self.r, self.out_features))
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,31 @@
 The forward and backward passes are spelled out instead of left to autograd: the base is frozen, so no gradient of a base
 weight is ever formed; products with the base are two-dimensional over all tokens of all adapters; projections that share
 an input share one product; and every operation treats rows, or adapters, independently of their neighbours. On the CPU in
-float32, at hidden sizes of a real model and with more than one thread, that makes the result for one adapter the same to
-the last bit whoever shares the batch (``tests/test_student_exact.py``); at toy sizes it is the same to about 1e-7. Three
-habits serve this: at least ``MIN_ROWS`` rows in a product (fewer take matrix-vector kernels that round differently),
-attention by plain products up to ``MATH_ATTENTION_LENGTH`` tokens, and reductions only over padded zeros.
+float32 with compiled kernels (``native.py``) the result for one adapter is therefore the same to the last bit whoever shares
+the batch (``tests/test_student_exact.py``); with PyTorch's products it is the same to about 1e-7.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from seal_env.student.groups import Groups, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
-from seal_env.student.network import DecodingSession, Network, RowMap, TrainBatch
+from seal_env.student.network import DecodingSession, Network, TrainBatch
+from seal_env.student.ops import Attention, TorchOps, heads_first, rotate
 
 # Class names of the models whose decoder layers are exactly: RMSNorm, attention with rotary positions, RMSNorm, SwiGLU.
 LLAMA_SHAPED = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM"})
 
-MIN_ROWS = 16
+# Labels whose logits are taken at a time: logits are the largest tensors by far, and stay in the cache this way.
 LOSS_ROWS = 128
-MATH_ATTENTION_LENGTH = 256
-# Above MATH_ATTENTION_LENGTH attention is PyTorch's; its CPU kernel changes block sizes (and so rounding) at 768 queries.
-_SDPA_BLOCK_LENGTH = 768
+# Tokens that decoding reads at a time, for the same reason.
+READ_TOKENS = 1024
 
 
 class _Linear(NamedTuple):
@@ -42,19 +41,10 @@ class _SiteViews(NamedTuple):
     """Where a site's adapters (or their gradients) stand in a buffer ``(groups, numel)``."""
 
     a: Tensor  # (groups, rank, in): the A matrices of all adapted layers under each other
-    a_t: Tensor  # (groups, in, rank)
-    b: list[Tensor]  # (groups, out, r) of each adapted layer
-    b_t: list[Tensor]  # (groups, r, out)
+    b_t: list[Tensor]  # (groups, r, out): the transposed B of each adapted layer
 
-
-class _DecodingWeights(NamedTuple):
-    """A site's adapters for decoding: transposed copies, B scaled."""
-
-    a: Tensor  # (adapters, in, rank)
-    b: list[Tensor]  # (adapters, r, out) of each adapted layer
-
-    def select(self, adapters: Tensor) -> _DecodingWeights:
-        return _DecodingWeights(self.a.index_select(0, adapters), [b.index_select(0, adapters) for b in self.b])
+    def narrow(self, first: int, last: int) -> _SiteViews:
+        return _SiteViews(self.a[first:last], [b_t[first:last] for b_t in self.b_t])
 
 
 class _Site:
@@ -72,25 +62,25 @@ class _Site:
         first = self.targets[0]
         a = buffer[:, first.a_offset : first.a_offset + sum(self.ranks) * first.in_features]
         a = a.unflatten(1, (sum(self.ranks), first.in_features))
-        b = [target.b(buffer) for target in self.targets]
-        return _SiteViews(a, a.transpose(1, 2), b, [part.transpose(1, 2) for part in b])
+        return _SiteViews(a, [target.b_t(buffer) for target in self.targets])
 
     def forward(
-        self, x: Tensor, adapters: _SiteViews | None, residual: Tensor | None = None
+        self, ops: TorchOps, groups: Groups, x: Tensor, adapters: _SiteViews | None, residual: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """``x: (rows, in)`` to each layer's output ``(rows, out)``, plus ``residual``; also ``A x`` for the backward."""
-        outputs = [_product(x, linear.module.weight, linear.module.bias, residual) for linear in self.linears]
+        """``x: (n, in)`` to each layer's output ``(n, out)``, plus ``residual``; also ``A x`` for the backward pass."""
+        outputs = [ops.product(x, linear.module.weight, linear.module.bias, residual) for linear in self.linears]
         if adapters is None:
             return outputs, None
-        groups = len(adapters.a)
-        h = torch.bmm(x.view(groups, -1, x.shape[1]), adapters.a_t)
+        h = ops.lora_down(groups, x, adapters.a)
         adapted = [y for y, linear in zip(outputs, self.linears) if linear.target is not None]
         for y, h_part, b_t, scaling in zip(adapted, self._split(h), adapters.b_t, self.scalings):
-            y.view(groups, -1, y.shape[1]).baddbmm_(h_part, b_t, alpha=scaling)
+            ops.lora_up_(groups, y, h_part, b_t, scaling)
         return outputs, h
 
     def backward(
         self,
+        ops: TorchOps,
+        groups: Groups,
         d_outputs: list[Tensor],
         x: Tensor,
         h: Tensor | None,
@@ -101,49 +91,23 @@ class _Site:
         """Write the gradients of A and B into ``grads``; return the gradient of ``x``, ``(rows, in)``, if wanted."""
         dx = None
         if need_dx:
-            dx = torch.mm(d_outputs[0], self.linears[0].module.weight)
-            for dy, linear in zip(d_outputs[1:], self.linears[1:]):
-                dx.addmm_(dy, linear.module.weight)
+            for dy, linear in zip(d_outputs, self.linears):
+                dx = ops.product_backward(dy, linear.module.weight, dx)
         if h is None or adapters is None or grads is None:
             return dx
-        groups = len(adapters.a)
         adapted = [dy for dy, linear in zip(d_outputs, self.linears) if linear.target is not None]
         dh = []
         for i, (dy, h_part, scaling) in enumerate(zip(adapted, self._split(h), self.scalings)):
-            dy3 = dy.view(groups, -1, dy.shape[1])
-            torch.mul(torch.bmm(dy3.transpose(1, 2), h_part), scaling, out=grads.b[i])
-            dh.append(torch.bmm(dy3, adapters.b[i]).mul_(scaling))
+            ops.lora_outer_(groups, grads.b_t[i], h_part, dy, scaling)
+            dh.append(ops.lora_down(groups, dy, adapters.b_t[i], scaling))
         d_hidden = dh[0] if len(dh) == 1 else torch.cat(dh, dim=-1)
-        grads.a.copy_(torch.bmm(d_hidden.transpose(1, 2), x.view(groups, -1, x.shape[1])))
+        ops.lora_outer_(groups, grads.a, d_hidden, x)
         if dx is not None:
-            dx.view(groups, -1, dx.shape[1]).baddbmm_(d_hidden, adapters.a)
+            ops.lora_up_(groups, dx, d_hidden, adapters.a)
         return dx
 
     def _split(self, h: Tensor) -> tuple[Tensor, ...]:
         return h.split(self.ranks, dim=-1) if len(self.ranks) > 1 else (h,)
-
-    def prepare(self, adapters: Tensor, dtype: torch.dtype) -> _DecodingWeights | None:
-        """Copies of ``adapters: (n, numel)`` for :meth:`apply`."""
-        views = self.views(adapters)
-        if views is None:
-            return None
-        b = [(b_t * scaling).to(dtype).contiguous() for b_t, scaling in zip(views.b_t, self.scalings)]
-        return _DecodingWeights(views.a_t.to(dtype).contiguous(), b)
-
-    def apply(self, x: Tensor, adapters: _DecodingWeights | None, rows: RowMap, residual: Tensor | None = None) -> list[Tensor]:
-        """Decoding: ``x: (rows, time, in)`` to each ``(rows, time, out)``, each row with its adapter, plus ``residual``."""
-        flat = x.flatten(0, 1)
-        residual = None if residual is None else residual.flatten(0, 1)
-        outputs = [
-            _product(flat, linear.module.weight, linear.module.bias, residual).unflatten(0, x.shape[:2])
-            for linear in self.linears
-        ]
-        if adapters is not None:
-            h = torch.bmm(rows.spread(x), adapters.a)
-            adapted = [y for y, linear in zip(outputs, self.linears) if linear.target is not None]
-            for y, h_part, b in zip(adapted, self._split(h), adapters.b):
-                y.add_(rows.collect(torch.bmm(h_part, b), x.shape[1]))
-        return outputs
 
 
 _LayerViews = list[tuple["_SiteViews | None", "_SiteViews | None"]]  # of each site: adapters, gradients
@@ -190,7 +154,7 @@ class _Saved(NamedTuple):
     x_rstd: Tensor
     x_normed: Tensor
     h_qkv: Tensor | None
-    attention: _Attention
+    attention: Attention
     o_in: Tensor
     h_o: Tensor | None
     y: Tensor
@@ -199,7 +163,6 @@ class _Saved(NamedTuple):
     h_gate_up: Tensor | None
     gate: Tensor
     up: Tensor
-    silu_gate: Tensor
     down_in: Tensor
     h_down: Tensor | None
 
@@ -238,19 +201,18 @@ class LlamaNetwork(Network):
     @torch.no_grad()
     def train_step(self, state: Tensor, slots: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         work = self._workspace(len(slots), state.shape[1])
-        if state.dtype == work.adapters.dtype:
-            torch.index_select(state, 0, slots, out=work.adapters)
-        else:
-            work.adapters.copy_(state.index_select(0, slots))
+        self.ops.gather_(work.adapters, state, slots)
+        shape = (len(batch.tokens), batch.tokens.shape[1])
+        groups = Groups([len(batch.tokens) // len(slots) * shape[1]] * len(slots), self.device)
         x = self.embedding(batch.tokens.flatten())
         saved = []
         for layer, views in zip(self.layers, work.views):
-            x, kept = self._layer_forward(layer, x, views, *batch.tokens.shape)
+            x, kept = self._layer_forward(layer, groups, x, views, shape)
             saved.append(kept)
         losses, dx = self._loss(x, batch)
         while saved:
             i = len(saved) - 1
-            dx = self._layer_backward(self.layers[i], dx, saved.pop(), work.views[i], need_dx=i > 0)
+            dx = self._layer_backward(self.layers[i], groups, dx, saved.pop(), work.views[i], need_dx=i > 0)
         return losses, work.grads
 
     def _workspace(self, groups: int, numel: int) -> _Workspace:
@@ -266,55 +228,46 @@ class LlamaNetwork(Network):
             self._workspaces[groups] = _Workspace(self.layers, adapters[:groups], grads[:groups])
         return self._workspaces[groups]
 
-    def _layer_forward(self, layer: _Layer, x: Tensor, views: _LayerViews, rows: int, time: int) -> tuple[Tensor, _Saved]:
-        x_normed, x_rstd = _rms_norm(x, layer.norm_1)
-        qkv, h_qkv = layer.qkv.forward(x_normed, views[0][0])
-        q, k, v = (self._heads_first(part.view(rows, time, -1)) for part in qkv)
-        cos, sin = self._rotary(time)
-        attention = _Attention(_rotate(q, cos, sin), _rotate(k, cos, sin), v.contiguous(), self.head_dim**-0.5)
-        o_in = attention.output.transpose(1, 2).reshape(rows * time, -1)
-        (y,), h_o = layer.o.forward(o_in, views[1][0], residual=x)
-        y_normed, y_rstd = _rms_norm(y, layer.norm_2)
-        (gate, up), h_gate_up = layer.gate_up.forward(y_normed, views[2][0])
-        silu_gate = F.silu(gate)
-        down_in = silu_gate * up
-        (z,), h_down = layer.down.forward(down_in, views[3][0], residual=y)
+    def _layer_forward(
+        self, layer: _Layer, groups: Groups, x: Tensor, views: _LayerViews, shape: tuple[int, int]
+    ) -> tuple[Tensor, _Saved]:
+        ops = self.ops
+        x_normed, x_rstd = ops.rms_norm(x, layer.norm_1.weight, layer.norm_1.eps)
+        (q, k, v), h_qkv = layer.qkv.forward(ops, groups, x_normed, views[0][0])
+        o_in, attention = ops.attention(q, k, v, shape, self.head_dim, self._rotary(shape[1]))
+        (y,), h_o = layer.o.forward(ops, groups, o_in, views[1][0], residual=x)
+        y_normed, y_rstd = ops.rms_norm(y, layer.norm_2.weight, layer.norm_2.eps)
+        (gate, up), h_gate_up = layer.gate_up.forward(ops, groups, y_normed, views[2][0])
+        down_in = ops.swiglu(gate, up)
+        (z,), h_down = layer.down.forward(ops, groups, down_in, views[3][0], residual=y)
         return z, _Saved(
-            x, x_rstd, x_normed, h_qkv, attention, o_in, h_o, y, y_rstd, y_normed, h_gate_up, gate, up, silu_gate,
-            down_in, h_down,
+            x, x_rstd, x_normed, h_qkv, attention, o_in, h_o, y, y_rstd, y_normed, h_gate_up, gate, up, down_in, h_down
         )  # fmt: skip
 
-    def _layer_backward(self, layer: _Layer, dz: Tensor, kept: _Saved, views: _LayerViews, need_dx: bool) -> Tensor:
-        """Turn the gradient of the layer's output, ``dz: (rows, hidden)``, into that of its input, in place."""
-        d_down_in = layer.down.backward([dz], kept.down_in, kept.h_down, *views[3])
+    def _layer_backward(
+        self, layer: _Layer, groups: Groups, dz: Tensor, kept: _Saved, views: _LayerViews, need_dx: bool
+    ) -> Tensor:
+        """Turn the gradient of the layer's output, ``dz: (n, hidden)``, into that of its input, in place."""
+        ops = self.ops
+        d_down_in = layer.down.backward(ops, groups, [dz], kept.down_in, kept.h_down, *views[3])
         assert d_down_in is not None
-        d_up = kept.silu_gate.mul_(d_down_in)
-        d_gate = torch.ops.aten.silu_backward(d_down_in.mul_(kept.up), kept.gate)
-        d_normed = layer.gate_up.backward([d_gate, d_up], kept.y_normed, kept.h_gate_up, *views[2])
+        d_gate_up = ops.swiglu_backward(d_down_in, kept.gate, kept.up)
+        d_normed = layer.gate_up.backward(ops, groups, list(d_gate_up), kept.y_normed, kept.h_gate_up, *views[2])
         assert d_normed is not None
-        _rms_norm_backward_(dz, d_normed, kept.y, kept.y_normed, kept.y_rstd, layer.norm_2.weight)
+        ops.rms_norm_backward_(dz, d_normed, kept.y, kept.y_rstd, layer.norm_2.weight)
 
-        d_o_in = layer.o.backward([dz], kept.o_in, kept.h_o, *views[1])
+        d_o_in = layer.o.backward(ops, groups, [dz], kept.o_in, kept.h_o, *views[1])
         assert d_o_in is not None
-        rows, heads, time, head_dim = kept.attention.output.shape
-        dq, dk, dv = kept.attention.backward(d_o_in.view(rows, time, heads, head_dim).transpose(1, 2))
-        d_qkv = [dz.new_empty(rows, time, n * head_dim) for n in (heads, self.kv_heads, self.kv_heads)]
-        into_q, into_k, into_v = (self._heads_first(part) for part in d_qkv)
-        cos, sin = self._rotary(time)
-        _rotate(dq, cos, sin, inverse=True, out=into_q)
-        _rotate(dk, cos, sin, inverse=True, out=into_k)
-        into_v.copy_(dv)
-        d_normed = layer.qkv.backward(
-            [part.flatten(0, 1) for part in d_qkv], kept.x_normed, kept.h_qkv, *views[0], need_dx=need_dx
-        )
+        d_qkv = list(kept.attention.backward(d_o_in))
+        d_normed = layer.qkv.backward(ops, groups, d_qkv, kept.x_normed, kept.h_qkv, *views[0], need_dx=need_dx)
         if d_normed is not None:
-            _rms_norm_backward_(dz, d_normed, kept.x, kept.x_normed, kept.x_rstd, layer.norm_1.weight)
+            ops.rms_norm_backward_(dz, d_normed, kept.x, kept.x_rstd, layer.norm_1.weight)
         return dz
 
     def _loss(self, x: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         """Losses ``(groups,)`` and the gradient of the last layer's output ``x: (rows, hidden)``.
 
-        Taken ``LOSS_ROWS`` labels at a time: logits are the largest tensors by far, and stay in the cache this way.
+        Taken ``LOSS_ROWS`` labels at a time.
         """
         # Summed in float64: the order of the terms, which padding could change, no longer shows in float32.
         losses = torch.zeros(batch.groups, dtype=torch.float64, device=x.device)
@@ -328,22 +281,18 @@ class LlamaNetwork(Network):
             batch.label_groups.tensor_split(pieces),
         ):
             rows = x.index_select(0, positions)
-            normed, rstd = _rms_norm(rows, self.norm)
-            logits = _product(normed, weight, self.head.bias)
-            probs = torch.softmax(logits, dim=-1, dtype=torch.float32)
-            at_label = probs.gather(1, ids[:, None])
-            losses.index_add_(0, groups, (at_label.log().squeeze(1) * -weights).double())
-            probs.scatter_(1, ids[:, None], at_label - 1.0).mul_(weights[:, None])
+            normed, rstd = self.ops.rms_norm(rows, self.norm.weight, self.norm.eps)
+            nll, d_logits = self.ops.cross_entropy_(self.ops.product(normed, weight, self.head.bias), ids, weights)
+            losses.index_add_(0, groups, (nll * weights).double())
             d_rows = torch.zeros_like(rows)
-            _rms_norm_backward_(d_rows, torch.mm(probs.to(self.dtype), weight), rows, normed, rstd, self.norm.weight)
+            self.ops.rms_norm_backward_(d_rows, self.ops.product_backward(d_logits, weight), rows, rstd, self.norm.weight)
             dx.index_copy_(0, positions, d_rows)
         return losses.float(), dx
 
     # Heads and positions --------------------------------------------------------------------------------------------
 
-    def _heads_first(self, x: Tensor) -> Tensor:
-        """``(rows, time, heads * head_dim)`` as a view ``(rows, heads, time, head_dim)``."""
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+    def _normed(self, x: Tensor, norm: _Norm) -> Tensor:
+        return self.ops.rms_norm(x, norm.weight, norm.eps)[0]
 
     def _rotary(self, time: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines of positions 0 to ``time - 1``, each ``(time, head_dim / 2)``."""
@@ -358,11 +307,11 @@ class LlamaNetwork(Network):
         return cos[:time], sin[:time]
 
     def length_class(self, length: int) -> int:
-        return (length > MATH_ATTENTION_LENGTH) + (length >= _SDPA_BLOCK_LENGTH)
+        return self.ops.attention_class(length)
 
     def training_bytes_per_token(self) -> int:
         config = self.model.config
-        attention = self.heads * MATH_ATTENTION_LENGTH + 3 * (self.heads + self.kv_heads) * self.head_dim
+        attention = self.heads * 256 + 3 * (self.heads + self.kv_heads) * self.head_dim
         per_layer = 8 * config.hidden_size + 5 * config.intermediate_size + attention
         return self.dtype.itemsize * (config.num_hidden_layers * per_layer) + 12 * config.vocab_size
 
@@ -370,12 +319,12 @@ class LlamaNetwork(Network):
 
     @torch.no_grad()
     def token_log_probs(self, adapters: Tensor, adapter_of_row: Tensor, tokens: Tensor) -> Tensor:
-        session = _LlamaSession(self, adapters, adapter_of_row, cache_length=tokens.shape[1])
-        hidden = session.read(tokens)
+        session = _LlamaSession(self, adapters, adapter_of_row, room=tokens.shape[1])
         log_probs = []
-        for row, ids in zip(hidden, tokens):  # a row at a time: logits of all would be the largest tensor by far
-            logits = _product(_rms_norm(row[:-1].contiguous(), self.norm)[0], self.head.weight, self.head.bias)
-            log_probs.append(torch.log_softmax(logits, -1, dtype=torch.float32).gather(1, ids[1:, None]).squeeze(1))
+        for rows, hidden in session.read(tokens):
+            for row, ids in zip(hidden, tokens[rows]):  # a row at a time: its logits are large enough
+                logits = self.logits(row[:-1])
+                log_probs.append(torch.log_softmax(logits, -1, dtype=torch.float32).gather(1, ids[1:, None]).squeeze(1))
         return torch.stack(log_probs)
 
     @torch.no_grad()
@@ -387,22 +336,29 @@ class LlamaNetwork(Network):
         session.prompts = prompts
         return session
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Of the last layer's output ``hidden: (n, hidden)``."""
+        return self.ops.product(self._normed(hidden, self.norm), self.head.weight, self.head.bias)
+
 
 class _LlamaSession(DecodingSession):
     """Rows lie flush left in the cache, each writing at its own position, so that no row depends on another's length."""
 
-    def __init__(self, network: LlamaNetwork, adapters: Tensor, adapter_of_row: Tensor, cache_length: int) -> None:
+    def __init__(self, network: LlamaNetwork, adapters: Tensor, adapter_of_row: Tensor, room: int) -> None:
         self.network = network
-        self.adapter_of_row = adapter_of_row
         self.prompts: list[list[int]] = []
-        self.weights = [[site.prepare(adapters, network.dtype) for site in layer.sites] for layer in network.layers]
-        self.adapters = len(adapters)
-        self.rows = RowMap(adapter_of_row, self.adapters)
-        shape = (len(adapter_of_row), network.kv_heads, cache_length, network.head_dim)
+        self.room = room
+        self._set_adapters(adapters.to(network.dtype), adapter_of_row.tolist())
+        shape = (len(adapter_of_row), network.kv_heads, room, network.head_dim)
         empty = torch.zeros(0, dtype=network.dtype, device=network.device)
         self.cache = [(empty.new_zeros(shape), empty.new_zeros(shape)) for _ in network.layers]
         self.lengths = torch.zeros(len(adapter_of_row), dtype=torch.long, device=network.device)
         self._longest = 0  # max of lengths, without asking the device
+
+    def _set_adapters(self, adapters: Tensor, adapter_of_row: list[int]) -> None:
+        self.adapters, self.adapter_of_row = adapters, adapter_of_row
+        self.groups = Groups(row_counts(adapter_of_row, len(adapters)), adapters.device)
+        self.views = [[site.views(adapters) for site in layer.sites] for layer in self.network.layers]
 
     @torch.no_grad()
     def prefill(self) -> Tensor:
@@ -410,173 +366,68 @@ class _LlamaSession(DecodingSession):
         tokens = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
         for row, prompt in zip(tokens, self.prompts):
             row[: len(prompt)] = torch.tensor(prompt)
-        hidden = self.read(tokens.to(self.network.device))
         self.lengths = torch.tensor(lengths, device=self.network.device)
         self._longest = max(lengths)
-        return self._logits(hidden[torch.arange(len(lengths), device=hidden.device), self.lengths - 1])
+        last = [
+            hidden[torch.arange(len(hidden), device=hidden.device), self.lengths[rows] - 1]
+            for rows, hidden in self.read(tokens.to(self.network.device))
+        ]
+        return self.network.logits(torch.cat(last))
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
-        network = self.network
-        x = network.embedding(tokens)[:, None]
-        row = torch.arange(len(tokens), device=x.device)
-        cos, sin = (table.index_select(0, self.lengths)[:, None, None] for table in network._rotary(self._longest + 1))
-        time = self._longest + 1
-        mask = torch.arange(time, device=x.device) > self.lengths[:, None]
-        mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill_(mask, float("-inf"))
-        for layer, weights, (keys, values) in zip(network.layers, self.weights, self.cache):
-            qkv = layer.qkv.apply(_rms_norm(x, layer.norm_1)[0], weights[0], self.rows)
-            q, k, v = (network._heads_first(part) for part in qkv)
-            keys[row, :, self.lengths] = _rotate(k, cos, sin).squeeze(2)
-            values[row, :, self.lengths] = v.squeeze(2)
-            out = _attend_cached(_rotate(q, cos, sin).squeeze(2), keys[:, :, :time], values[:, :, :time], mask)
-            x = self._finish(layer, weights, x, out[:, None])
+        network, ops = self.network, self.network.ops
+        x = network.embedding(tokens)
+        rotary = network._rotary(self.room)
+        for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):
+            (q, k, v), _ = layer.qkv.forward(ops, self.groups, network._normed(x, layer.norm_1), views[0])
+            out = ops.attend_cached(q, k, v, keys, values, self.lengths, self._longest, rotary)
+            x = self._finish(layer, self.groups, views, x, out)
         self.lengths += 1
         self._longest += 1
-        return self._logits(x.squeeze(1))
+        return network.logits(x)
 
     def keep(self, rows: Tensor) -> None:
-        adapter_of_row = self.adapter_of_row.index_select(0, rows)
-        used, self.adapter_of_row = torch.unique_consecutive(adapter_of_row, return_inverse=True)
-        self.weights = [[site and site.select(used) for site in layer] for layer in self.weights]
-        self.rows = RowMap(self.adapter_of_row, len(used))
+        owners = [self.adapter_of_row[row] for row in rows.tolist()]
+        used = sorted(set(owners))
+        index = {adapter: i for i, adapter in enumerate(used)}
+        self._set_adapters(
+            self.adapters.index_select(0, torch.tensor(used, device=rows.device)), [index[owner] for owner in owners]
+        )
         self.cache = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cache]
         self.lengths = self.lengths.index_select(0, rows)
         self._longest = int(self.lengths.max())
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """Hidden states ``(rows, time, hidden)`` of ``tokens: (rows, time)``, whose keys and values fill the cache."""
-        network, time = self.network, tokens.shape[1]
-        x = network.embedding(tokens)
-        cos, sin = network._rotary(time)
-        for layer, weights, (keys, values) in zip(network.layers, self.weights, self.cache):
-            qkv = layer.qkv.apply(_rms_norm(x, layer.norm_1)[0], weights[0], self.rows)
-            q, k, v = (network._heads_first(part) for part in qkv)
-            k = _rotate(k, cos, sin)
-            keys[:, :, :time], values[:, :, :time] = k, v
-            attention = _Attention(_rotate(q, cos, sin), k, v.contiguous(), network.head_dim**-0.5)
-            x = self._finish(layer, weights, x, attention.output.transpose(1, 2).flatten(2))
-        return x
+    def read(self, tokens: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Fill the cache with ``tokens: (rows, time)``; yields rows and their hidden states ``(rows, time, hidden)``."""
+        time = tokens.shape[1]
+        at_a_time = max(1, READ_TOKENS // time)
+        for start in range(0, len(tokens), at_a_time):
+            rows = slice(start, min(start + at_a_time, len(tokens)))
+            yield rows, self._read(tokens[rows], rows)
 
-    def _finish(self, layer: _Layer, weights: list[_DecodingWeights | None], x: Tensor, out: Tensor) -> Tensor:
+    def _read(self, tokens: Tensor, rows: slice) -> Tensor:
+        network, ops, shape = self.network, self.network.ops, (len(tokens), tokens.shape[1])
+        x = network.embedding(tokens.flatten())
+        rotary = network._rotary(shape[1])
+        # Of all adapters, those of these rows, which are neighbours.
+        owners = self.adapter_of_row[rows]
+        first, last = owners[0], owners[-1] + 1
+        counts = row_counts([owner - first for owner in owners], last - first)
+        groups = Groups([count * shape[1] for count in counts], x.device)
+        for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):
+            used = [view and view.narrow(first, last) for view in views]
+            (q, k, v), _ = layer.qkv.forward(ops, groups, network._normed(x, layer.norm_1), used[0])
+            keys[rows, :, : shape[1]] = rotate(heads_first(k, shape, network.head_dim), *rotary)
+            values[rows, :, : shape[1]] = heads_first(v, shape, network.head_dim)
+            out, _ = ops.attention(q, k, v, shape, network.head_dim, rotary)
+            x = self._finish(layer, groups, used, x, out)
+        return x.view(*shape, -1)
+
+    def _finish(self, layer: _Layer, groups: Groups, views: list[_SiteViews | None], x: Tensor, out: Tensor) -> Tensor:
         """The layer after its attention: output projection, MLP and both residuals."""
-        (y,) = layer.o.apply(out, weights[1], self.rows, residual=x)
-        gate, up = layer.gate_up.apply(_rms_norm(y, layer.norm_2)[0], weights[2], self.rows)
-        (z,) = layer.down.apply(F.silu(gate).mul_(up), weights[3], self.rows, residual=y)
+        ops = self.network.ops
+        (y,), _ = layer.o.forward(ops, groups, out, views[1], residual=x)
+        (gate, up), _ = layer.gate_up.forward(ops, groups, self.network._normed(y, layer.norm_2), views[2])
+        (z,), _ = layer.down.forward(ops, groups, ops.swiglu(gate, up), views[3], residual=y)
         return z
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        head = self.network.head
-        return _product(_rms_norm(hidden, self.network.norm)[0], head.weight, head.bias)
-
-
-class _Attention:
-    """Causal attention of ``q: (rows, heads, time, head_dim)`` over ``k, v: (rows, kv_heads, time, head_dim)``.
-
-    Plain products while they are short enough for their memory (and then faster than PyTorch's CPU kernel); beyond
-    that, and on CUDA, ``scaled_dot_product_attention``.
-    """
-
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
-        self.shape, self.scale = q.shape, scale
-        rows, heads, time, head_dim = q.shape
-        self.fused = time > MATH_ATTENTION_LENGTH or q.device.type == "cuda"
-        if self.fused:
-            with torch.enable_grad():
-                self.inputs = tuple(tensor.detach().requires_grad_() for tensor in (q, k, v))
-                self.output = self._sdpa(*self.inputs)
-            return
-        # Query heads that share a key-value head stand under each other: (rows * kv_heads, shared * time, head_dim).
-        self.q = q.reshape(rows * k.shape[1], -1, head_dim)
-        self.k, self.v = k.reshape(-1, time, head_dim), v.reshape(-1, time, head_dim)
-        mask = _causal_mask(time, self.q.shape[1] // time, q.dtype, q.device)
-        scores = torch.baddbmm(mask, self.q, self.k.transpose(1, 2), alpha=scale)
-        self.probs = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
-        self.output = torch.bmm(self.probs, self.v).view(self.shape)
-
-    def _sdpa(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        time = q.shape[2]
-        if q.device.type == "cpu" and time % 16:  # its vector tails round differently
-            q, k, v = (F.pad(tensor, (0, 0, 0, -time % 16)) for tensor in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale, enable_gqa=q.shape[1] != k.shape[1])
-        return out[:, :, :time]
-
-    def backward(self, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v, in their shapes."""
-        if self.fused:
-            dq, dk, dv = torch.autograd.grad(self.output, self.inputs, d_output)
-            return dq, dk, dv
-        rows, heads, time, head_dim = self.shape
-        d_out = d_output.reshape(self.q.shape)
-        d_probs = torch.bmm(d_out, self.v.transpose(1, 2))
-        dv = torch.bmm(self.probs.transpose(1, 2), d_out)
-        d_scores = torch.ops.aten._softmax_backward_data(d_probs, self.probs, -1, self.probs.dtype).mul_(self.scale)
-        dq = torch.bmm(d_scores, self.k)
-        dk = torch.bmm(d_scores.transpose(1, 2), self.q)
-        kv_shape = (rows, -1, time, head_dim)
-        return dq.view(self.shape), dk.view(kv_shape), dv.view(kv_shape)
-
-
-_MASKS: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
-
-
-def _causal_mask(time: int, repeats: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    key = (MATH_ATTENTION_LENGTH, dtype, device)
-    if key not in _MASKS:
-        _MASKS[key] = torch.full(key[:1] * 2, float("-inf"), dtype=dtype, device=device).triu_(1)
-    mask = _MASKS[key][:time, :time]
-    return mask if repeats == 1 else mask.repeat(repeats, 1)
-
-
-def _attend_cached(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """One new token a row: ``q: (rows, heads, head_dim)`` over the cache, ``(rows, heads * head_dim)``."""
-    rows, kv_heads, time, head_dim = keys.shape
-    q = q.reshape(rows * kv_heads, -1, head_dim)
-    shared = q.shape[1]
-    if shared == 1:  # twice, to stay clear of matrix-vector kernels
-        q = q.expand(-1, 2, -1)
-    keys, values = keys.reshape(-1, time, head_dim), values.reshape(-1, time, head_dim)
-    mask = mask[:, None, None].expand(-1, kv_heads, 1, -1).reshape(rows * kv_heads, 1, time)
-    scores = torch.baddbmm(mask, q, keys.transpose(1, 2), alpha=head_dim**-0.5)
-    probs = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
-    return torch.bmm(probs, values)[:, :shared].reshape(rows, -1)
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias + residual`` for ``x: (rows, in)``, never with fewer than ``MIN_ROWS`` rows."""
-    rows = len(x)
-    if rows < MIN_ROWS:
-        x = F.pad(x, (0, 0, 0, MIN_ROWS - rows))
-        residual = None if residual is None else F.pad(residual, (0, 0, 0, MIN_ROWS - rows))
-    if residual is None:
-        y = torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
-    else:
-        y = torch.addmm(residual, x, weight.t())
-        y = y if bias is None else y.add_(bias)
-    return y[:rows] if len(y) > rows else y
-
-
-def _rms_norm(x: Tensor, norm: _Norm) -> tuple[Tensor, Tensor]:
-    """The normed ``x: (..., hidden)`` and the reciprocal root mean square of each row, ``(..., 1)`` in float32."""
-    size = x.shape[-1]
-    # rsqrt(mean(x^2) + eps), with one pass over x and two over its row norms.
-    norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    rstd = torch.addcmul(norms.new_tensor(norm.eps * size), norms, norms).rsqrt_().mul_(size**0.5)
-    return (x * rstd).to(x.dtype).mul_(norm.weight), rstd
-
-
-def _rms_norm_backward_(dx: Tensor, d_normed: Tensor, x: Tensor, normed: Tensor, rstd: Tensor, weight: Tensor) -> None:
-    """Add the gradient of a norm's input to ``dx: (rows, hidden)``, given that of its output."""
-    along = torch.linalg.vecdot(d_normed.float(), normed.float())[:, None].mul_(rstd * rstd).div_(-x.shape[-1])
-    dx.addcmul_(d_normed.mul_(weight), rstd.to(dx.dtype)).addcmul_(x, along.to(dx.dtype))
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False, out: Tensor | None = None) -> Tensor:
-    """Rotary positions: turn each pair (i, i + head_dim / 2) of ``x: (rows, heads, time, head_dim)`` by its angle."""
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
-    x1, x2 = x.chunk(2, dim=-1)
-    out1, out2 = out.chunk(2, dim=-1)
-    sign = -1.0 if inverse else 1.0
-    torch.mul(x1, cos, out=out1).addcmul_(x2, sin, value=-sign)
-    torch.mul(x2, cos, out=out2).addcmul_(x1, sin, value=sign)
-    return out

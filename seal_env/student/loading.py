@@ -7,19 +7,24 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from seal_env.models import bundled_folder, bundled_models
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_base(
     name: str, device: str | torch.device = "cpu", dtype: str = "float32", trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the causal LM ``name``: a folder on disk or a Hugging Face hub id. Weights come from safetensors only.
+    """Load the causal LM ``name``: bundled (``seal-nano``), a folder on disk or a hub id. Weights are safetensors only.
 
     Raises:
         ValueError: no such model, no safetensors weights, unknown ``dtype`` or a device that this machine lacks.
     """
     torch_dtype = check_dtype(dtype)
     target = check_device(device)
+    bundled = bundled_folder(name)
+    if bundled is not None:
+        name = str(bundled)
     if not Path(name).expanduser().is_dir() and Path(name).is_absolute():
         raise ValueError(f"model {name!r}: there is no such folder; give a folder with a config.json or a hub id")
     source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
@@ -32,7 +37,8 @@ def load_base(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"model {name!r} could not be loaded ({reason}); give a folder that holds config.json, tokenizer and"
-            " *.safetensors, or the hub id of a causal LM that is reachable or already in the local cache"
+            " *.safetensors, the hub id of a causal LM that is reachable or already in the local cache, or a bundled model"
+            f" ({', '.join(bundled_models())})"
         ) from error
     return model.to(target), tokenizer
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from seal_env.student.layout import AdapterLayout
+from seal_env.student.native import best_ops
 
 
 @dataclass(frozen=True)
@@ -36,38 +37,6 @@ class TrainBatch:
     label_ids: Tensor
     label_weights: Tensor
     label_groups: Tensor
-
-
-class RowMap:
-    """Which adapter each row of a decoding batch uses; rows of one adapter are neighbours.
-
-    Products with the adapters run on a rectangle ``(adapters, most rows of one, ...)``: ``spread`` brings rows into it
-    and ``collect`` brings them back. At least two rows an adapter, so that a product never falls into the
-    matrix-vector kernels, whose rounding differs.
-    """
-
-    def __init__(self, adapter_of_row: Tensor, adapters: int) -> None:
-        counts = torch.bincount(adapter_of_row, minlength=adapters)
-        self.adapters = adapters
-        self.width = max(2, int(counts.max()))
-        starts = torch.cumsum(counts, 0) - counts
-        within = torch.arange(len(adapter_of_row), device=adapter_of_row.device) - starts[adapter_of_row]
-        self._cell = adapter_of_row * self.width + within
-        self._rectangular = bool((counts == self.width).all())
-        row_of_cell = torch.zeros(adapters * self.width, dtype=torch.long, device=adapter_of_row.device)
-        row_of_cell[self._cell] = torch.arange(len(adapter_of_row), device=adapter_of_row.device)
-        self._row_of_cell = row_of_cell
-
-    def spread(self, x: Tensor) -> Tensor:
-        """``(rows, time, features)`` to ``(adapters, width * time, features)``; unused cells repeat some row."""
-        if not self._rectangular:
-            x = x.index_select(0, self._row_of_cell)
-        return x.reshape(self.adapters, self.width * x.shape[1], x.shape[2])
-
-    def collect(self, x: Tensor, time: int) -> Tensor:
-        """The inverse of :meth:`spread`: ``(adapters, width * time, features)`` to ``(rows, time, features)``."""
-        x = x.reshape(self.adapters * self.width, time, x.shape[-1])
-        return x if self._rectangular else x.index_select(0, self._cell)
 
 
 class DecodingSession(ABC):
@@ -92,6 +61,7 @@ class Network(ABC):
     def __init__(self, model: PreTrainedModel, layout: AdapterLayout) -> None:
         self.model = model
         self.layout = layout
+        self.ops = best_ops(model)
 
     @property
     def device(self) -> torch.device:

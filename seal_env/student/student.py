@@ -69,6 +69,7 @@ class Student:
         self.layout: AdapterLayout = adapter_layout(model.config, lora or LoraConfig(r=32, lora_alpha=64))
         self.network = _make_network(network, model, self.layout)
         self.max_slots = max_slots
+        self.base_version = 0  # counts merge and load_base: what was computed with another version is stale
         self.step_tokens = _STEP_TOKENS.get(model.device.type, _STEP_TOKENS["cuda"])
         self.overhead_tokens = _OVERHEAD_TOKENS.get(model.device.type, _OVERHEAD_TOKENS["cuda"])
         self._eos_ids = _eos_ids(model, tokenizer)
@@ -85,7 +86,7 @@ class Student:
         network: str = "auto",
         max_slots: int | None = None,
     ) -> Student:
-        """Load the base ``name`` (a folder or a hub id) and make a student of it; see :func:`load_base` for errors."""
+        """Load the base ``name`` and make a student of it; see :func:`load_base` for names and errors."""
         model, tokenizer = load_base(name, device, dtype, trust_remote_code)
         return cls(model, tokenizer, lora, network=network, max_slots=max_slots)
 
@@ -231,6 +232,7 @@ class Student:
             delta = target.b(flat)[0] @ target.a(flat)[0] * target.scaling
             weight = module.weight
             weight.copy_(weight.float() + (delta.T if isinstance(module, Conv1D) else delta))
+        self.base_version += 1
 
     @torch.no_grad()
     def load_base(self, weights: Mapping[str, Tensor]) -> None:
@@ -250,6 +252,7 @@ class Student:
                 raise ValueError(f"the new {name!r} has shape {tuple(value.shape)}, the model {tuple(own[name].shape)}")
         for name, value in weights.items():
             own[name].copy_(value)
+        self.base_version += 1
 
     # Inside ---------------------------------------------------------------------------------------------------------
 

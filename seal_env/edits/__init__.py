@@ -1,0 +1,36 @@
+"""What an action means: from a task to the prompt that asks for a self-edit, and from the self-edit to an ``UpdatePlan``.
+
+settings = EditSettings(format="implications")
+prompt = get_format(settings.format).prompt(task)
+edit = parse("1. The Shah fled.\\n2. Otrar fell in 1219.", task, settings, seed=0)
+edit.plan       # for Student.fit: two sequences and the passage, 10 epochs
+edit.status     # EditStatus.OK
+"""
+
+from seal_env.edits.formats import (
+    EditFormat,
+    Message,
+    Template,
+    available_formats,
+    get_format,
+    register_format,
+)
+from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
+from seal_env.edits.split import Splitter, segments, segments_after_thoughts
+
+__all__ = [
+    "EditFormat",
+    "EditSettings",
+    "EditStatus",
+    "Message",
+    "ParsedEdit",
+    "Splitter",
+    "Template",
+    "available_formats",
+    "get_format",
+    "parse",
+    "passage_only",
+    "register_format",
+    "segments",
+    "segments_after_thoughts",
+]

@@ -1,0 +1,23 @@
+"""Models that come with the package, by name, and how each is best updated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seal_env.edits import EditSettings
+
+_FOLDER = Path(__file__).parent
+
+# How `seal-nano` is updated: chosen by `python -m benchmarks.measure_nano --search` (see its model card).
+NANO_LORA: dict[str, object] = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+NANO_SETTINGS = EditSettings(learning_rate=1e-2, epochs=10, batch_size=0)
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in _FOLDER.glob("*/config.json"))
+
+
+def bundled_folder(name: str) -> Path | None:
+    """The folder of the bundled model ``name``; None where there is no such model."""
+    return _FOLDER / name if name in bundled_models() else None

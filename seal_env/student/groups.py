@@ -1,0 +1,60 @@
+"""Which adapter each row of a batch belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+class Groups:
+    """Rows ``(n, features)`` that belong to adapters: those of one adapter are neighbours, adapters come in order.
+
+    Batched products with the adapters need a rectangle ``(adapters, most rows of one, features)``: :meth:`spread` brings rows
+    into it and :meth:`collect` brings them back. It is at least two rows wide, so that a product never falls into the
+    matrix-vector kernels, whose rounding differs.
+
+    Args:
+        counts: how many rows each adapter has.
+        device: where the rows are.
+    """
+
+    def __init__(self, counts: Sequence[int], device: torch.device) -> None:
+        self.adapters = len(counts)
+        self.most = max(counts)
+        self.starts = torch.tensor([0, *accumulate(counts)], device=device)
+        self._width = max(2, self.most)
+        self._full = min(counts) == self._width
+        self._cells: tuple[Tensor, Tensor] | None = None
+
+    def spread(self, x: Tensor) -> Tensor:
+        """``(n, features)`` to ``(adapters, width, features)``; unused cells repeat some row."""
+        if not self._full:
+            x = x.index_select(0, self._cell_indices()[1])
+        return x.view(self.adapters, self._width, x.shape[1])
+
+    def collect(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`spread`."""
+        x = x.reshape(self.adapters * self._width, x.shape[2])
+        return x if self._full else x.index_select(0, self._cell_indices()[0])
+
+    def _cell_indices(self) -> tuple[Tensor, Tensor]:
+        """The cell of each row, and a row for each cell."""
+        if self._cells is None:
+            adapter_of_row = torch.repeat_interleave(self.starts.diff())
+            rows = torch.arange(len(adapter_of_row), device=self.starts.device)
+            cell_of_row = adapter_of_row * self._width + rows - self.starts[adapter_of_row]
+            row_of_cell = rows.new_zeros(self.adapters * self._width)
+            row_of_cell[cell_of_row] = rows
+            self._cells = cell_of_row, row_of_cell
+        return self._cells
+
+
+def row_counts(adapter_of_row: Sequence[int], adapters: int) -> list[int]:
+    """How many rows each of ``adapters`` has."""
+    counts = [0] * adapters
+    for adapter in adapter_of_row:
+        counts[adapter] += 1
+    return counts

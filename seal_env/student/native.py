@@ -1,0 +1,252 @@
+"""Compiled kernels for the CPU: ``kernels.c``, built once with the machine's C compiler and kept in the user's cache.
+
+Where there is no compiler, no vector maths library, or ``SEAL_ENV_NATIVE=0`` is set, PyTorch's operations do the same work
+more slowly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from seal_env.plan import UpdatePlan
+from seal_env.student.groups import Groups
+from seal_env.student.memory import available_bytes
+from seal_env.student.ops import Attention, Rotary, TorchOps
+
+_SOURCE = Path(__file__).with_name("kernels.c")
+_FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
+_WIDE = "-mprefer-vector-width=512"
+# Longer sequences are PyTorch's: the probabilities that the backward pass needs grow with the square.
+_ATTENTION_LENGTH = 512
+
+
+def best_ops(model: PreTrainedModel) -> TorchOps:
+    """The fastest operations for the model's device and precision."""
+    if model.device.type == "cpu" and model.dtype == torch.float32 and os.environ.get("SEAL_ENV_NATIVE", "1") != "0":
+        library = _library()
+        if library is not None:
+            size = sum(p.numel() * p.element_size() for p in model.parameters())
+            return NativeOps(library, pack_weights=2 * size < available_bytes(model.device) // 4)
+    return TorchOps()
+
+
+class NativeOps(TorchOps):
+    """:class:`TorchOps` on contiguous float32 CPU tensors; errors are the caller's: nothing is checked here.
+
+    Args:
+        library: the compiled kernels.
+        pack_weights: keep each base weight in two more copies, laid out for the forward and the backward product; these
+            products give a row the same bits whatever other rows there are. Otherwise they are PyTorch's.
+    """
+
+    def __init__(self, library: ctypes.CDLL, pack_weights: bool) -> None:
+        self._lib = library
+        self._pack_weights = pack_weights
+        self._lanes, self._panel = library.lanes(), library.panel_width()
+        self._packed: dict[tuple[int, bool], tuple[int, Tensor, Tensor]] = {}  # version, weight (kept alive), panels
+
+    def gather_(self, out: Tensor, state: Tensor, slots: Tensor) -> None:
+        self._lib.gather(_n(len(slots)), _n(state.shape[1]), _p(slots), _p(state), _p(out))
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        if not self._pack_weights:
+            return super().product(x, weight, bias, residual)
+        out = x.new_empty(len(x), weight.shape[0])
+        self._product(x, self._panels(weight, backward=False), bias, residual, out)
+        return out
+
+    def product_backward(self, dy: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
+        if not self._pack_weights:
+            return super().product_backward(dy, weight, onto)
+        out = dy.new_empty(len(dy), weight.shape[1]) if onto is None else onto
+        self._product(dy, self._panels(weight, backward=True), None, onto, out)
+        return out
+
+    def _product(self, x: Tensor, panels: Tensor, bias: Tensor | None, plus: Tensor | None, out: Tensor) -> None:
+        threads = torch.get_num_threads()
+        sizes = (len(x), out.shape[1], x.shape[1])
+        self._lib.product(*map(_n, sizes), _p(x), _p(panels), _p(bias), _p(plus), _p(out), _n(threads))
+
+    def _panels(self, weight: Tensor, backward: bool) -> Tensor:
+        """``weight`` as the product's kernel reads it; made anew after the weight was changed in place."""
+        key, version = (weight.data_ptr(), backward), weight._version
+        made, _, panels = self._packed.get(key, (-1, weight, weight))
+        if made != version:
+            rows, columns = weight.shape
+            depth, width, strides = (rows, columns, (columns, 1)) if backward else (columns, rows, (1, columns))
+            panels = weight.new_empty(-(-width // self._panel) * self._panel * depth)
+            self._lib.pack(*map(_n, (depth, width)), _p(weight), *map(_n, strides), _p(panels))
+            self._packed[key] = (version, weight, panels)
+        return panels
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        x = x.contiguous()
+        size = x.shape[-1]
+        normed, rstd = torch.empty_like(x), x.new_empty(*x.shape[:-1], 1)
+        self._lib.rms_norm(_n(rstd.numel()), _n(size), _p(x), _p(weight), ctypes.c_float(eps), _p(normed), _p(rstd))
+        return normed, rstd
+
+    def rms_norm_backward_(self, dx: Tensor, d_normed: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> None:
+        self._lib.rms_norm_backward(_n(len(x)), _n(x.shape[1]), _p(d_normed), _p(x), _p(weight), _p(rstd), _p(dx))
+
+    def attention(
+        self, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int], head_dim: int, rotary: Rotary
+    ) -> tuple[Tensor, Attention]:
+        if shape[1] > _ATTENTION_LENGTH or head_dim % self._lanes:
+            return super().attention(q, k, v, shape, head_dim, rotary)
+        attention = _NativeAttention(self._lib, self._lanes, q, k, v, shape, head_dim, rotary)
+        return attention.output, attention
+
+    def attention_class(self, length: int) -> int:
+        return (length > _ATTENTION_LENGTH) + super().attention_class(length)
+
+    def attend_cached(
+        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, longest: int, rotary: Rotary
+    ) -> Tensor:
+        rows, kv_heads, room, head_dim = keys.shape
+        if head_dim % self._lanes:
+            return super().attend_cached(q, k, v, keys, values, lengths, longest, rotary)
+        out = torch.empty_like(q)
+        self._lib.attend_cached(
+            *map(_n, (rows, q.shape[1] // head_dim, kv_heads, head_dim, room)), _p(q), _p(k), _p(v), *map(_p, rotary),
+            _p(lengths), ctypes.c_float(head_dim**-0.5), _p(keys), _p(values), _p(out),
+        )  # fmt: skip
+        return out
+
+    def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
+        out = torch.empty_like(gate)
+        self._lib.swiglu(_n(gate.numel() // gate.shape[-1]), _n(gate.shape[-1]), _p(gate), _p(up), _p(out))
+        return out
+
+    def swiglu_backward(self, d_out: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+        self._lib.swiglu_backward(_n(len(gate)), _n(gate.shape[1]), _p(d_out), _p(gate), _p(up))
+        return gate, up
+
+    def cross_entropy_(self, logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        nll = torch.empty_like(weights)
+        self._lib.cross_entropy(*map(_n, logits.shape), _p(logits), _p(labels), _p(weights), _p(nll))
+        return nll, logits
+
+    def lora_down(self, groups: Groups, x: Tensor, w: Tensor, scale: float = 1.0) -> Tensor:
+        h = x.new_empty(len(x), w.shape[1])
+        rows = (_n(groups.adapters), _n(groups.most), _p(groups.starts))
+        self._lib.lora_down(*rows, *_sizes(w), _p(x), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(h), _n(h.stride(0)))
+        return h
+
+    def lora_up_(self, groups: Groups, y: Tensor, h: Tensor, w: Tensor, scale: float = 1.0) -> None:
+        rows = (_n(groups.adapters), _n(groups.most), _p(groups.starts))
+        self._lib.lora_up(*rows, *_sizes(w), _p(h), _n(h.stride(0)), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(y))
+
+    def lora_outer_(self, groups: Groups, out: Tensor, h: Tensor, x: Tensor, scale: float = 1.0) -> None:
+        rows = (_n(groups.adapters), _p(groups.starts))
+        strides = _n(h.stride(0)), _n(out.stride(0))
+        self._lib.lora_outer(*rows, *_sizes(out), _p(h), strides[0], _p(x), ctypes.c_float(scale), _p(out), strides[1])
+
+    def grad_norms(self, grads: Tensor) -> list[float]:
+        norms = torch.empty(len(grads), dtype=torch.float64)
+        self._lib.grad_norms(*map(_n, grads.shape), _p(grads), _p(norms))
+        return norms.tolist()
+
+    def adamw_(
+        self,
+        weights: Tensor,
+        exp_avg: Tensor,
+        exp_avg_sq: Tensor,
+        slots: list[int],
+        grads: Tensor,
+        clips: list[float],
+        plans: list[UpdatePlan],
+        learning_rates: list[float],
+        steps: list[int],
+    ) -> None:
+        doubles = torch.tensor([clips, learning_rates, [plan.weight_decay for plan in plans]], dtype=torch.float64)
+        integers = torch.tensor([slots, steps])
+        self._lib.adamw(
+            *map(_n, grads.shape), _p(integers[0]), _p(grads), _p(doubles[0]), _p(doubles[1]), _p(doubles[2]),
+            _p(integers[1]), _p(weights), _p(exp_avg), _p(exp_avg_sq),
+        )  # fmt: skip
+
+
+class _NativeAttention:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        lanes: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        shape: tuple[int, int],
+        head_dim: int,
+        rotary: Rotary,
+    ) -> None:
+        self._lib, self.inputs, self.rotary = library, (q, k, v), rotary
+        heads, kv_heads = q.shape[1] // head_dim, k.shape[1] // head_dim
+        self.sizes = (*shape, heads, kv_heads, head_dim)
+        self.scale = ctypes.c_float(head_dim**-0.5)
+        self.probs = q.new_empty(shape[0], heads, shape[1], -(-shape[1] // lanes) * lanes)
+        self.output = torch.empty_like(q)
+        self._lib.attention(*map(_n, self.sizes), *map(_p, (q, k, v, *rotary)), self.scale, _p(self.probs), _p(self.output))
+
+    def backward(self, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.inputs
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        given = map(_p, (q, k, v, *self.rotary))
+        rest = map(_p, (self.probs, self.output, d_output, dq, dk, dv))
+        self._lib.attention_backward(*map(_n, self.sizes), *given, self.scale, *rest)
+        return dq, dk, dv
+
+
+_n = ctypes.c_long
+
+
+def _p(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def _sizes(w: Tensor) -> tuple[ctypes.c_long, ctypes.c_long]:
+    """Width and rank of an adapter's matrix."""
+    return _n(w.shape[2]), _n(w.shape[1])
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """The compiled kernels, built if they are not in the cache; None where that is not possible."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or platform.system() != "Linux" or ctypes.sizeof(ctypes.c_long) != 8:
+        return None
+    flags = [*_FLAGS, _WIDE] if platform.machine() == "x86_64" else _FLAGS
+    identity = "\n".join([_SOURCE.read_text(), compiler, *flags, _processor()])
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-env"
+    target = folder / f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
+    try:
+        if not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                built = Path(temporary) / target.name
+                command = [compiler, *flags, "-o", str(built), str(_SOURCE), "-lm"]
+                subprocess.run(command, check=True, capture_output=True, timeout=120)
+                os.replace(built, target)
+        return ctypes.CDLL(str(target))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
