@@ -1,0 +1,6 @@
+"""Tasks (C, τ): where contexts and questions come from. Nothing here needs torch."""
+
+from seal_env.tasks.prompts import open_book_prompt, question_prompt
+from seal_env.tasks.task import Question, Task
+
+__all__ = ["Question", "Task", "open_book_prompt", "question_prompt"]

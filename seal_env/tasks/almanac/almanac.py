@@ -1,0 +1,255 @@
+"""The Almanac: seeded, endless, SQuAD-shaped articles about invented things.
+
+``Almanac(config).article(split, index)`` depends on the seed, the split and the index only, so any article can be made at any
+time, in any order, on any machine. Splits share no entity. Content is in ``kinds/``, sentences are made in ``narrator``.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from seal_env.tasks.almanac.facts import Draw, Fact, Kind, Relation, Value
+from seal_env.tasks.almanac.kinds import ALL, KINDS
+from seal_env.tasks.almanac.names import SPLITS, Names, is_woman
+from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator, Pronouns
+from seal_env.tasks.task import Question, Task
+
+MIN_WORDS, MAX_WORDS = 40, 120
+MIN_SENTENCES, MAX_SENTENCES = 3, 7
+_TRIES = 200
+_SAME_AGE = 60  # years
+_COMMON = (  # words that may stand in two values of one article
+    "a an and the of in on at to for with by from river lake forest marshes hills isle gate hill mill abbey tower tarn water "
+    "mountains range highlands lady lord star spirit pride"
+)
+
+
+@dataclass(frozen=True)
+class AlmanacConfig:
+    """What an Almanac is made of. The defaults are the ones the bundled student was trained on.
+
+    Attributes:
+        seed: of everything; two seeds order the same names differently and tell different facts of them.
+        min_facts: fewest facts (and questions) an article has, 4 to 7.
+        max_facts: most facts (and questions) an article has, 4 to 7.
+        max_distractors: most facts about others that stand in a passage, 0 to 3.
+        indirectness: probability that a passage hints at a fact instead of saying it outright, 0 to 1.
+        kinds: kinds of things to write about, in rotation.
+    """
+
+    seed: int = 0
+    min_facts: int = 4
+    max_facts: int = 7
+    max_distractors: int = 2
+    indirectness: float = 0.5
+    kinds: tuple[str, ...] = ALL
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("min_facts", 4, 7), ("max_facts", 4, 7), ("max_distractors", 0, 3)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{name} must be an integer from {least} to {most}, got {value!r}")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"seed must be an integer, got {self.seed!r}")
+        if self.min_facts > self.max_facts:
+            raise ValueError(f"min_facts must not exceed max_facts, got {self.min_facts} and {self.max_facts}")
+        if not 0 <= self.indirectness <= 1:
+            raise ValueError(f"indirectness must be from 0 to 1, got {self.indirectness!r}")
+        object.__setattr__(self, "kinds", (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds))
+        if not self.kinds:
+            raise ValueError("kinds must hold at least one kind, got none")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise ValueError(f"kinds must be among {', '.join(ALL)}, got {kind!r}")
+
+
+@dataclass(frozen=True)
+class Article:
+    """One article: a passage about ``title``, the facts it tells, and the task made of them.
+
+    Attributes:
+        kind: of the thing.
+        title: its name.
+        facts: what the passage tells and the questions ask, in the order of the questions.
+        context: the passage.
+        task: the passage and its questions.
+        seed: of the hand-made wordings.
+    """
+
+    kind: str
+    title: str
+    facts: tuple[Fact, ...]
+    context: str
+    task: Task
+    seed: str
+
+    def hand_made_facts(self) -> list[str]:
+        """Every fact as a plain statement: the self-edit that a careful person would write."""
+        rng = random.Random(f"{self.seed}/statements")
+        return [fact.statement(rng.randrange(1000)) for fact in self.facts]
+
+    def hand_made_pairs(self) -> list[tuple[str, str]]:
+        """Every fact as a question and its answer; the wording is drawn apart from the task's."""
+        rng = random.Random(f"{self.seed}/pairs")
+        return [(fact.question(rng.randrange(1000)), fact.value) for fact in self.facts]
+
+
+class Almanac:
+    """Articles by split and index.
+
+    Args:
+        config: what they are made of.
+    """
+
+    def __init__(self, config: AlmanacConfig | None = None) -> None:
+        self.config = config or AlmanacConfig()
+
+    def article(self, split: str, index: int) -> Article:
+        """Article ``index`` (from 0) of ``split`` (train, validation or test)."""
+        names = _names(split)
+        if not isinstance(index, int) or index < 0:
+            raise ValueError(f"index must be an integer >= 0, got {index!r}")
+        config = self.config
+        turn, place = divmod(index, len(config.kinds))
+        kind = KINDS[config.kinds[place]]
+        title = kind.titles.shuffled(config.seed, split, turn, kind.name)
+        seed = f"{config.seed}/{split}/{index}"
+        rng = random.Random(seed)
+        facts, distractors, rival = self._draw_facts(kind, title, names, rng)
+        context, starts = self._narrate(kind, facts, distractors, rival, rng)
+        questions = tuple(
+            Question(
+                fact.question(rng.randrange(1000)), (fact.value, *fact.aliases), start, f"{split}-{index}-{fact.relation.name}"
+            )
+            for fact, start in zip(facts, starts)
+        )
+        task = Task(title, context, questions, f"almanac-{config.seed}-{split}-{index}")
+        return Article(kind.name, title, facts, context, task, seed)
+
+    def task(self, split: str, index: int) -> Task:
+        """Task ``index`` (from 0) of ``split``: the article's passage and questions."""
+        return self.article(split, index).task
+
+    def retell(self, article: Article, seed: int) -> str:
+        """The article's facts narrated once more in other words, without distractors."""
+        rng = random.Random(f"{article.seed}/retold/{seed}")
+        return self._narrate(KINDS[article.kind], article.facts, {}, "", rng)[0]
+
+    def _draw_facts(
+        self, kind: Kind, title: str, names: Names, rng: random.Random
+    ) -> tuple[tuple[Fact, ...], dict[int, Value], str]:
+        """Facts that agree with each other, other values for a rival, and the rival's name; no word names two things."""
+        config = self.config
+        relations = rng.sample(kind.relations, rng.randint(config.min_facts, config.max_facts))
+        taken = _Taken(title)
+        mention = f"the {title}" if kind.titles.the else title
+        facts: list[Fact] = []
+        for relation in relations:
+            value = _fitting(kind, relation, facts, taken, names, rng)
+            facts.append(Fact(relation, title, mention, value.text, value.aliases, value.person))
+        rival = taken.keep(taken.draw(kind.rival_name, names, rng)).text
+        chosen = sorted(rng.sample(range(len(facts)), rng.randint(0, config.max_distractors)))
+        return tuple(facts), {i: _other(facts[i], taken, names, rng) for i in chosen}, rival
+
+    def _narrate(
+        self, kind: Kind, facts: tuple[Fact, ...], distractors: dict[int, Value], rival: str, rng: random.Random
+    ) -> tuple[str, list[int]]:
+        """A passage of the right length in which every value stands once, and where each begins."""
+        pronouns = _pronouns(kind, facts[0].subject)
+        told = {i: value.text for i, value in distractors.items()}
+        colour = rng.randint(0, 2)
+        for attempt in range(_TRIES):
+            narrator = Narrator(kind, facts, told, pronouns, rival, colour, self.config.indirectness, attempt > 5, rng)
+            context, starts = narrator.passage()
+            length, sentences = len(context.split()), context.count(". ") + 1
+            fits = MIN_WORDS <= length <= MAX_WORDS and MIN_SENTENCES <= sentences <= MAX_SENTENCES
+            if fits and all(_count(fact.value, context) == 1 for fact in facts) and not _monotonous(context):
+                return context, starts
+            if attempt % 20 == 19 and told and (length > MAX_WORDS or sentences > MAX_SENTENCES):
+                told.popitem()
+            colour = 0 if length > MAX_WORDS or sentences > MAX_SENTENCES else 2 if length < MIN_WORDS else colour
+        raise RuntimeError(
+            f"no passage of {MIN_WORDS} to {MAX_WORDS} words in {_TRIES} tries for {facts[0].subject!r}: {context}"
+        )
+
+
+class _Taken:
+    """Words that stand for something in this article already."""
+
+    def __init__(self, title: str) -> None:
+        self._words = set(_words(title))
+
+    def draw(self, draw: Draw, names: Names, rng: random.Random) -> Value:
+        """A value that shares no telling word with what came before."""
+        for _ in range(_TRIES):
+            value = draw(rng, names)
+            if self._words.isdisjoint(_words(value.text)):
+                return value
+        raise RuntimeError(f"no fresh value in {_TRIES} draws beside {sorted(self._words)}")
+
+    def keep(self, value: Value) -> Value:
+        """Take the value's words."""
+        self._words.update(_words(value.text))
+        return value
+
+
+def _fitting(kind: Kind, relation: Relation, facts: list[Fact], taken: _Taken, names: Names, rng: random.Random) -> Value:
+    """A value that is not taken and, if it is a year or a date, lies the right number of years from the others."""
+    known = {fact.relation.name: _year(fact.value) for fact in facts}
+    for _ in range(100 * _TRIES):
+        value = taken.draw(relation.draw, names, rng)
+        years = {**known, relation.name: _year(value.text)}
+        if all(
+            least <= years[later] - years[earlier] <= most
+            for earlier, later, least, most in kind.gaps
+            if {earlier, later} <= years.keys()
+        ):
+            return taken.keep(value)
+    raise RuntimeError(f"no year of {kind.name}.{relation.name} fits {known}")
+
+
+def _other(fact: Fact, taken: _Taken, names: Names, rng: random.Random) -> Value:
+    """A rival's value for a fact; years of rivals are of the same age."""
+    while True:
+        value = taken.draw(fact.relation.draw, names, rng)
+        if abs(_year(value.text) - _year(fact.value)) <= _SAME_AGE:
+            return taken.keep(value)
+
+
+def _year(value: str) -> int:
+    """The year that a value ends in; 0 if it does not."""
+    found = re.search(r"\b\d{4}$", value)
+    return int(found[0]) if found else 0
+
+
+def _words(text: str) -> Iterator[str]:
+    """The words of a value that tell it from others: of a quantity the figure, not the unit."""
+    quantity = re.fullmatch(r"([\d,]+) [a-z]+", text)
+    return (word for word in re.findall(r"[\w,]+", quantity[1] if quantity else text.lower()) if word not in _COMMON.split())
+
+
+def _count(value: str, context: str) -> int:
+    return len(re.findall(rf"(?<![\w,]){re.escape(value)}(?!\w|,\d)", context))
+
+
+def _monotonous(context: str) -> bool:
+    """Whether three sentences in a row begin with the same word."""
+    first = [sentence.split()[0] for sentence in context.split(". ")]
+    return any(a == b == c for a, b, c in zip(first, first[1:], first[2:]))
+
+
+def _pronouns(kind: Kind, title: str) -> Pronouns:
+    if not kind.personal:
+        return IT
+    return SHE if is_woman(title.split()[0]) else HE
+
+
+@cache
+def _names(split: str) -> Names:
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    return Names(split)

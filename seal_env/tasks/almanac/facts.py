@@ -1,0 +1,141 @@
+"""The words the Almanac is written in: values, relations, facts and kinds. Content lives in ``kinds/``, logic elsewhere.
+
+A relation (the year a ship was launched) carries four sets of wordings, and the difference between them is the point of this
+world. ``statements`` and ``questions`` are plain and name the thing in full; ``tells`` and ``hints`` occur in passages only.
+
+How wordings are written:
+
+- ``{t}`` is the thing's name (with "the" where it takes one), ``{v}`` the value, ``{av}`` the value after "a" or "an".
+- In narration ``{s}``, ``{o}`` and ``{p}`` are the thing as subject, object and possessor; the narrator picks a pronoun or a
+  noun phrase for the first of them, and pronouns for the others.
+- ``"... took to the water in {v}"`` is a predicate: a subject goes before it. It has no comma.
+- ``"built at {v}, ..."`` is an opener: a sentence about the thing goes on after it.
+- ``", the work of {v}, ..."`` is an apposition: it stands between subject and predicate.
+- Everything else is a whole clause, without capital and full stop. The narrator adds those.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seal_env.tasks.almanac.names import Names, TitleSpace
+
+
+@dataclass(frozen=True)
+class Value:
+    """An answer: its canonical text, other accepted forms, and whether it names a person (pronouns must then beware)."""
+
+    text: str
+    aliases: tuple[str, ...] = ()
+    person: bool = False
+
+
+Draw = Callable[[random.Random, "Names"], Value]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One thing that can be known about every entity of a kind.
+
+    Attributes:
+        name: unique within its kind.
+        draw: draws a value, uniformly from a wide space.
+        statements: plain wordings, whole sentences.
+        questions: plain questions.
+        tells: narrated wordings that say it outright.
+        hints: narrated wordings that leave a step to the reader.
+        rivals: clauses that say it of somebody or something else, ``{r}``.
+        closing: whether it ends a story (a death, a shipwreck), so that nothing is tacked on after it with "and".
+    """
+
+    name: str
+    draw: Draw
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+    tells: tuple[str, ...]
+    hints: tuple[str, ...]
+    rivals: tuple[str, ...]
+    closing: bool = False
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A relation that holds of ``subject`` (a title) with ``value``; ``mention`` is the subject as a sentence names it."""
+
+    relation: Relation
+    subject: str
+    mention: str
+    value: str
+    aliases: tuple[str, ...] = ()
+    person: bool = False
+
+    def statement(self, k: int) -> str:
+        """The k-th plain statement, k taken modulo their number."""
+        return self._plain(self.relation.statements[k % len(self.relation.statements)])
+
+    def question(self, k: int) -> str:
+        """The k-th plain question, k taken modulo their number."""
+        return self._plain(self.relation.questions[k % len(self.relation.questions)])
+
+    def with_value(self, value: Value) -> Fact:
+        """The same claim with another value, as ``relation.draw`` gives it."""
+        return replace(self, value=value.text, aliases=value.aliases, person=value.person)
+
+    def _plain(self, wording: str) -> str:
+        text = wording.replace("{t}", self.mention)
+        text = text.replace("{av}", with_article(self.value)).replace("{v}", self.value)
+        return text[0].upper() + text[1:]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing that articles are about.
+
+    Attributes:
+        name: of the kind.
+        titles: the space its names come from.
+        be: ``is`` or ``was``, for introductions.
+        nouns: ways to refer to it; ``{t}`` is the name in full, ``{short}`` its last word.
+        described: noun phrases that introduce it and give nothing away.
+        intros: whole first sentences with ``{t}`` that give nothing away.
+        colour: whole clauses that state no fact asked about.
+        rivals: noun phrases with ``{n}``, another's name, for distractors; ``{p}`` is the thing's possessive pronoun.
+        rival_again: how the other is called once introduced.
+        rival_name: draws another's name.
+        relations: what can be known of it.
+        gaps: (earlier, later, least, most): relations that are years, and how many years lie between them.
+        personal: whether it is a person, referred to as she or he.
+    """
+
+    name: str
+    titles: TitleSpace
+    be: str
+    nouns: tuple[str, ...]
+    described: tuple[str, ...]
+    intros: tuple[str, ...]
+    colour: tuple[str, ...]
+    rivals: tuple[str, ...]
+    rival_again: str
+    rival_name: Draw
+    relations: tuple[Relation, ...]
+    gaps: tuple[tuple[str, str, int, int], ...] = ()
+    personal: bool = False
+
+
+def with_article(phrase: str) -> str:
+    """``phrase`` after "a" or "an", as it is pronounced."""
+    return f"{'an' if takes_an(phrase) else 'a'} {phrase}"
+
+
+def takes_an(phrase: str) -> bool:
+    """Whether ``phrase`` begins with a vowel sound (of words and numbers that occur here)."""
+    word = phrase.split()[0].lower()
+    if word[0].isdigit():
+        return word.startswith("8") or word.split(",")[0] in ("11", "18")
+    if word.startswith(("eu", "one", "once", "uni", "use", "uku")):
+        return False
+    return word[0] in "aeiou" or word.startswith(("hour", "heir", "honest", "honour"))

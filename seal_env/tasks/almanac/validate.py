@@ -1,0 +1,181 @@
+"""The model-free proof that an Almanac is sound. It needs no student: only the articles and the grader.
+
+report = validate(Almanac(), "test", 500)
+report.problems  # empty where all is well
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from seal_env.grading import exact, normalize
+from seal_env.tasks.almanac.almanac import MAX_WORDS, MIN_WORDS, Almanac, Article
+from seal_env.tasks.almanac.facts import Kind, Relation, takes_an
+from seal_env.tasks.almanac.kinds import KINDS
+from seal_env.tasks.almanac.names import SPLITS, Names
+
+GUESSABLE = 0.05  # share of a relation's questions that the best constant answer may get right
+_DRAWS = 2000
+_INDEFINITE = re.compile(r"\b(an?) ([\w,]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        articles: how many were read.
+        questions: how many they ask.
+        problems: one line each; empty where all is well.
+        best_guess: for each "kind.relation" how often its commonest answer is right, by draws.
+    """
+
+    articles: int
+    questions: int
+    problems: tuple[str, ...]
+    best_guess: dict[str, float]
+
+
+def validate(almanac: Almanac, split: str, n: int) -> Report:
+    """Read the first ``n`` articles of ``split`` and list all that is wrong with them."""
+    articles = [almanac.article(split, i) for i in range(n)]
+    problems = [f"{article.task.id}: {problem}" for article in articles for problem in _problems(article)]
+    problems += _title_problems(almanac, split, articles)
+    best_guess = {
+        f"{kind}.{relation.name}": _best_guess(relation, split)
+        for kind in almanac.config.kinds
+        for relation in KINDS[kind].relations
+    }
+    problems += [
+        f"{name}: one answer is right {share:.1%} of the time" for name, share in best_guess.items() if share >= GUESSABLE
+    ]
+    problems += _asked_too_alike(articles)
+    problems += [problem for kind in almanac.config.kinds for problem in wording_problems(KINDS[kind])]
+    return Report(n, sum(len(article.task.questions) for article in articles), tuple(problems), best_guess)
+
+
+def text_problems(text: str) -> list[str]:
+    """Slips in ``text`` that a copy editor would mark: spacing, punctuation, capitals, a and an, words twice."""
+    problems = []
+    for what, pattern in (
+        ("double or stray space", r"  | [,.;:!?]|^\s|\s$"),
+        ("doubled punctuation", r"[,.;:][,.;:]"),
+        ("no space after punctuation", r"[.;:][^\s]|,[^\s\d]"),
+        ("small letter after a full stop", r"\. [a-z]"),
+        ("word twice", r"(?i)\b([a-z]+) \1\b"),
+        ("unfilled slot or mark", r"[{}\ue000-\uf8ff]"),
+        ("possessive of a pronoun", r"\b(?:it|he|she|him|her|his|its)'s\b"),
+    ):
+        problems += [f"{what} at {text[max(0, m.start() - 15) : m.end() + 15]!r}" for m in re.finditer(pattern, text)]
+    if not text[0].isupper() and not text[0].isdigit():
+        problems.append(f"begins with a small letter: {text[:20]!r}")
+    if text[-1] not in ".?":
+        problems.append(f"ends without a full stop or question mark: {text[-20:]!r}")
+    for found in _INDEFINITE.finditer(text):
+        if (found[1].lower() == "an") != takes_an(found[2]):
+            problems.append(f"wrong article in {found[0]!r}")
+    return problems
+
+
+def wording_problems(kind: Kind) -> list[str]:
+    """What is wrong with a kind's wordings as they stand: too few, slots that do not belong, narration in plain words."""
+    problems = [f"{kind.name} has {len(kind.relations)} relations"] if len(kind.relations) < 9 else []
+    for relation in kind.relations:
+        narrated = (*relation.tells, *relation.hints)
+        for what, wordings, least in (
+            ("statements", relation.statements, 3),
+            ("questions", relation.questions, 3),
+            ("narrated wordings", narrated, 4),
+            ("hints", relation.hints, 2),
+            ("rivals", relation.rivals, 2),
+        ):
+            if len(set(wordings)) < least:
+                problems.append(f"{kind.name}.{relation.name}: {len(set(wordings))} {what}, {least} are needed")
+        slots = [(w, {"t", "v"}) for w in relation.statements] + [(w, {"t"}) for w in relation.questions]
+        slots += [(w, {"v"}) for w in narrated] + [(w, {"r", "v"}) for w in relation.rivals]
+        for wording, needed in slots:
+            found = {slot.removeprefix("a") for slot in re.findall(r"{(\w+)}", wording)} - {"s", "o", "p"}
+            if found != needed:
+                problems.append(
+                    f"{kind.name}.{relation.name}: slots {sorted(found)} in {wording!r}, {sorted(needed)} are needed"
+                )
+        plain = [wording.replace("{t}", "").strip(" .") for wording in relation.statements]
+        for wording in narrated:
+            if wording.startswith("... ") and "," in wording:
+                problems.append(f"{kind.name}.{relation.name}: comma in the predicate {wording!r}")
+            core = re.sub(r"\{[sop]\}|\.\.\.|^, |, $", "", wording).strip(" ,")
+            if any(core in statement for statement in plain):
+                problems.append(f"{kind.name}.{relation.name}: {wording!r} is told as it is stated")
+        for wording in relation.rivals:
+            if wording.replace("{r}", "").strip() in plain:
+                problems.append(f"{kind.name}.{relation.name}: {wording!r} is told as it is stated")
+    return problems
+
+
+def _problems(article: Article) -> list[str]:
+    task, problems = article.task, []
+    words = len(task.context.split())
+    if not MIN_WORDS <= words <= MAX_WORDS:
+        problems.append(f"{words} words")
+    if not 4 <= len(task.questions) <= 7:
+        problems.append(f"{len(task.questions)} questions")
+    if task.title not in task.context:
+        problems.append("the passage does not name its title")
+    for question in task.questions:
+        gold, start = question.answers[0], question.answer_start
+        if not all(exact(answer, question.answers) for answer in question.answers):
+            problems.append(f"an accepted answer does not score 1: {question.answers}")
+        if start is None or not task.context.startswith(gold, start):
+            problems.append(f"answer_start {start} does not point at {gold!r}")
+        if task.title not in question.question:
+            problems.append(f"the question does not name its title: {question.question!r}")
+        for where, text in (("title", task.title), *(("question", other.question) for other in task.questions)):
+            if _within(gold, text):
+                problems.append(f"the answer {gold!r} stands in the {where} {text!r}")
+        problems += text_problems(question.question)
+    golds = [normalize(question.answers[0]) for question in task.questions]
+    if len(set(golds)) < len(golds):
+        problems.append(f"two facts share a value: {golds}")
+    for fact in article.facts:
+        plain = [fact.statement(k) for k in range(len(fact.relation.statements))]
+        problems += [f"told plainly: {text!r}" for text in plain if text.rstrip(".").lower() in task.context.lower()]
+        problems += [problem for text in plain for problem in text_problems(text)]
+    return problems + text_problems(task.context)
+
+
+def _within(answer: str, text: str) -> bool:
+    return f" {normalize(answer)} " in f" {normalize(text)} "
+
+
+def _title_problems(almanac: Almanac, split: str, articles: list[Article]) -> list[str]:
+    seen = Counter(article.title for article in articles)
+    problems = [f"title repeated: {title}" for title, count in seen.items() if count > 1]
+    for other in SPLITS:
+        if other != split:
+            shared = seen.keys() & {almanac.article(other, i).title for i in range(len(articles))}
+            problems += [f"title in {split} and {other}: {title}" for title in sorted(shared)]
+    return problems
+
+
+def _best_guess(relation: Relation, split: str) -> float:
+    rng, names = random.Random(relation.name), Names(split)
+    drawn = Counter(relation.draw(rng, names).text for _ in range(_DRAWS))
+    return drawn.most_common(1)[0][1] / _DRAWS
+
+
+def _asked_too_alike(articles: list[Article]) -> list[str]:
+    """Answers that are commoner among the questions asked than chance allows (five standard errors above the limit)."""
+    golds: dict[str, Counter[str]] = defaultdict(Counter)
+    for article in articles:
+        for fact in article.facts:
+            golds[f"{article.kind}.{fact.relation.name}"][fact.value] += 1
+    problems = []
+    for name, counts in golds.items():
+        answer, count = counts.most_common(1)[0]
+        asked = counts.total()
+        if count > 2 and count > GUESSABLE * asked + 5 * (GUESSABLE * asked) ** 0.5:
+            problems.append(f"{name}: {answer!r} answers {count} of {asked} questions")
+    return problems
