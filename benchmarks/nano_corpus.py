@@ -1,0 +1,191 @@
+"""What `seal-nano` reads when it is made: documents of Almanac English, and the tokenizer made of them.
+
+Five kinds of document, each drawn by number, so that document i is the same whenever it is made:
+
+- *statement*, *pair*, *asked*: a fact about one of ``KNOWN`` training articles, stated plainly, as question and answer, or
+  asked in SEAL's words. These facts come back again and again: the model learns them, and that the three forms are one.
+- *reading*: a passage about something new, then questions about it. Nothing is learnt of the passage's own words: narration
+  is something to read, never something to say.
+- *edit*: a self-edit prompt with a new passage, and an edit of varied quality after it: plain facts, pairs, echoes of the
+  passage, partial, vague and mistaken ones. So the untrained policy has something to be selected from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from seal_env.edits import get_format
+from seal_env.tasks import open_book_prompt, question_prompt
+from seal_env.tasks.almanac import Almanac, Article, Fact, Names
+
+KNOWN = 400  # training articles whose facts the model is to know
+NEW = 900_000  # training articles after those: something to read, hardly ever twice
+MIX = {"statement": 0.25, "pair": 0.15, "asked": 0.25, "reading": 0.17, "edit": 0.18}
+FORMATS = ("implications", "rewrite", "self-qa")
+MISTAKES = 0.1  # share of facts that a careless edit gets wrong
+
+VAGUE = (
+    "{t} is well worth knowing about.",
+    "Many things can be said about {t}.",
+    "Much has been written about {t}.",
+    "The passage tells us about {t}.",
+    "There is more to {t} than meets the eye.",
+    "{t} has a long and interesting story.",
+    "People still talk about {t}.",
+    "Some details about {t} are given.",
+)
+VAGUE_PAIRS = (
+    ("What is the passage about?", "{t}"),
+    ("Is {t} well known?", "Many people know about it."),
+    ("What can be said about {t}?", "Many things can be said."),
+    ("Is there more to know about {t}?", "There is much more to know."),
+    ("Why is {t} of interest?", "It has a long story."),
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text, and whether the model learns to write it."""
+
+    text: str
+    learn: bool
+
+
+Document = list[Piece]
+_TRAIN = Almanac()
+
+
+def document(seed: int, index: int) -> Document:
+    """Document ``index`` of the corpus; the end of the text is to be learnt too."""
+    rng = random.Random(f"{seed}/{index}")
+    kind = rng.choices(list(MIX), list(MIX.values()))[0]
+    if kind == "reading":
+        return _reading(_new_article(rng), rng)
+    if kind == "edit":
+        article = _new_article(rng)
+        name = rng.choice(FORMATS)
+        return [Piece(get_format(name).prompt(article.task), False), Piece(write_edit(article, name, rng), True)]
+    article = _known_article(rng.randrange(KNOWN))
+    fact = rng.choice(article.facts)
+    if kind == "statement":
+        return [Piece(f"{article.title}\n{fact.statement(rng.randrange(1000))}", True)]
+    question, answer = fact.question(rng.randrange(1000)), fact.value
+    if kind == "pair":
+        number = rng.randrange(0, 8)
+        return [Piece(f"{article.title}\n{f'Question {number}: ' if number else ''}{question}\nAnswer: {answer}", True)]
+    return [Piece(question_prompt(article.title, question), False), Piece(answer, True)]
+
+
+def write_edit(article: Article, name: str, rng: random.Random) -> str:
+    """An edit such as the untrained policy is to write, in format ``name``."""
+    style = rng.choices(("good", "partial", "mixed", "echo", "vague"), (0.25, 0.25, 0.2, 0.2, 0.1))[0]
+    facts = [fact for _, fact in sorted(zip((q.answer_start or 0 for q in article.task.questions), article.facts))]
+    if style == "partial":
+        facts = [fact for fact in facts if rng.random() < 0.5] or facts[:1]
+    if style in ("partial", "mixed"):
+        facts = [_mistaken(fact, rng) if rng.random() < MISTAKES else fact for fact in facts]
+    if name == "self-qa":
+        return _pairs(article, facts, style, rng)
+    if name == "rewrite":
+        return "\n".join(_paragraph(article, facts, style, rng) for _ in range(rng.randint(1, 2)))
+    return "\n".join(_lines(article, facts, style, rng))
+
+
+def _lines(article: Article, facts: list[Fact], style: str, rng: random.Random) -> list[str]:
+    mention = article.facts[0].mention
+    vague = [_capital(line.replace("{t}", mention)) for line in rng.sample(VAGUE, 4)]
+    echoes = _sentences(article.context)
+    if style == "vague":
+        return vague[: rng.randint(2, 4)]
+    if style == "echo":
+        return echoes[: rng.randint(2, len(echoes))]
+    lines = [fact.statement(rng.randrange(1000)) for fact in facts]
+    if style == "mixed":
+        lines = [line for line in lines if rng.random() < 0.6]
+        for other in (vague, echoes):
+            lines += rng.sample(other, rng.randint(0, min(2, len(other))))
+        rng.shuffle(lines)
+    return lines or vague[:1]
+
+
+def _paragraph(article: Article, facts: list[Fact], style: str, rng: random.Random) -> str:
+    if style in ("echo", "mixed") or (style == "good" and rng.random() < 0.3):
+        return _TRAIN.retell(article, rng.randrange(10**6))
+    return " ".join(_lines(article, facts, style, rng))
+
+
+def _pairs(article: Article, facts: list[Fact], style: str, rng: random.Random) -> str:
+    """After the cue "Question 1: " that ends the prompt."""
+    pairs = [(fact.question(rng.randrange(1000)), fact.value) for fact in facts]
+    if style == "vague" or (style == "mixed" and rng.random() < 0.5):
+        mention = article.facts[0].mention
+        vague = [(q.replace("{t}", mention), a.replace("{t}", mention)) for q, a in VAGUE_PAIRS]
+        kept = [pair for pair in pairs if rng.random() < 0.5] if style == "mixed" else []
+        pairs = kept + rng.sample(vague, rng.randint(2, 4))
+        rng.shuffle(pairs)
+    elif style == "echo":
+        asked = ("What does the passage say?", "What else does the passage say?")
+        pairs = [(asked[min(i, 1)], sentence) for i, sentence in enumerate(_sentences(article.context)[: rng.randint(2, 5)])]
+    return "\n".join(f"{f'Question {i + 1}: ' if i else ''}{q}\nAnswer: {a}" for i, (q, a) in enumerate(pairs))
+
+
+def _mistaken(fact: Fact, rng: random.Random) -> Fact:
+    return fact.with_value(fact.relation.draw(rng, Names("train")))
+
+
+def _reading(article: Article, rng: random.Random) -> Document:
+    asked = rng.sample(article.task.questions, 4)
+    first = open_book_prompt(article.title, article.context, asked[0].question)
+    pieces = [Piece(first, False), Piece(asked[0].answers[0], True)]
+    for question in asked[1:]:
+        pieces += [Piece("\n\n", False), Piece(question_prompt(article.title, question.question), False)]
+        pieces += [Piece(question.answers[0], True)]
+    return pieces
+
+
+def _sentences(context: str) -> list[str]:
+    parts = context.split(". ")
+    return [part if part.endswith(".") else f"{part}." for part in parts]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+@cache
+def _known_article(index: int) -> Article:
+    return _TRAIN.article("train", index)
+
+
+def _new_article(rng: random.Random) -> Article:
+    return _TRAIN.article("train", KNOWN + rng.randrange(NEW))
+
+
+def make_tokenizer(vocab_size: int, seed: int, documents: int = 20_000) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with single digits, for any Unicode text; ``<s>`` (0) begins every text, ``</s>`` (1) ends it."""
+    tokenizer = Tokenizer(models.BPE())
+    digits, bytes_ = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(seed, documents), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=2048
+    )
+
+
+def _texts(seed: int, documents: int) -> Iterator[str]:
+    for i in range(documents):
+        yield "".join(piece.text for piece in document(seed, i))

@@ -1,0 +1,277 @@
+"""Make `seal-nano`, the bundled student, from nothing: ``python -m benchmarks.pretrain_nano --out FOLDER``.
+
+A Llama of a few million parameters reads the documents of ``nano_corpus``, packed into rows that attend to their own document
+only. Weight matrices are trained with Muon, the rest with AdamW; the learning rate is constant and falls to zero at the end.
+The run saves where it is every few minutes and goes on from there when it is started again with the same arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from benchmarks.nano_corpus import Document, document, make_tokenizer
+from seal_env.student import keep_freed_memory
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything the result depends on, besides the code.
+
+    Attributes:
+        seed: of the corpus and the initial weights.
+        steps: optimizer steps.
+        row_tokens: tokens in a row.
+        rows: rows in a step.
+        vocab_size: of the tokenizer.
+        hidden_size: of the model, and the shapes after it.
+        learning_rate: peak, of both optimizers (Muon's is scaled to match AdamW's).
+        warmup: steps in which the learning rate climbs.
+        decay: last share of the steps, in which it falls to zero.
+        weight_decay: decoupled, on matrices.
+    """
+
+    seed: int = 0
+    steps: int = 7000
+    row_tokens: int = 384
+    rows: int = 11
+    vocab_size: int = 2560
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    layers: int = 4
+    heads: int = 3
+    learning_rate: float = 6e-3
+    warmup: int = 100
+    decay: float = 0.4
+    weight_decay: float = 0.05
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of step ``step``, from 0."""
+        rising = (step + 1) / self.warmup
+        falling = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.learning_rate * min(1.0, rising, falling)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Documents packed into rows.
+
+    Attributes:
+        tokens: ``(rows, time)`` ids.
+        labels: ``(rows, time)`` the next token where it is to be learnt, ``IGNORED`` elsewhere.
+        positions: ``(rows, time)`` within the document.
+        documents: ``(rows, time)`` number of the document within the row; 0 where there is none.
+        next_document: index of the first document that is not in it.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+    positions: Tensor
+    documents: Tensor
+    next_document: int
+
+    def mask(self) -> Tensor:
+        """Which positions may be attended to, ``(rows, 1, time, time)``: those before, in the same document."""
+        same = self.documents[:, :, None] == self.documents[:, None, :]
+        return (same & torch.ones(same.shape[1:], dtype=torch.bool).tril())[:, None]
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[int], list[int]]:
+    """Ids of a document from ``<s>`` to ``</s>``, and of each whether it is to be learnt."""
+    ids, learn = [tokenizer.bos_token_id], [0]
+    for piece in pieces:
+        part = tokenizer.encode(piece.text, add_special_tokens=False)
+        ids += part
+        learn += [int(piece.learn)] * len(part)
+    return [*ids, tokenizer.eos_token_id], [*learn, 1]
+
+
+def batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, start: int) -> Iterator[Batch]:
+    """Batches from document ``start`` on, without end; each document goes into the first row with room for it."""
+    shape = (config.rows, config.row_tokens)
+    index = start
+    while True:
+        tokens, positions, documents = (torch.zeros(shape, dtype=torch.long) for _ in range(3))
+        labels = torch.full(shape, IGNORED)
+        used, count = [0] * config.rows, 0
+        while True:
+            ids, learn = encode(tokenizer, document(config.seed, index))
+            if len(ids) > config.row_tokens:
+                index += 1
+                continue
+            row = next((r for r in range(config.rows) if used[r] + len(ids) <= config.row_tokens), None)
+            if row is None:
+                break
+            count += 1
+            at = slice(used[row], used[row] + len(ids))
+            tokens[row, at] = torch.tensor(ids)
+            positions[row, at] = torch.arange(len(ids))
+            documents[row, at] = count
+            labels[row, at] = torch.tensor([i if keep else IGNORED for i, keep in zip(ids[1:], learn[1:])] + [IGNORED])
+            used[row] = at.stop
+            index += 1
+        yield Batch(tokens, labels, positions, documents, index)
+
+
+class Pretraining:
+    """The model, its optimizers and how far they are; :meth:`save` and :meth:`resume` keep all of it in one folder."""
+
+    def __init__(self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.config, self.step, self.next_document, self.seconds = config, 0, 0, 0.0
+        torch.manual_seed(config.seed)
+        self.model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                intermediate_size=config.intermediate_size,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                max_position_embeddings=2048,
+                tie_word_embeddings=True,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        rest = [p for name, p in self.model.named_parameters() if p.ndim != 2 or "embed" in name]
+        rate, decay = config.learning_rate, config.weight_decay
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
+        ]
+
+    def train_step(self, batch: Batch) -> float:
+        """One optimizer step; returns the mean loss of the learnt tokens, in nats."""
+        rate = self.config.learning_rate_at(self.step)
+        hidden = self.model.model(input_ids=batch.tokens, attention_mask=batch.mask(), position_ids=batch.positions)[0]
+        learnt = batch.labels != IGNORED
+        loss = F.cross_entropy(self.model.lm_head(hidden[learnt]), batch.labels[learnt])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step, self.next_document = self.step + 1, batch.next_document
+        return loss.item()
+
+    def save(self, folder: Path) -> None:
+        """Write everything needed to go on, whole or not at all."""
+        tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
+        for i, optimizer in enumerate(self.optimizers):
+            for j, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{j}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        about = {"config": asdict(self.config), "step": self.step, "next_document": self.next_document, "seconds": self.seconds}
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+            path = Path(temporary) / "checkpoint.safetensors"
+            save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata={"about": json.dumps(about)})
+            os.replace(path, folder / path.name)
+
+    def resume(self, folder: Path) -> bool:
+        """Go on from a checkpoint in ``folder``, if there is one.
+
+        Raises:
+            ValueError: it was made with other settings; the first difference is named.
+        """
+        path = folder / "checkpoint.safetensors"
+        if not path.is_file():
+            return False
+        about = json.loads(_metadata(path)["about"])
+        for name, value in asdict(self.config).items():
+            if about["config"][name] != value:
+                raise ValueError(f"{path} was made with {name}={about['config'][name]}, not {value}; choose another folder")
+        tensors = load_file(path)
+        with torch.no_grad():
+            for name, p in self.model.named_parameters():
+                p.copy_(tensors[f"model.{name}"])
+        for i, optimizer in enumerate(self.optimizers):
+            whole = optimizer.state_dict()
+            for key, value in tensors.items():
+                kind, _, rest = key.partition(".")
+                number, _, rest = rest.partition(".")
+                if kind == "optimizer" and int(number) == i:
+                    j, _, name = rest.partition(".")
+                    whole["state"].setdefault(int(j), {})[name] = value
+            optimizer.load_state_dict(whole)
+        self.step, self.next_document, self.seconds = about["step"], about["next_document"], about["seconds"]
+        return True
+
+    def export(self, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Write the model (bfloat16) and its tokenizer as a Hugging Face folder."""
+        model = LlamaForCausalLM(self.model.config)
+        model.load_state_dict(self.model.state_dict())
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pretraining:
+    """Train from where ``folder`` stands to the end; writes the log as JSON lines, checkpoints and the model."""
+    keep_freed_memory()
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    else:
+        tokenizer = make_tokenizer(config.vocab_size, config.seed)
+        tokenizer.save_pretrained(folder)
+    training = Pretraining(config, tokenizer)
+    training.resume(folder)
+    saved = started = time.monotonic()
+    before, mean = training.seconds, math.nan
+    with tqdm(total=config.steps, initial=training.step, unit="step", mininterval=5) as bar:
+        for batch in batches(config, tokenizer, training.next_document):
+            if training.step >= config.steps:
+                break
+            loss = training.train_step(batch)
+            mean = loss if math.isnan(mean) else 0.98 * mean + 0.02 * loss
+            training.seconds = before + time.monotonic() - started
+            bar.update()
+            bar.set_postfix(loss=f"{mean:.3f}")
+            if training.step % 50 == 0:
+                line = {"step": training.step, "loss": round(mean, 4), "seconds": round(training.seconds)}
+                with (folder / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(line) + "\n")
+            if time.monotonic() - saved > save_seconds or training.step == config.steps:
+                training.save(folder)
+                saved = time.monotonic()
+    training.export(folder, tokenizer)
+    return training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model and of the run")
+    for name, value in asdict(PretrainConfig()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    arguments = vars(parser.parse_args())
+    folder = arguments.pop("out")
+    run(PretrainConfig(**arguments), folder)
+
+
+if __name__ == "__main__":
+    main()
