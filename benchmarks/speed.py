@@ -202,7 +202,9 @@ class _Bench:
                 if not slots.isdigit() or int(slots) < 1:
                     raise ValueError(f"--slots takes positive integers separated by commas, got {slots!r}")
                 student = Student(copy.deepcopy(self.model), self.tokenizer, self.lora, max_slots=int(slots))
-                rows.append((f"ours, {slots} slots", self._ours(student), self._ours_answer(student)))
+                rows.append(
+                    (f"ours, {slots} slot{'' if slots == '1' else 's'}", self._ours(student), self._ours_answer(student))
+                )
             return rows
         if method == "vmap":
             vmap = VmapLoop(copy.deepcopy(self.model), self.lora)

@@ -21,7 +21,7 @@ def test_every_method_trains_the_same_adapters(tmp_path, capsys):
     record = json.loads(out.read_text())
     timings = {timing["method"]: timing for timing in record["timings"]}
     assert list(timings) == [
-        "trainer", "peft", "tuned", "tuned-bf16", "torch.func.vmap, 16 slots", "ours, 1 slots", "ours, 3 slots",
+        "trainer", "peft", "tuned", "tuned-bf16", "torch.func.vmap, 16 slots", "ours, 1 slot", "ours, 3 slots",
     ]  # fmt: skip
     for name, timing in timings.items():
         assert timing["fit"] > 0

@@ -122,7 +122,8 @@ def fit(
     lanes = [job.lane(i) for i, job in enumerate(jobs) if job.steps]
     lanes.sort(key=lambda lane: -sum(step.tokens + overhead_tokens for step in lane.steps))
     waiting = deque(lanes)
-    scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class)
+    padded_steps = max((len(e.ids) for job in jobs for e in job.examples), default=0) > network.ragged
+    scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class, padded=padded_steps)
     optimizer = _SlotAdamW(min(max_slots, len(lanes)), adapters.shape[1], network.device, network.ops)
     useful = padded = 0
     while waiting or scheduler.lanes:
@@ -131,12 +132,12 @@ def fit(
             lane.slot = optimizer.enter(adapters[lane.job])
             scheduler.add(lane)
         group = scheduler.next_group(more_to_come=bool(waiting))
-        rows, length = group[0].steps[0].rows, max(lane.steps[0].length for lane in group)
+        length = max(lane.steps[0].length for lane in group) if padded_steps else 0
         batch = _batch([(jobs[lane.job], len(jobs[lane.job].steps) - len(lane.steps)) for lane in group], length)
         slots = torch.tensor([lane.slot for lane in group])
         losses, grads = network.train_step(optimizer.weights, slots.to(network.device), _to(batch, network.device))
         tokens = sum(lane.steps[0].tokens for lane in group)
-        useful, padded = useful + tokens, padded + rows * length * len(group)
+        useful, padded = useful + tokens, padded + len(batch.tokens)
         diverged = optimizer.step(
             [lane.slot for lane in group], grads, [(jobs[lane.job].plan, len(jobs[lane.job].steps)) for lane in group]
         )
@@ -208,8 +209,10 @@ class _SlotAdamW:
 
 
 def _batch(steps: list[tuple[_Job, int]], length: int) -> TrainBatch:
-    """Step ``index`` of each job, padded to ``length``, as one batch on the CPU."""
-    rows: list[list[int]] = []
+    """Step ``index`` of each job as one batch on the CPU, its sequences padded to ``length`` (0: as they are)."""
+    tokens: list[int] = []
+    lengths: list[int] = []
+    group_lengths: list[int] = []
     positions: list[int] = []
     spare: list[int] = []
     ids: list[int] = []
@@ -218,24 +221,29 @@ def _batch(steps: list[tuple[_Job, int]], length: int) -> TrainBatch:
     for group, (job, index) in enumerate(steps):
         sequences = [job.examples[i] for i in job.steps[index]]
         count = sum(len(example.ids) - example.first_label for example in sequences)
+        before = len(tokens)
         for example in sequences:
-            first = len(rows) * length
-            last = len(example.ids) - 1
+            first, last = len(tokens), len(example.ids) - 1
+            lengths.append(length or len(example.ids))
             positions += range(first + example.first_label - 1, first + last)
-            spare += range(first + last, first + length)
+            spare += range(first + last, first + lengths[-1])
             spare += range(first, first + example.first_label - 1)
             ids += example.ids[example.first_label :]
-            rows.append(example.ids + [0] * (length - last - 1))
+            tokens += example.ids
+            tokens += [0] * (lengths[-1] - last - 1)
+        group_lengths.append(len(tokens) - before)
         weights += [1.0 / count] * count
         groups += [group] * count
-    for position in spare[: max(0, MIN_LENGTH - len(ids))]:  # unlabelled rows that make up the number and weigh nothing
+    missing = MIN_LENGTH - len(ids) if length else 0
+    for position in spare[: max(0, missing)]:  # unlabelled rows that make up the number and weigh nothing
         positions.append(position)
         ids.append(0)
         weights.append(0.0)
         groups.append(0)
     return TrainBatch(
-        torch.tensor(rows),
-        len(steps),
+        torch.tensor(tokens),
+        lengths,
+        group_lengths,
         torch.tensor(positions),
         torch.tensor(ids),
         torch.tensor(weights),
@@ -248,7 +256,8 @@ def _to(batch: TrainBatch, device: torch.device) -> TrainBatch:
         return batch
     return TrainBatch(
         batch.tokens.to(device, non_blocking=True),
-        batch.groups,
+        batch.lengths,
+        batch.group_lengths,
         *(
             tensor.to(device, non_blocking=True)
             for tensor in (batch.label_positions, batch.label_ids, batch.label_weights, batch.label_groups)

@@ -50,10 +50,11 @@ class GenericNetwork(Network):
     def train_step(self, state: Tensor, slots: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             adapters = state.index_select(0, slots).requires_grad_()
-            with self.use(adapters, [len(batch.tokens) // len(adapters)] * len(adapters)):
-                logits = self.model(input_ids=batch.tokens, use_cache=False).logits.flatten(0, 1)
+            tokens = batch.tokens.view(len(batch.lengths), -1)
+            with self.use(adapters, [len(tokens) // len(adapters)] * len(adapters)):
+                logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1)
             nll = F.cross_entropy(logits[batch.label_positions].float(), batch.label_ids, reduction="none")
-            losses = torch.zeros(batch.groups, device=nll.device).index_add(0, batch.label_groups, nll * batch.label_weights)
+            losses = torch.zeros(len(adapters), device=nll.device).index_add(0, batch.label_groups, nll * batch.label_weights)
             (grads,) = torch.autograd.grad(losses.sum(), adapters)
         return losses.detach(), grads
 

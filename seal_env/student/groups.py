@@ -1,4 +1,4 @@
-"""Which adapter each row of a batch belongs to."""
+"""Which adapter, and which sequence, each row of a batch belongs to."""
 
 from __future__ import annotations
 
@@ -50,6 +50,27 @@ class Groups:
             row_of_cell[cell_of_row] = rows
             self._cells = cell_of_row, row_of_cell
         return self._cells
+
+
+class Sequences:
+    """Rows ``(n, features)`` that are the positions of sequences, one sequence after the other.
+
+    Args:
+        lengths: of each sequence.
+        device: where the rows are.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.count = len(lengths)
+        self.longest = max(lengths)
+        self.even = min(lengths) == self.longest
+        self.starts = torch.tensor([0, *accumulate(lengths)], device=device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(sequences, time)`` of sequences that are equally long."""
+        assert self.even
+        return self.count, self.longest
 
 
 def row_counts(adapter_of_row: Sequence[int], adapters: int) -> list[int]:

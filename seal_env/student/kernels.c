@@ -225,9 +225,9 @@ void product(long m, long n, long k, const float *a, const float *panels, const 
         }
 }
 
-/* Attention. q (rows * time, heads * dim), k and v (rows * time, kv_heads * dim) are the projections' outputs, where the pairs
- * (i, i + dim / 2) of q and k are still to be turned by cos and sin (time, dim / 2). dim is a multiple of LANES. Row i attends to
- * rows 0 to i. */
+/* Attention of each sequence to itself. Sequence r has rows starts[r] to starts[r + 1] of q (n, heads * dim) and of k and v
+ * (n, kv_heads * dim), the projections' outputs, where the pairs (i, i + dim / 2) of q and k are still to be turned by cos and sin
+ * (positions, dim / 2). dim is a multiple of LANES. A row attends to itself and the rows before it. */
 
 #define ATTENTION_ROWS (TILE_ROWS / 2)
 
@@ -280,40 +280,45 @@ INLINE void transpose(long time, long dim, const float *from, long from_row, flo
 
 INLINE long rounded(long n) { return (n + LANES - 1) / LANES * LANES; }
 
-/* probs is (rows, heads, time, rounded time), for the backward pass; out (rows * time, heads * dim). */
-void attention(long rows, long time, long heads, long kv_heads, long dim, const float *q, const float *k, const float *v,
-               const float *cos, const float *sin, float scale, float *probs, float *out) {
-    const long width = rounded(time), shared = heads / kv_heads;
+/* Probabilities of rows i to i + m - 1 of one head, p (m, width); zeros after the row's own position. */
+INLINE void probabilities(long i, long m, long dim, long width, const float *queries, const float *keys, float scale, float *p) {
+    small_product(m, rounded(i + m), dim, queries + i * dim, dim, 1, keys, width, 0, p, width);
+    for (long j = i; j < i + m; j++) {
+        float *s = p + (j - i) * width, top = s[0], total = 0;
+#pragma omp simd reduction(max : top)
+        for (long t = 0; t <= j; t++) top = s[t] > top ? s[t] : top;
+        for (long t = j + 1; t < rounded(j + 1); t++) s[t] = -INFINITY;
+#pragma omp simd
+        for (long t = 0; t < rounded(j + 1); t++) s[t] = expf(scale * (s[t] - top));
+        for (long t = 0; t < rounded(j + 1); t += LANES) total += sum(load(s + t));
+        const float share = 1.0f / total;
+#pragma omp simd
+        for (long t = 0; t < rounded(j + 1); t++) s[t] *= share;
+        for (long t = rounded(j + 1); t < width; t++) s[t] = 0;
+    }
+}
+
+/* out (n, heads * dim); longest is that of all sequences. */
+void attention(long sequences, const long *starts, long longest, long heads, long kv_heads, long dim, const float *q, const float *k,
+               const float *v, const float *cos, const float *sin, float scale, float *out) {
+    const long shared = heads / kv_heads, row = heads * dim, kv_row = kv_heads * dim;
 #pragma omp parallel
     {
-        float *turned = malloc((time * dim + dim * width) * sizeof(float)), *keys = turned + time * dim;
-#pragma omp for collapse(2) schedule(static)
-        for (long r = 0; r < rows; r++)
+        float *turned = malloc((longest * dim + (dim + ATTENTION_ROWS) * rounded(longest)) * sizeof(float));
+        float *keys = turned + longest * dim, *p = keys + dim * rounded(longest);
+#pragma omp for collapse(2) schedule(dynamic)
+        for (long r = 0; r < sequences; r++)
             for (long g = 0; g < kv_heads; g++) {
-                const long kv_at = r * time * kv_heads * dim + g * dim;
-                turn(time, dim, k + kv_at, kv_heads * dim, cos, sin, 1, turned, dim);
+                const long time = starts[r + 1] - starts[r], width = rounded(time), kv_at = starts[r] * kv_row + g * dim;
+                turn(time, dim, k + kv_at, kv_row, cos, sin, 1, turned, dim);
                 transpose(time, dim, turned, dim, keys, width);
                 for (long h = g * shared; h < (g + 1) * shared; h++) {
-                    const long at = r * time * heads * dim + h * dim;
-                    float *p = probs + (r * heads + h) * time * width;
-                    turn(time, dim, q + at, heads * dim, cos, sin, 1, turned, dim);
+                    const long at = starts[r] * row + h * dim;
+                    turn(time, dim, q + at, row, cos, sin, 1, turned, dim);
                     for (long i = 0; i < time; i += ATTENTION_ROWS) {
                         const long m = MIN(ATTENTION_ROWS, time - i);
-                        small_product(m, rounded(i + m), dim, turned + i * dim, dim, 1, keys, width, 0, p + i * width, width);
-                        for (long j = i; j < i + m; j++) {
-                            float *s = p + j * width, top = s[0], total = 0;
-#pragma omp simd reduction(max : top)
-                            for (long t = 0; t <= j; t++) top = s[t] > top ? s[t] : top;
-                            for (long t = j + 1; t < width; t++) s[t] = -INFINITY;
-#pragma omp simd
-                            for (long t = 0; t < width; t++) s[t] = expf(scale * (s[t] - top));
-                            for (long t = 0; t < rounded(j + 1); t += LANES) total += sum(load(s + t));
-                            const float share = 1.0f / total;
-#pragma omp simd
-                            for (long t = 0; t < width; t++) s[t] *= share;
-                        }
-                        small_product(m, dim, i + m, p + i * width, width, 1, v + kv_at, kv_heads * dim, 0, out + at + i * heads * dim,
-                                      heads * dim);
+                        probabilities(i, m, dim, width, turned, keys, scale, p);
+                        small_product(m, dim, i + m, p, width, 1, v + kv_at, kv_row, 0, out + at + i * row, row);
                     }
                 }
             }
@@ -321,48 +326,48 @@ void attention(long rows, long time, long heads, long kv_heads, long dim, const 
     }
 }
 
-void attention_backward(long rows, long time, long heads, long kv_heads, long dim, const float *q, const float *k, const float *v,
-                        const float *cos, const float *sin, float scale, const float *probs, const float *out, const float *d_out,
-                        float *dq, float *dk, float *dv) {
-    const long width = rounded(time), shared = heads / kv_heads, size = time * dim;
+void attention_backward(long sequences, const long *starts, long longest, long heads, long kv_heads, long dim, const float *q,
+                        const float *k, const float *v, const float *cos, const float *sin, float scale, const float *out,
+                        const float *d_out, float *dq, float *dk, float *dv) {
+    const long shared = heads / kv_heads, row = heads * dim, kv_row = kv_heads * dim, size = longest * dim, wide = rounded(longest);
 #pragma omp parallel
     {
-        float *queries = malloc((4 * size + dim * width + time * width) * sizeof(float));
-        float *keys = queries + size, *d_keys = keys + size, *turned = d_keys + size;
-        float *values = turned + size, *d_scores = values + dim * width;
-#pragma omp for collapse(2) schedule(static)
-        for (long r = 0; r < rows; r++)
+        float *queries = malloc((4 * size + 2 * dim * wide + 2 * longest * wide) * sizeof(float));
+        float *keys = queries + size, *d_keys = keys + size, *turned = d_keys + size, *keys_t = turned + size;
+        float *values_t = keys_t + dim * wide, *p = values_t + dim * wide, *ds = p + longest * wide;
+#pragma omp for collapse(2) schedule(dynamic)
+        for (long r = 0; r < sequences; r++)
             for (long g = 0; g < kv_heads; g++) {
-                const long kv_row = kv_heads * dim, row = heads * dim, kv_at = r * time * kv_row + g * dim;
+                const long time = starts[r + 1] - starts[r], width = rounded(time), kv_at = starts[r] * kv_row + g * dim;
                 turn(time, dim, k + kv_at, kv_row, cos, sin, 1, keys, dim);
-                transpose(time, dim, v + kv_at, kv_row, values, width);
+                transpose(time, dim, keys, dim, keys_t, width);
+                transpose(time, dim, v + kv_at, kv_row, values_t, width);
                 for (long h = g * shared; h < (g + 1) * shared; h++) {
-                    const long at = r * time * row + h * dim;
+                    const long at = starts[r] * row + h * dim;
                     const int add = h > g * shared;
-                    const float *p = probs + (r * heads + h) * time * width;
                     turn(time, dim, q + at, row, cos, sin, 1, queries, dim);
                     for (long i = 0; i < time; i += ATTENTION_ROWS) {
                         const long m = MIN(ATTENTION_ROWS, time - i);
-                        float *ds = d_scores + i * width;
-                        small_product(m, rounded(i + m), dim, d_out + at + i * row, row, 1, values, width, 0, ds, width);
+                        float *pi = p + i * width, *di = ds + i * width;
+                        probabilities(i, m, dim, width, queries, keys_t, scale, pi);
+                        small_product(m, rounded(i + m), dim, d_out + at + i * row, row, 1, values_t, width, 0, di, width);
                         for (long j = 0; j < m; j++) {
-                            const float *o = out + at + (i + j) * row, *d = d_out + at + (i + j) * row, *pj = p + (i + j) * width;
+                            const float *o = out + at + (i + j) * row, *d = d_out + at + (i + j) * row, *pj = pi + j * width;
                             vec along = {0};
                             for (long t = 0; t < dim; t += LANES) along += load(o + t) * load(d + t);
                             const float mean = sum(along);
 #pragma omp simd
-                            for (long t = 0; t < rounded(i + m); t++) ds[j * width + t] = scale * pj[t] * (ds[j * width + t] - mean);
-                            for (long t = rounded(i + m); t < width; t++) ds[j * width + t] = 0;
+                            for (long t = 0; t < rounded(i + m); t++) di[j * width + t] = scale * pj[t] * (di[j * width + t] - mean);
+                            for (long t = rounded(i + m); t < width; t++) di[j * width + t] = 0;
                         }
-                        small_product(m, dim, i + m, ds, width, 1, keys, dim, 0, turned + i * dim, dim);
+                        small_product(m, dim, i + m, di, width, 1, keys, dim, 0, turned + i * dim, dim);
                     }
                     turn(time, dim, turned, dim, cos, sin, -1, dq + at, row);
                     for (long j = 0; j < time; j += ATTENTION_ROWS) {
-                        const long m = MIN(ATTENTION_ROWS, time - j);
-                        small_product(m, dim, time - j, d_scores + j * width + j, 1, width, queries + j * dim, dim, add,
-                                      d_keys + j * dim, dim);
-                        small_product(m, dim, time - j, p + j * width + j, 1, width, d_out + at + j * row, row, add,
-                                      dv + kv_at + j * kv_row, kv_row);
+                        const long m = MIN(ATTENTION_ROWS, time - j), corner = j * width + j;
+                        small_product(m, dim, time - j, ds + corner, 1, width, queries + j * dim, dim, add, d_keys + j * dim, dim);
+                        small_product(m, dim, time - j, p + corner, 1, width, d_out + at + j * row, row, add, dv + kv_at + j * kv_row,
+                                      kv_row);
                     }
                 }
                 turn(time, dim, d_keys, dim, cos, sin, -1, dk + kv_at, kv_row);

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seal_env.student.groups import Groups, row_counts
+from seal_env.student.groups import Groups, Sequences, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
 from seal_env.student.network import DecodingSession, Network, TrainBatch
 from seal_env.student.ops import Attention, TorchOps, heads_first, rotate
@@ -202,12 +202,11 @@ class LlamaNetwork(Network):
     def train_step(self, state: Tensor, slots: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         work = self._workspace(len(slots), state.shape[1])
         self.ops.gather_(work.adapters, state, slots)
-        shape = (len(batch.tokens), batch.tokens.shape[1])
-        groups = Groups([len(batch.tokens) // len(slots) * shape[1]] * len(slots), self.device)
-        x = self.embedding(batch.tokens.flatten())
+        groups, sequences = Groups(batch.group_lengths, self.device), Sequences(batch.lengths, self.device)
+        x = self.embedding(batch.tokens)
         saved = []
         for layer, views in zip(self.layers, work.views):
-            x, kept = self._layer_forward(layer, groups, x, views, shape)
+            x, kept = self._layer_forward(layer, groups, sequences, x, views)
             saved.append(kept)
         losses, dx = self._loss(x, batch)
         while saved:
@@ -229,12 +228,12 @@ class LlamaNetwork(Network):
         return self._workspaces[groups]
 
     def _layer_forward(
-        self, layer: _Layer, groups: Groups, x: Tensor, views: _LayerViews, shape: tuple[int, int]
+        self, layer: _Layer, groups: Groups, sequences: Sequences, x: Tensor, views: _LayerViews
     ) -> tuple[Tensor, _Saved]:
         ops = self.ops
         x_normed, x_rstd = ops.rms_norm(x, layer.norm_1.weight, layer.norm_1.eps)
         (q, k, v), h_qkv = layer.qkv.forward(ops, groups, x_normed, views[0][0])
-        o_in, attention = ops.attention(q, k, v, shape, self.head_dim, self._rotary(shape[1]))
+        o_in, attention = ops.attention(q, k, v, sequences, self.head_dim, self._rotary(sequences.longest))
         (y,), h_o = layer.o.forward(ops, groups, o_in, views[1][0], residual=x)
         y_normed, y_rstd = ops.rms_norm(y, layer.norm_2.weight, layer.norm_2.eps)
         (gate, up), h_gate_up = layer.gate_up.forward(ops, groups, y_normed, views[2][0])
@@ -270,7 +269,7 @@ class LlamaNetwork(Network):
         Taken ``LOSS_ROWS`` labels at a time.
         """
         # Summed in float64: the order of the terms, which padding could change, no longer shows in float32.
-        losses = torch.zeros(batch.groups, dtype=torch.float64, device=x.device)
+        losses = torch.zeros(len(batch.group_lengths), dtype=torch.float64, device=x.device)
         dx = torch.zeros_like(x)
         weight = self.head.weight
         pieces = -(-len(batch.label_ids) // LOSS_ROWS)
@@ -308,6 +307,10 @@ class LlamaNetwork(Network):
 
     def length_class(self, length: int) -> int:
         return self.ops.attention_class(length)
+
+    @property
+    def ragged(self) -> int:
+        return self.ops.ragged(self.head_dim)
 
     def training_bytes_per_token(self) -> int:
         config = self.model.config
@@ -415,12 +418,13 @@ class _LlamaSession(DecodingSession):
         first, last = owners[0], owners[-1] + 1
         counts = row_counts([owner - first for owner in owners], last - first)
         groups = Groups([count * shape[1] for count in counts], x.device)
+        sequences = Sequences([shape[1]] * shape[0], x.device)
         for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):
             used = [view and view.narrow(first, last) for view in views]
             (q, k, v), _ = layer.qkv.forward(ops, groups, network._normed(x, layer.norm_1), used[0])
             keys[rows, :, : shape[1]] = rotate(heads_first(k, shape, network.head_dim), *rotary)
             values[rows, :, : shape[1]] = heads_first(v, shape, network.head_dim)
-            out, _ = ops.attention(q, k, v, shape, network.head_dim, rotary)
+            out, _ = ops.attention(q, k, v, sequences, network.head_dim, rotary)
             x = self._finish(layer, groups, used, x, out)
         return x.view(*shape, -1)
 

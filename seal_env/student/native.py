@@ -21,15 +21,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from seal_env.plan import UpdatePlan
-from seal_env.student.groups import Groups
+from seal_env.student.groups import Groups, Sequences
 from seal_env.student.memory import available_bytes
 from seal_env.student.ops import Attention, Rotary, TorchOps
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 _WIDE = "-mprefer-vector-width=512"
-# Longer sequences are PyTorch's: the probabilities that the backward pass needs grow with the square.
-_ATTENTION_LENGTH = 512
+# Longer sequences are PyTorch's: each thread holds one head's probabilities, which grow with the square.
+_ATTENTION_LENGTH = 4096
 
 
 def best_ops(model: PreTrainedModel) -> TorchOps:
@@ -101,12 +101,15 @@ class NativeOps(TorchOps):
     def rms_norm_backward_(self, dx: Tensor, d_normed: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> None:
         self._lib.rms_norm_backward(_n(len(x)), _n(x.shape[1]), _p(d_normed), _p(x), _p(weight), _p(rstd), _p(dx))
 
+    def ragged(self, head_dim: int) -> int:
+        return _ATTENTION_LENGTH if self._pack_weights and head_dim % self._lanes == 0 else 0
+
     def attention(
-        self, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int], head_dim: int, rotary: Rotary
+        self, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary
     ) -> tuple[Tensor, Attention]:
-        if shape[1] > _ATTENTION_LENGTH or head_dim % self._lanes:
-            return super().attention(q, k, v, shape, head_dim, rotary)
-        attention = _NativeAttention(self._lib, self._lanes, q, k, v, shape, head_dim, rotary)
+        if sequences.longest > _ATTENTION_LENGTH or head_dim % self._lanes:
+            return super().attention(q, k, v, sequences, head_dim, rotary)
+        attention = _NativeAttention(self._lib, q, k, v, sequences, head_dim, rotary)
         return attention.output, attention
 
     def attention_class(self, length: int) -> int:
@@ -181,31 +184,21 @@ class NativeOps(TorchOps):
 
 class _NativeAttention:
     def __init__(
-        self,
-        library: ctypes.CDLL,
-        lanes: int,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        shape: tuple[int, int],
-        head_dim: int,
-        rotary: Rotary,
+        self, library: ctypes.CDLL, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary
     ) -> None:
-        self._lib, self.inputs, self.rotary = library, (q, k, v), rotary
-        heads, kv_heads = q.shape[1] // head_dim, k.shape[1] // head_dim
-        self.sizes = (*shape, heads, kv_heads, head_dim)
+        self._lib, self.inputs, self.sequences, self.rotary = library, (q, k, v), sequences, rotary
+        sizes = (sequences.longest, q.shape[1] // head_dim, k.shape[1] // head_dim, head_dim)
+        self.sizes = (_n(sequences.count), _p(sequences.starts), *map(_n, sizes))
         self.scale = ctypes.c_float(head_dim**-0.5)
-        self.probs = q.new_empty(shape[0], heads, shape[1], -(-shape[1] // lanes) * lanes)
         self.output = torch.empty_like(q)
-        self._lib.attention(*map(_n, self.sizes), *map(_p, (q, k, v, *rotary)), self.scale, _p(self.probs), _p(self.output))
+        self._lib.attention(*self.sizes, *map(_p, (q, k, v, *rotary)), self.scale, _p(self.output))
 
     def backward(self, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.inputs
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         given = map(_p, (q, k, v, *self.rotary))
-        rest = map(_p, (self.probs, self.output, d_output, dq, dk, dv))
-        self._lib.attention_backward(*map(_n, self.sizes), *given, self.scale, *rest)
-        return dq, dk, dv
+        self._lib.attention_backward(*self.sizes, *given, self.scale, *map(_p, (self.output, d_output, *gradients)))
+        return gradients
 
 
 _n = ctypes.c_long

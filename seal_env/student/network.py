@@ -20,19 +20,21 @@ from seal_env.student.native import best_ops
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """One optimizer step of several adapters: ``groups`` adapters with ``rows`` sequences each, padded on the right.
+    """One optimizer step of several adapters, sequence after sequence, those of one adapter being neighbours.
 
     Attributes:
-        tokens: ``(groups * rows, time)`` token ids.
-        groups: number of adapters.
-        label_positions: ``(labels,)`` flat indices into ``tokens`` of the positions that predict a learnt token.
+        tokens: ``(n,)`` token ids.
+        lengths: of each sequence; all equal (padded on the right) unless the network is :attr:`Network.ragged`.
+        group_lengths: tokens of each adapter.
+        label_positions: ``(labels,)`` indices into ``tokens`` of the positions that predict a learnt token.
         label_ids: ``(labels,)`` the tokens to predict there.
         label_weights: ``(labels,)`` weight of each in its adapter's loss (1 / learnt tokens of that adapter's step).
         label_groups: ``(labels,)`` which adapter each belongs to.
     """
 
     tokens: Tensor
-    groups: int
+    lengths: list[int]
+    group_lengths: list[int]
     label_positions: Tensor
     label_ids: Tensor
     label_weights: Tensor
@@ -71,6 +73,11 @@ class Network(ABC):
     def dtype(self) -> torch.dtype:
         """Of the base weights and of the computation; adapters and their optimizer are always float32."""
         return self.model.dtype
+
+    @property
+    def ragged(self) -> int:
+        """Sequences of up to this length may be batched without padding; 0: all must be padded to one length."""
+        return 0
 
     @abstractmethod
     def train_step(self, state: Tensor, slots: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seal_env.plan import UpdatePlan
-from seal_env.student.groups import Groups
+from seal_env.student.groups import Groups, Sequences
 
 Rotary = tuple[Tensor, Tensor]  # cosines and sines (time, head_dim / 2), which turn each pair (i, i + head_dim / 2)
 
@@ -70,14 +70,18 @@ class TorchOps:
         along = torch.linalg.vecdot(scaled.float(), x.float())[:, None].mul_(rstd.pow(3)).div_(-x.shape[-1])
         dx.addcmul_(scaled, rstd.to(dx.dtype)).addcmul_(x, along.to(dx.dtype))
 
-    def attention(
-        self, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int], head_dim: int, rotary: Rotary
-    ) -> tuple[Tensor, Attention]:
-        """Causal attention with rotary positions, ``(n, heads * head_dim)``.
+    def ragged(self, head_dim: int) -> int:
+        """Length up to which sequences of different lengths may share an :meth:`attention`; 0: they must be equally long."""
+        return 0
 
-        ``q: (n, heads * head_dim)``, ``k, v: (n, kv_heads * head_dim)`` are not turned yet; ``shape`` is ``(rows, time)``.
+    def attention(
+        self, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary
+    ) -> tuple[Tensor, Attention]:
+        """Causal attention within each sequence with rotary positions, ``(n, heads * head_dim)``.
+
+        ``q: (n, heads * head_dim)`` and ``k, v: (n, kv_heads * head_dim)`` are not turned yet.
         """
-        attention = _TorchAttention(q, k, v, shape, head_dim, rotary)
+        attention = _TorchAttention(q, k, v, sequences.shape, head_dim, rotary)
         return heads_last(attention.output), attention
 
     def attention_class(self, length: int) -> int:
@@ -136,7 +140,7 @@ class TorchOps:
         y.add_(groups.collect(torch.bmm(groups.spread(h.contiguous()), w)), alpha=scale)
 
     def lora_outer_(self, groups: Groups, out: Tensor, h: Tensor, x: Tensor, scale: float = 1.0) -> None:
-        """``out: (adapters, rank, d) = scale * h^T x``, for adapters with the same number of rows."""
+        """``out: (adapters, rank, d) = scale * h^T x``; the rows of adapters must be equally many here."""
         product = torch.bmm(h.unflatten(0, (len(out), -1)).transpose(1, 2), x.view(len(out), -1, x.shape[1]))
         torch.mul(product, scale, out=out)
 

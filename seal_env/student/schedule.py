@@ -5,10 +5,12 @@ longest. Lanes are independent, so at any moment those whose next steps have nea
 little padding while the others wait. That keeps every adapter exact (its steps and their order never change) and still
 fills the batch: with lengths as uneven as SEAL's, taking all lanes in lock-step would make most of a batch padding.
 
-The choice is greedy: the group with the most useful tokens per unit of cost, where a group costs its padded tokens plus a
-constant for starting it. Once no more plans wait to enter, a token of a lane with more left to do counts for more, so that
-lanes finish together and there is company to the end; and a lane that would still be running alone after all others had
-finished takes part whenever something runs.
+Where the network needs no padding, any lanes go together: those with the most left to do, as many as a batch holds.
+
+With padding the choice is greedy: the group with the most useful tokens per unit of cost, where a group costs its padded
+tokens plus a constant for starting it. Once no more plans wait to enter, a token of a lane with more left to do counts for
+more, so that lanes finish together and there is company to the end; and a lane that would still be running alone after all
+others had finished takes part whenever something runs.
 """
 
 from __future__ import annotations
@@ -47,9 +49,18 @@ class Scheduler:
         max_tokens: most padded tokens in a group (a single step may be larger).
         overhead_tokens: what starting a group costs, in tokens.
         length_class: steps of different classes are never grouped (see ``Network.length_class``).
+        padded: sequences of a group are padded to one length, and all its steps have the same number of them.
     """
 
-    def __init__(self, max_tokens: int, overhead_tokens: int, length_class: Callable[[int], int] = lambda length: 0) -> None:
+    def __init__(
+        self,
+        max_tokens: int,
+        overhead_tokens: int,
+        length_class: Callable[[int], int] = lambda length: 0,
+        *,
+        padded: bool = True,
+    ) -> None:
+        self.padded = padded
         self.max_tokens = max_tokens
         self.overhead_tokens = overhead_tokens
         self.length_class = length_class
@@ -66,6 +77,8 @@ class Scheduler:
 
         ``more_to_come`` says that other plans wait for a slot.
         """
+        if not self.padded:
+            return self._fullest_group()
         by_kind: dict[tuple[int, int], list[Lane]] = {}
         for lane in self.lanes:
             step = lane.steps[0]
@@ -101,8 +114,17 @@ class Scheduler:
         gone = {id(lane) for lane in lanes}
         self.lanes = [lane for lane in self.lanes if id(lane) not in gone]
 
+    def _fullest_group(self) -> list[Lane]:
+        group: list[Lane] = []
+        room = self.max_tokens
+        for lane in sorted(self.lanes, key=lambda lane: (-lane.remaining, lane.job)):
+            if not group or lane.steps[0].tokens <= room:
+                group.append(lane)
+                room -= lane.steps[0].tokens
+        return group
+
     def _cost(self, lanes: int, step: StepShape) -> float:
-        return self.overhead_tokens + lanes * step.rows * step.length
+        return self.overhead_tokens + (lanes * step.rows * step.length if self.padded else step.tokens)
 
     def _group_from(self, lanes: list[Lane], first: int, must: Lane | None, balance: float) -> tuple[list[Lane], float]:
         """The best group whose longest step is that of ``lanes[first]``, and its score."""
