@@ -21,6 +21,7 @@ from seal_env.tasks.almanac import (
     validate,
     write_squad,
 )
+from seal_env.tasks.almanac.almanac import _words
 from seal_env.tasks.almanac.validate import text_problems
 
 ARTICLES = 300
@@ -199,3 +200,9 @@ def test_a_task_that_cannot_be_right_is_refused() -> None:
         Question("Who?", ())
     with pytest.raises(ValueError, match="got the string 'Edda'"):
         Question("Who?", "Edda")  # type: ignore[arg-type]
+
+
+def test_values_of_common_words_alone_are_told_apart_too():
+    assert _words("river water") == ["river water"]
+    assert _words("1,250 crowns") == ["1,250"]
+    assert _words("Lake Morhaven") == ["morhaven"]

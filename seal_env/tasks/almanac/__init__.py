@@ -5,7 +5,7 @@ article = almanac.article("train", 0)
 print(article.context, article.task.questions)
 """
 
-from seal_env.tasks.almanac.almanac import Almanac, AlmanacConfig, Article
+from seal_env.tasks.almanac.almanac import FIRST_UNREAD, Almanac, AlmanacConfig, Article
 from seal_env.tasks.almanac.export import to_dataset, to_squad, write_squad
 from seal_env.tasks.almanac.facts import Fact, Kind, Relation, Value
 from seal_env.tasks.almanac.kinds import ALL, KINDS
@@ -14,6 +14,7 @@ from seal_env.tasks.almanac.validate import validate
 
 __all__ = [
     "ALL",
+    "FIRST_UNREAD",
     "KINDS",
     "SPLITS",
     "Almanac",

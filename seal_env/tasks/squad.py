@@ -1,0 +1,187 @@
+"""From SQuAD's layouts to tasks: its own JSON, the authors' list of passages, and flat rows of tables and the hub.
+
+A record is a mapping with the keys ``title``, ``context`` and either ``questions`` (a list of ``{question, answer}``: one
+task) or ``question`` and ``answers`` (one question: rows of equal title and context make one task, in order of first
+appearance). Answers are a string, a list of strings or of ``{text, answer_start}``, or ``{text: [...], answer_start: [...]}``.
+The first annotated answer is the gold one and all distinct ones are accepted. Questions that SQuAD 2.0 marks as impossible
+(``is_impossible``, or no text at all in the hub's layout) are skipped, and passages that are left without a question too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+from seal_env.tasks.task import Question, Task
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+KEYS = ("id", "title", "context", "question", "answer", "answers", "questions")
+
+
+def from_squad(data: Mapping[str, Any], where: str) -> list[Task]:
+    """Tasks of SQuAD 1.1 or 2.0 JSON, one a paragraph. ``where`` names the file in errors."""
+    return from_records(_paragraphs(data, where), where)
+
+
+def from_records(
+    records: Iterable[tuple[str, Any]], source: str, columns: Mapping[str, str] | None = None, hint: str = ""
+) -> list[Task]:
+    """Tasks of records, each with the words that say where it stands.
+
+    Args:
+        records: (where, record) pairs.
+        source: what they were read from, for errors.
+        columns: what a key of ours is called in the records, where that differs.
+        hint: what to do about a missing key.
+    """
+    check_columns(columns)
+    found: dict[Hashable, tuple[str, str, list[Question]]] = {}
+    key: Hashable
+    for number, (where, record) in enumerate(records):
+        record = _renamed(_mapping(record, where), columns or {}, where)
+        title, context = _text(record, "title", where, hint), _text(record, "context", where, hint)
+        if record.get("questions") is None:
+            if "question" not in record:
+                raise ValueError(f"{where}: no key 'question' (or 'questions'), only {_keys(record)}{hint}")
+            asked, key = [parse_question(record, context, where, hint)], (title, context)
+        else:
+            asked, key = parse_questions(record["questions"], context, where), (str(number), title, context)
+        found.setdefault(key, (title, context, []))[2].extend(question for question in asked if question is not None)
+    tasks = [Task(title, context, tuple(questions)) for title, context, questions in found.values() if questions]
+    if not tasks:
+        raise ValueError(f"{source} holds no question that has an answer")
+    return tasks
+
+
+def parse_questions(value: Any, context: str, where: str) -> list[Question | None]:
+    """The questions of a list of ``{question, answer}``; None stands for an impossible one."""
+    asked = _list(value, "questions", where)
+    if not asked:
+        raise ValueError(f"{where}: the list of questions is empty")
+    return [parse_question(_mapping(item, at), context, at) for at, item in _numbered(asked, where, "question")]
+
+
+def parse_question(record: Mapping[str, Any], context: str, where: str, hint: str = "") -> Question | None:
+    """One question about ``context``; None if SQuAD 2.0 marks it as impossible."""
+    asked = _text(record, "question", where, hint)
+    if record.get("is_impossible") is True:
+        return None
+    answers: list[tuple[Any, Any]] = []
+    for key in ("answer", "answers"):
+        if record.get(key) is not None:
+            annotated = record[key]
+            answers += _annotated(annotated)
+            if not answers and isinstance(annotated, Mapping):  # how the hub's SQuAD 2.0 marks an impossible question
+                return None
+    if not answers:
+        raise ValueError(f"{where}: no answer to {asked[:80]!r} (keys 'answer' or 'answers'), only {_keys(record)}{hint}")
+    texts = [_checked(text, "answer", where) for text, _ in answers]
+    start = answers[0][1]
+    if not isinstance(start, int) or start < 0 or not context.startswith(texts[0], start):
+        start = None  # files on disk are off by one here and there; nothing is lost but the place
+    identity = record.get("id")
+    return Question(asked, tuple(dict.fromkeys(texts)), start, "" if identity is None else str(identity))
+
+
+def numbered(tasks: Iterable[Task], name: str) -> list[Task]:
+    """``tasks`` with ids: those they have or ``name-0``, ``name-1``, ...; question ids that are no identity are replaced."""
+    tasks = [replace(task, id=task.id or f"{name}-{i}") for i, task in enumerate(tasks)]
+    seen = Counter(question.id for task in tasks for question in task.questions)
+    return [
+        replace(
+            task,
+            questions=tuple(
+                question if question.id and seen[question.id] == 1 else replace(question, id=f"{task.id}-{j}")
+                for j, question in enumerate(task.questions)
+            ),
+        )
+        for task in tasks
+    ]
+
+
+def check_columns(columns: Mapping[str, str] | None) -> None:
+    """Raise a ValueError unless ``columns`` maps keys of ours to names."""
+    for ours in columns or {}:
+        if ours not in KEYS:
+            close = get_close_matches(str(ours), KEYS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"columns has the key {ours!r}.{hint} It maps any of {', '.join(KEYS)} to a column of yours")
+
+
+def _paragraphs(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    """The paragraphs of SQuAD JSON as records."""
+    for at, article in _numbered(_list(_value(data, "data", where), "data", where), where, "article"):
+        article = _mapping(article, at)
+        for here, paragraph in _numbered(_list(_value(article, "paragraphs", at), "paragraphs", at), at, "paragraph"):
+            paragraph = _mapping(paragraph, here)
+            record = {"title": _value(article, "title", at), "context": _value(paragraph, "context", here)}
+            questions = _list(_value(paragraph, "qas", here), "qas", here)
+            if questions:
+                yield here, {**record, "questions": questions}
+
+
+def _annotated(value: Any) -> list[tuple[Any, Any]]:
+    """(text, start) of every annotated answer, the start being None where there is none; nothing is checked yet."""
+    if isinstance(value, Mapping):
+        texts, starts = value.get("text"), value.get("answer_start")
+        if not isinstance(texts, Sequence) or isinstance(texts, str):
+            return [(texts, starts)]
+        if not isinstance(starts, Sequence) or len(starts) != len(texts):
+            starts = [None] * len(texts)
+        return list(zip(texts, starts))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [pair for item in value for pair in (_annotated(item) if isinstance(item, Mapping) else [(item, None)])]
+    return [(value, None)]
+
+
+def _renamed(record: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Mapping[str, Any]:
+    for ours, theirs in columns.items():
+        if theirs not in record:
+            raise ValueError(f"{where}: no column {theirs!r} (columns[{ours!r}]), only {_keys(record)}")
+    return {**record, **{ours: record[theirs] for ours, theirs in columns.items()}}
+
+
+def _text(record: Mapping[str, Any], key: str, where: str, hint: str) -> str:
+    return _checked(_value(record, key, where, hint), key, where)
+
+
+def _checked(value: Any, key: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {key} must be text, got {type(value).__name__}: {repr(value)[:80]}")
+    if not value.strip():
+        raise ValueError(f"{where}: {key} must not be empty, got {value[:80]!r}")
+    if _SURROGATE.search(value):
+        raise ValueError(f"{where}: {key} holds half of a surrogate pair, which no tokenizer can read")
+    return value
+
+
+def _value(record: Mapping[str, Any], key: str, where: str, hint: str = "") -> Any:
+    if key not in record:
+        raise ValueError(f"{where}: no key {key!r}, only {_keys(record)}{hint}")
+    return record[key]
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected keys and values, got {type(value).__name__}: {str(value)[:80]!r}")
+    return value
+
+
+def _list(value: Any, key: str, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: {key!r} must be a list, got {type(value).__name__}: {str(value)[:80]!r}")
+    return value
+
+
+def _numbered(items: list[Any], where: str, word: str) -> Iterator[tuple[str, Any]]:
+    return ((f"{where}, {word} {i}", item) for i, item in enumerate(items, 1))
+
+
+def _keys(record: Mapping[str, Any]) -> str:
+    shown = [repr(key)[:40] for key in islice(record, 12)]
+    return ", ".join([*shown, "..."] if len(record) > len(shown) else shown) or "nothing"
