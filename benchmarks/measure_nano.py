@@ -122,7 +122,7 @@ class Bench:
         """Score of each edit for its task; ``name`` is the format that it is written in."""
         settings = replace(self.settings, format=name)
         plans = [parse(edit, task, settings, seed * 10_000 + i).plan for i, (edit, task) in enumerate(zip(edits, tasks))]
-        return [outcome.score for outcome in self.scorer.score([Job(task, plan) for task, plan in zip(tasks, plans)])]
+        return [outcome.score for outcome in self.scorer.score([Job((task,), plan) for task, plan in zip(tasks, plans)])]
 
     def open_book(self) -> list[float]:
         """Accuracy with the passage in view."""
@@ -136,11 +136,11 @@ class Bench:
     def closed_book(self) -> list[float]:
         """Accuracy without any update."""
         empty = [parse("", task, self.settings, 0).plan for task in self.tasks]
-        return [outcome.score for outcome in self.scorer.score([Job(task, plan) for task, plan in zip(self.tasks, empty)])]
+        return [outcome.score for outcome in self.scorer.score([Job((task,), plan) for task, plan in zip(self.tasks, empty)])]
 
     def passage_only(self) -> list[float]:
         """After the update on the passage, which SEAL appends to every edit: here it stands alone."""
-        jobs = [Job(task, passage_only(task, self.settings, i).plan) for i, task in enumerate(self.tasks)]
+        jobs = [Job((task,), passage_only(task, self.settings, i).plan) for i, task in enumerate(self.tasks)]
         return [outcome.score for outcome in self.scorer.score(jobs)]
 
     def hand_made(self, write: Callable[[Article], str], name: str) -> list[float]:

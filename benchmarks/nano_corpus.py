@@ -22,10 +22,10 @@ from transformers import PreTrainedTokenizerFast
 
 from seal_env.edits import get_format
 from seal_env.tasks import open_book_prompt, question_prompt
-from seal_env.tasks.almanac import Almanac, Article, Fact, Names
+from seal_env.tasks.almanac import FIRST_UNREAD, Almanac, Article, Fact, Names
 
 KNOWN = 400  # training articles whose facts the model is to know
-NEW = 900_000  # training articles after those: something to read, hardly ever twice
+NEW = FIRST_UNREAD - KNOWN  # training articles after those: something to read, hardly ever twice
 MIX = {"statement": 0.25, "pair": 0.15, "asked": 0.25, "reading": 0.17, "edit": 0.18}
 FORMATS = ("implications", "rewrite", "self-qa")
 MISTAKES = 0.1  # share of facts that a careless edit gets wrong

@@ -1,7 +1,16 @@
-"""SEAL (Self-Adapting Language Models, arXiv 2506.10943) as a reinforcement-learning environment."""
+"""SEAL (Self-Adapting Language Models, arXiv 2506.10943) as a reinforcement-learning environment.
+
+import gymnasium as gym
+import seal_env  # registers the ids
+
+env = gym.make("SEAL-SQuAD-v0")
+"""
 
 from seal_env._version import __version__
 from seal_env.plan import Example, TokenExample, UpdatePlan
+from seal_env.registration import register_all
 from seal_env.student import Student
+
+register_all()
 
 __all__ = ["Example", "Student", "TokenExample", "UpdatePlan", "__version__"]

@@ -1,7 +1,7 @@
-"""Jobs in, outcomes out: updates the student on each job's plan and asks it the task's questions.
+"""Jobs in, outcomes out: updates the student on each job's plan and asks it the tasks' questions.
 
-This is the whole of a SEAL reward. An outcome is a function of its job, the base weights and the scorer's settings; jobs that
-are scored together only save time. Answers before the update are the same for all edits of a task, so they are kept.
+This is the whole of a SEAL reward. An outcome is a function of its job, the base weights and the scorer's settings; scoring
+jobs together only saves time. What an un-updated student answers is the same for all edits of a task, so it is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from seal_env.student import FitReport, FitStatus, Student
 from seal_env.tasks import Task, question_prompt
 
 Grader = Callable[[str, Sequence[str]], bool]
+Answers = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,40 @@ class Job:
     """One self-edit to be scored.
 
     Attributes:
-        task: asked about after the update.
+        tasks: what is asked after the update.
         plan: what the edit turned into.
         start: adapter to go on from, ``(adapter_size,)``; a fresh one, seeded by the plan, by default.
     """
 
-    task: Task
+    tasks: tuple[Task, ...]
     plan: UpdatePlan
     start: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """How one task's questions were answered, in their order, before and after the update.
+
+    Attributes:
+        correct_before: verdict on each of ``answers_before``.
+        correct: verdict on each of ``answers``.
+    """
+
+    task: Task
+    answers_before: Answers
+    answers: Answers
+    correct_before: tuple[bool, ...]
+    correct: tuple[bool, ...]
+
+    @property
+    def score_before(self) -> float:
+        """Share of the questions answered right before the update."""
+        return sum(self.correct_before) / len(self.correct_before)
+
+    @property
+    def score(self) -> float:
+        """Share of the questions answered right after it."""
+        return sum(self.correct) / len(self.correct)
 
 
 @dataclass(frozen=True)
@@ -40,24 +67,24 @@ class Outcome:
     """What came of a job.
 
     Attributes:
-        score_before: share of the questions answered right before the update (by ``start``).
-        score: share answered right after it.
-        answers_before: to each question of the task, in order.
-        answers: to each question after the update.
-        correct_before: verdict on each of ``answers_before``.
-        correct: verdict on each of ``answers``.
-        fit: what happened in training; where nothing was trained, the score is the one before.
+        results: of each of its tasks.
+        fit: what happened in training; where nothing was trained, answers are those of before.
         adapter: after the update, ``(adapter_size,)``.
     """
 
-    score_before: float
-    score: float
-    answers_before: tuple[str, ...]
-    answers: tuple[str, ...]
-    correct_before: tuple[bool, ...]
-    correct: tuple[bool, ...]
+    results: tuple[TaskResult, ...]
     fit: FitReport
     adapter: Tensor
+
+    @property
+    def score_before(self) -> float:
+        """Mean over the tasks."""
+        return sum(result.score_before for result in self.results) / len(self.results)
+
+    @property
+    def score(self) -> float:
+        """Mean over the tasks, after the update."""
+        return sum(result.score for result in self.results) / len(self.results)
 
     @property
     def gain(self) -> float:
@@ -69,7 +96,7 @@ class Scorer:
     """Scores jobs in this process.
 
     Args:
-        student: updated and asked; its base may change between calls, but not by weights assigned from outside.
+        student: updated and asked; its base may change between calls by :meth:`Student.merge` and :meth:`Student.load_base`.
         grader: ``grader(answer, accepted answers)``: was this answer right?
         max_new_tokens: most tokens of an answer.
         stop: strings that end an answer.
@@ -82,7 +109,7 @@ class Scorer:
         self.grader = grader
         self.max_new_tokens = max_new_tokens
         self.stop = tuple(stop)
-        self._before: dict[Task, tuple[str, ...]] = {}
+        self._before: dict[Task, Answers] = {}
         self._base_version = student.base_version
 
     def score(self, jobs: Sequence[Job], *, progress: bool = False) -> list[Outcome]:
@@ -95,37 +122,39 @@ class Scorer:
         fitted = self.student.fit([job.plan for job in jobs], start, progress=progress)
         before = self._answers_before(jobs)
         changed = [i for i, r in enumerate(fitted.reports) if r.status in (FitStatus.TRAINED, FitStatus.TRUNCATED)]
-        asked = self.ask(fitted.adapters[changed], [jobs[i].task for i in changed])
-        after = dict(zip(changed, asked))
+        after = dict(zip(changed, self.ask(fitted.adapters[changed], [jobs[i].tasks for i in changed])))
         return [
-            self._outcome(job, before[i], after.get(i, before[i]), fitted.reports[i], fitted.adapters[i])
+            Outcome(self._results(job, before[i], after.get(i, before[i])), fitted.reports[i], fitted.adapters[i])
             for i, job in enumerate(jobs)
         ]
 
-    def _outcome(self, job: Job, before: tuple[str, ...], after: tuple[str, ...], fit: FitReport, adapter: Tensor) -> Outcome:
-        correct_before, correct = (
-            tuple(self.grader(answer, question.answers) for answer, question in zip(answers, job.task.questions))
-            for answers in (before, after)
-        )
-        questions = max(1, len(correct))
-        return Outcome(
-            sum(correct_before) / questions, sum(correct) / questions, before, after, correct_before, correct, fit, adapter
-        )
+    def ask(self, adapters: Tensor, tasks: Sequence[Sequence[Task]]) -> list[list[Answers]]:
+        """Closed-book answers of each adapter ``(n, adapter_size)`` to its own tasks' questions."""
+        prompts = [[question_prompt(task.title, q.question) for task in group for q in task.questions] for group in tasks]
+        answered = self.student.answer(adapters, prompts, max_new_tokens=self.max_new_tokens, stop=self.stop)
+        found = []
+        for group, answers in zip(tasks, answered):
+            texts = iter([answer.text.strip() for answer in answers])
+            found.append([tuple(next(texts) for _ in task.questions) for task in group])
+        return found
 
-    def ask(self, adapters: Tensor, tasks: Sequence[Task]) -> list[tuple[str, ...]]:
-        """Answers of each adapter ``(tasks, adapter_size)`` to its task's questions, closed-book."""
-        prompts = [[question_prompt(task.title, q.question) for q in task.questions] for task in tasks]
-        groups = self.student.answer(adapters, prompts, max_new_tokens=self.max_new_tokens, stop=self.stop)
-        return [tuple(answer.text.strip() for answer in group) for group in groups]
-
-    def _answers_before(self, jobs: list[Job]) -> list[tuple[str, ...]]:
+    def _answers_before(self, jobs: list[Job]) -> list[list[Answers]]:
         if self.student.base_version != self._base_version:
             self._before.clear()
             self._base_version = self.student.base_version
-        unseen = list({job.task: None for job in jobs if job.start is None and job.task not in self._before})
-        self._before.update(zip(unseen, self.ask(self.student.zero(len(unseen)), unseen)))
-        started = [(job.start, job.task) for job in jobs if job.start is not None]
-        if not started:
-            return [self._before[job.task] for job in jobs]
-        own = iter(self.ask(torch.stack([start for start, _ in started]), [task for _, task in started]))
-        return [self._before[job.task] if job.start is None else next(own) for job in jobs]
+        unseen = list({task: None for job in jobs if job.start is None for task in job.tasks if task not in self._before})
+        for task, (answers,) in zip(unseen, self.ask(self.student.zero(len(unseen)), [[task] for task in unseen])):
+            self._before[task] = answers
+        started = [(i, job.start) for i, job in enumerate(jobs) if job.start is not None]
+        own: dict[int, list[Answers]] = {}
+        if started:
+            asked = self.ask(torch.stack([start for _, start in started]), [jobs[i].tasks for i, _ in started])
+            own = {i: answers for (i, _), answers in zip(started, asked)}
+        return [own[i] if i in own else [self._before[task] for task in job.tasks] for i, job in enumerate(jobs)]
+
+    def _results(self, job: Job, before: list[Answers], after: list[Answers]) -> tuple[TaskResult, ...]:
+        results = []
+        for task, *answers in zip(job.tasks, before, after):
+            verdicts = [tuple(self.grader(a, q.answers) for a, q in zip(texts, task.questions)) for texts in answers]
+            results.append(TaskResult(task, answers[0], answers[1], verdicts[0], verdicts[1]))
+        return tuple(results)

@@ -1,0 +1,7 @@
+"""The environments, their spaces and their configuration."""
+
+from seal_env.envs.config import EnvConfig
+from seal_env.envs.env import SealEnv, SealVectorEnv
+from seal_env.envs.spaces import FreeText
+
+__all__ = ["EnvConfig", "FreeText", "SealEnv", "SealVectorEnv"]

@@ -1,0 +1,151 @@
+"""What an environment is made of: every keyword of ``gym.make("SEAL-SQuAD-v0", ...)``, checked at the door."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+from peft import LoraConfig
+
+from seal_env.edits import EditSettings, get_format
+from seal_env.edits.formats import Template
+from seal_env.models import NANO_LORA, NANO_SETTINGS, bundled_folder
+from seal_env.scoring import Outcome
+from seal_env.tasks.almanac import AlmanacConfig
+
+Mode = Literal["single", "refine", "continual", "corpus"]
+Reward = Callable[[Outcome], float]
+
+REWARDS: dict[str, Reward] = {
+    "score": lambda outcome: outcome.score,
+    "gain": lambda outcome: outcome.gain,
+    "binary": lambda outcome: float(outcome.gain > 0),
+}
+_SEAL_LORA: dict[str, object] = {"r": 32, "lora_alpha": 64}
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """See :class:`~seal_env.envs.env.SealEnv` for what each keyword means. All values can be written as JSON.
+
+    Raises:
+        ValueError: a value that cannot work; it is named, and what would work.
+    """
+
+    dataset: str = "almanac"
+    split: str = "train"
+    offset: int = 0
+    limit: int | None = None
+    shuffle_seed: int | None = None
+    almanac: Mapping[str, Any] = field(default_factory=dict)
+    model: str = "seal-nano"
+    device: str = "cpu"
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+    lora: Mapping[str, Any] | None = None
+    edit_format: str = "implications"
+    template: Template = "base"
+    inner_loop: Mapping[str, Any] = field(default_factory=dict)
+    reward: str | None = None
+    evaluations_per_edit: int = 1
+    mode: Mode = "single"
+    updates_per_episode: int | None = None
+    carry: Literal["adapter", "merge"] = "adapter"
+    retention_weight: float = 0.0
+    adapter_observation: Literal["auto", "full", "summary", "none"] = "auto"
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("mode", get_args(Mode)),
+            ("carry", ("adapter", "merge")),
+            ("adapter_observation", ("auto", "full", "summary", "none")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("evaluations_per_edit", "updates_per_episode", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        if self.mode == "single" and self.updates in (1,) and self.carry == "merge":
+            raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
+        if self.mode == "single" and self.updates != 1:
+            raise ValueError(
+                f"mode='single' takes one update an episode, got updates_per_episode={self.updates};"
+                " choose mode='refine', 'continual' or 'corpus'"
+            )
+        get_format(self.edit_format)
+        self.reward_function()
+        self.settings()
+        self.almanac_config()
+        self.lora_config()
+
+    @property
+    def updates(self) -> int:
+        """Self-edits an episode."""
+        return self.updates_per_episode or {"single": 1, "refine": 4, "continual": 8, "corpus": 8}[self.mode]
+
+    def settings(self) -> EditSettings:
+        """How an edit is read and learnt: the model's defaults, then ``inner_loop``."""
+        base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
+        _check_names(
+            "inner_loop", self.inner_loop, [f.name for f in fields(EditSettings) if f.name not in ("format", "template")]
+        )
+        return replace(base, format=self.edit_format, template=self.template, **self.inner_loop)
+
+    def lora_config(self) -> LoraConfig:
+        """The adapter: the model's default, or ``lora``."""
+        chosen = self.lora if self.lora is not None else NANO_LORA if bundled_folder(self.model) else _SEAL_LORA
+        _check_names("lora", chosen, [f.name for f in fields(LoraConfig)])
+        return LoraConfig(**chosen)
+
+    def almanac_config(self) -> AlmanacConfig:
+        """The Almanac that tasks come from."""
+        _check_names("almanac", self.almanac, [f.name for f in fields(AlmanacConfig)])
+        return AlmanacConfig(**self.almanac)
+
+    def reward_function(self) -> Reward:
+        """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain."""
+        name = self.reward or ("gain" if self.mode == "refine" else "score")
+        if name in REWARDS:
+            return REWARDS[name]
+        return imported("reward", name, list(REWARDS))
+
+
+def from_keywords(keywords: Mapping[str, Any]) -> EnvConfig:
+    """The configuration of ``gym.make(id, **keywords)``; an unknown keyword names the closest that exists."""
+    _check_names("SEAL environments", keywords, [f.name for f in fields(EnvConfig)])
+    return EnvConfig(**keywords)
+
+
+def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
+    """The callable at ``package.module:name``.
+
+    Raises:
+        ValueError: there is none; ``names`` are the ones that need no import.
+    """
+    module, colon, attribute = path.partition(":") if isinstance(path, str) else ("", "", "")
+    if not colon:
+        close = get_close_matches(str(path), names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{what} must be one of {', '.join(names)} or 'package.module:function', got {path!r}.{hint}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{what} {path!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(f"{what} {path!r} is not callable: {found!r}")
+    return found
+
+
+def _check_names(where: str, given: Mapping[str, Any], known: list[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where} must be a dictionary of {', '.join(known)}, got {given!r}")
+    for name in given:
+        if name not in known:
+            close = get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{where}: no option {name!r}.{hint} There are: {', '.join(known)}")

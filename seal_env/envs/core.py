@@ -1,0 +1,286 @@
+"""Episodes of many places over one student. ``SealEnv`` shows one place of it, ``SealVectorEnv`` all of them.
+
+Each place has a random generator of its own, seeded at reset, that draws its tasks and the seeds of its updates: what happens
+at a place does not depend on the others. Places that act together are updated and asked together.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from seal_env.edits import ParsedEdit, get_format, parse
+from seal_env.envs.config import EnvConfig
+from seal_env.scoring import Job, Outcome, Scorer, TaskResult
+from seal_env.student import FitStatus, Student, load_base
+from seal_env.tasks import Task, TaskSource, load_tasks
+from seal_env.tasks.almanac import FIRST_UNREAD
+
+FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
+_ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
+
+
+@functools.lru_cache(maxsize=4)
+def shared_base(
+    model: str, device: str, dtype: str, trust_remote_code: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model, loaded once a process; environments that change it make a copy first."""
+    return load_base(model, device, dtype, trust_remote_code)
+
+
+@dataclass
+class Place:
+    """Where an episode is.
+
+    Attributes:
+        tasks: passages of the episode (one unless the mode is continual or corpus).
+        step: updates made.
+        adapter: carried over to the next update; None: fresh.
+        sequences: training texts gathered for the joint update of a corpus.
+        last: what the last step came to, for rendering.
+    """
+
+    rng: np.random.Generator
+    tasks: list[Task] = field(default_factory=list)
+    step: int = 0
+    adapter: Tensor | None = None
+    sequences: list[str] = field(default_factory=list)
+    last: dict[str, Any] | None = None
+
+    @property
+    def task(self) -> Task:
+        """The passage that the next (at the end: the last) edit is for."""
+        return self.tasks[min(self.step, len(self.tasks) - 1)]
+
+
+class Core:
+    """See the module's docstring.
+
+    Args:
+        config: what the environment is made of.
+        places: how many episodes run side by side.
+    """
+
+    def __init__(self, config: EnvConfig, places: int) -> None:
+        if config.carry == "merge" and places > 1:
+            raise ValueError(f"carry='merge' changes the base, which {places} places share: use gym.make, or carry='adapter'")
+        self.config = config
+        self.settings = config.settings()
+        self.format = get_format(config.edit_format)
+        self.source = _source(config)
+        self.reward = config.reward_function()
+        self.student = self._make_student(*shared_base(config.model, config.device, config.dtype, config.trust_remote_code))
+        self._own_base = False
+        self._start_of_merges: dict[str, Tensor] | None = None
+        self.scorer = self._make_scorer()
+        self.places = [Place(seeding.np_random(None)[0]) for _ in range(places)]
+
+    # Observations ---------------------------------------------------------------------------------------------------
+
+    @property
+    def adapter_observation(self) -> str:
+        """``full``, ``summary`` or ``none``."""
+        if self.config.adapter_observation != "auto":
+            return self.config.adapter_observation
+        return "full" if self.student.adapter_size < FULL_OBSERVATION else "summary"
+
+    @property
+    def adapter_shape(self) -> tuple[int, ...]:
+        """Of the observed adapter: all its floats, or the norms of each layer's A and B."""
+        return (self.student.adapter_size if self.adapter_observation == "full" else 2 * len(self.student.layout.targets),)
+
+    def observe(self, place: Place) -> dict[str, Any]:
+        """Passage, prompt, and the adapter as it is (zeros before the first update)."""
+        task = place.task
+        observation: dict[str, Any] = {
+            "context": task.context,
+            "instruction": self.format.prompt(task, self.config.template),
+        }
+        if self.adapter_observation != "none":
+            observation["adapter"] = self._observed_adapter(place.adapter)
+        return observation
+
+    def _observed_adapter(self, adapter: Tensor | None) -> NDArray[np.float32]:
+        if adapter is None:
+            return np.zeros(self.adapter_shape, np.float32)
+        if self.adapter_observation == "full":
+            return adapter.numpy().astype(np.float32, copy=True)
+        flat = adapter[None]
+        norms = [part(flat).norm() for t in self.student.layout.targets for part in (t.a, t.b)]
+        return torch.stack(norms).numpy().astype(np.float32)
+
+    # Episodes -------------------------------------------------------------------------------------------------------
+
+    def begin(self, place: Place, seed: int | None = None, tasks: Sequence[int] | None = None) -> dict[str, Any]:
+        """Start an episode, on tasks drawn by the place or on those given by index; returns its info."""
+        if seed is not None:
+            place.rng = seeding.np_random(seed)[0]
+        passages = self.config.updates if self.config.mode in ("continual", "corpus") else 1
+        if tasks is None:
+            size = self.source.size or _ENDLESS
+            if passages > size:
+                raise ValueError(f"an episode needs {passages} passages, {self.source.name!r} has {size}")
+            tasks = place.rng.choice(size, passages, replace=False).tolist()
+        if len(tasks) != passages:
+            raise ValueError(f"an episode in mode={self.config.mode!r} has {passages} passages, got task indices {list(tasks)}")
+        place.tasks = [self.source[i] for i in tasks]
+        place.step, place.adapter, place.sequences, place.last = 0, None, [], None
+        if self._start_of_merges is not None:
+            self.student.load_base(self._start_of_merges)
+            self._start_of_merges = None
+        return {"title": place.task.title, "task_id": place.task.id, "task_indices": tuple(int(i) for i in tasks)}
+
+    def act(self, actions: Mapping[int, Any]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
+        """One edit at each of these places; reward, whether the episode ended, and info of each."""
+        jobs: list[Job] = []
+        parsed: dict[int, ParsedEdit] = {}
+        jobs_of: dict[int, range] = {}
+        for i, action in actions.items():
+            place = self.places[i]
+            seeds = place.rng.integers(0, 2**31 - 1, self.config.evaluations_per_edit).tolist()
+            parsed[i] = parse(action, place.task, self.settings, seeds[0])
+            first = len(jobs)
+            jobs += self._jobs(place, parsed[i], seeds)
+            jobs_of[i] = range(first, len(jobs))
+        outcomes = self.scorer.score(jobs)
+        results = {}
+        for i in actions:
+            own = [outcomes[j] for j in jobs_of[i]]
+            results[i] = self._settle(self.places[i], parsed[i], own, [jobs[j].plan.seed for j in jobs_of[i]])
+        return results
+
+    def _jobs(self, place: Place, edit: ParsedEdit, seeds: list[int]) -> list[Job]:
+        tasks: tuple[Task, ...] = (place.task,)
+        plan = edit.plan
+        if self.config.mode == "continual":
+            tasks = tuple(place.tasks[: place.step + 1])
+        if self.config.mode == "corpus":
+            place.sequences += edit.sequences
+            if place.step + 1 < self.config.updates:
+                return []
+            tasks, plan = tuple(place.tasks), self.settings.plan(tuple(place.sequences), seeds[0])
+        return [Job(tasks, replace(plan, seed=seed), place.adapter) for seed in seeds]
+
+    def _settle(
+        self, place: Place, edit: ParsedEdit, outcomes: list[Outcome], seeds: list[int]
+    ) -> tuple[float, bool, dict[str, Any]]:
+        """Reward and info of one step, and the place as it is afterwards."""
+        task, mode = place.task, self.config.mode
+        info: dict[str, Any] = {"title": task.title, "task_id": task.id, "status": str(edit.status)}
+        reward = 0.0
+        if outcomes:
+            scored = [_current(outcome) if mode == "continual" else outcome for outcome in outcomes]
+            reward = float(np.mean([self.reward(outcome) for outcome in scored]))
+            info |= _describe(scored, seeds)
+            if mode == "continual":
+                info["accuracy_row"] = np.mean([[r.score for r in outcome.results] for outcome in outcomes], axis=0)
+                reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
+            if mode in ("refine", "continual") and outcomes[0].fit.status in (FitStatus.TRAINED, FitStatus.TRUNCATED):
+                self._carry(place, outcomes[0].adapter)
+            elif mode in ("single", "corpus"):
+                place.adapter = outcomes[0].adapter
+        place.step += 1
+        place.last = info
+        return reward, place.step >= self.config.updates, info
+
+    def _carry(self, place: Place, adapter: Tensor) -> None:
+        if self.config.carry == "adapter":
+            place.adapter = adapter
+            return
+        self._own()
+        if self._start_of_merges is None:
+            self._start_of_merges = {name: value.clone() for name, value in self.student.model.state_dict().items()}
+        self.student.merge(adapter)
+
+    # The base -------------------------------------------------------------------------------------------------------
+
+    def load_student(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace the base model's weights by a state dict; other environments keep theirs."""
+        self._own()
+        self.student.load_base(weights)
+        self._start_of_merges = None
+
+    def _own(self) -> None:
+        """Make the base this environment's own before it is changed."""
+        if not self._own_base:
+            self.student = self._make_student(copy.deepcopy(self.student.model), self.student.tokenizer)
+            self.scorer = self._make_scorer()
+            self._own_base = True
+
+    def _make_student(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Student:
+        return Student(model, tokenizer, self.config.lora_config())
+
+    def _make_scorer(self) -> Scorer:
+        return Scorer(self.student, max_new_tokens=self.config.max_new_tokens or 64)
+
+
+def _source(config: EnvConfig) -> TaskSource:
+    options: dict[str, Any] = {"offset": config.offset, "limit": config.limit, "seed": config.shuffle_seed}
+    if config.dataset == "almanac":
+        options["almanac"] = config.almanac_config()
+        if config.split == "train":
+            options["offset"] += FIRST_UNREAD
+    elif config.almanac:
+        raise ValueError(f"almanac={dict(config.almanac)!r} does not apply to dataset={config.dataset!r}")
+    source = load_tasks(config.dataset, config.split, **options)
+    if not source.has_questions:
+        raise ValueError(
+            f"dataset {config.dataset!r} holds documents without questions: put them beside each as NAME.questions.json"
+        )
+    return source
+
+
+def _current(outcome: Outcome) -> Outcome:
+    """The outcome for the newest passage alone."""
+    return Outcome(outcome.results[-1:], outcome.fit, outcome.adapter)
+
+
+def _retention(outcome: Outcome) -> float:
+    """Mean change of the accuracy on earlier passages; 0 where there are none."""
+    earlier = outcome.results[:-1]
+    return sum(result.score - result.score_before for result in earlier) / len(earlier) if earlier else 0.0
+
+
+def _describe(outcomes: list[Outcome], seeds: list[int]) -> dict[str, Any]:
+    """What a step's info says; nothing of it depends on the clock."""
+    first = outcomes[0]
+    scores = [outcome.score for outcome in outcomes]
+    before = float(np.mean([outcome.score_before for outcome in outcomes]))
+    return {
+        "score_before": before,
+        "score": float(np.mean(scores)),
+        "gain": float(np.mean(scores)) - before,
+        "scores": tuple(scores),
+        "seeds": tuple(seeds),
+        "fit_status": str(first.fit.status),
+        "sequences": first.fit.sequences,
+        "steps": first.fit.steps,
+        "tokens": first.fit.tokens,
+        "questions": tuple(row for result in first.results for row in _rows(result)),
+    }
+
+
+def _rows(result: TaskResult) -> list[dict[str, Any]]:
+    return [
+        {
+            "question": question.question,
+            "gold": question.answers[0],
+            "answer_before": before,
+            "answer": after,
+            "correct_before": was,
+            "correct": now,
+        }
+        for question, before, after, was, now in zip(
+            result.task.questions, result.answers_before, result.answers, result.correct_before, result.correct
+        )
+    ]

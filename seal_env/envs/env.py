@@ -1,0 +1,233 @@
+"""SEAL on knowledge tasks as a Gymnasium environment: one place (:class:`SealEnv`) or many (:class:`SealVectorEnv`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Space
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seal_env.envs.config import EnvConfig, from_keywords
+from seal_env.envs.core import Core
+from seal_env.envs.render import render_text
+from seal_env.envs.spaces import FreeText
+
+MAX_EDIT = 1 << 21  # characters; longer edits than `max_characters` are cut and say so in their status
+MAX_TEXT = 1 << 23
+
+
+class _HasCore:
+    """The student, the tasks and the scorer behind an environment, until it is closed."""
+
+    _core: Core | None
+
+    @property
+    def core(self) -> Core:
+        """The student, the tasks and the scorer behind the environment."""
+        if self._core is None:
+            raise gym.error.ClosedEnvironmentError("the environment is closed: make a new one")
+        return self._core
+
+    def load_student(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace the student's base weights (SEAL: the policy is the student, updated after each round)."""
+        self.core.load_student(weights)
+
+
+class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
+    """A language model adapts itself to a passage by a self-edit, and is asked about the passage without seeing it.
+
+    ## Description
+    An episode shows a passage. The action is a self-edit: text that the passage's reader should learn from. The *student* (a
+    frozen language model) is fine-tuned on it with a fresh LoRA adapter, the *inner loop*, and then asked questions about the
+    passage. The reward is how well it does (SEAL, arXiv 2506.10943, section 3).
+
+    ## Action Space
+    ``FreeText``: any Unicode string. An edit that cannot be used (empty, no text, too long) is not an error: ``info["status"]``
+    says what was wrong, and what cannot be trained on leaves the student as it was.
+
+    ## Observation Space
+    ``Dict``: ``context``, the passage; ``instruction``, the prompt that asks for an edit in the chosen format; ``adapter``, the
+    adapter's parameters ``(adapter_size,)`` in float32, zeros before the first update (``adapter_observation``: ``full``, by
+    default while they are under a million; ``summary``: the norms of each layer's A and B; ``none``: left out).
+
+    ## Rewards
+    ``reward``: ``score``, the share of questions answered right after the update (default); ``gain``, that minus the share
+    before it (default in refinement); ``binary``, whether there was a gain; or ``package.module:function`` of an
+    :class:`~seal_env.scoring.Outcome`. ``evaluations_per_edit`` repeats the update with other seeds and takes the mean.
+
+    ## Starting State
+    A task drawn from the data set by the environment's generator, or ``reset(options={"task": i})`` (``{"tasks": [i, ...]}``
+    where an episode has several passages).
+
+    ## Episode End
+    After ``updates_per_episode`` edits. ``mode``: ``single``, one passage and one edit; ``refine``, several edits on one
+    passage, the adapter going on; ``continual``, a passage a step, the adapter carried over (``carry="merge"``: merged into
+    the base), all earlier passages asked again, with ``info["accuracy_row"]`` the accuracy on each so far and
+    ``retention_weight`` adding the mean change on them to the reward; ``corpus``, a passage a step and one joint update on all
+    edits at the end.
+
+    ## Info
+    ``title``, ``task_id``, ``status`` of the edit, ``fit_status`` of the update, ``score_before``, ``score``, ``gain``,
+    ``scores`` and ``seeds`` of each evaluation, ``sequences``, ``steps`` and ``tokens`` of the update, and ``questions``: each
+    with ``gold``, ``answer_before``, ``answer``, ``correct_before`` and ``correct``.
+
+    ## Arguments
+    ``dataset`` (``almanac``, a path or a hub id, see :func:`seal_env.tasks.load_tasks`), ``split``, ``offset``, ``limit``,
+    ``shuffle_seed``, ``almanac`` (its knobs), ``model`` (``seal-nano``, a folder or a hub id), ``device``, ``dtype``,
+    ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template`` (``base`` or ``instruct``),
+    ``inner_loop`` (of :class:`seal_env.edits.EditSettings`), ``max_new_tokens`` of an answer, and those above.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    metadata = {"render_modes": ["ansi", "human"], "render_fps": 1}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None, **keywords: Any) -> None:
+        _check_render_mode(render_mode, self.metadata["render_modes"])
+        self.render_mode = render_mode
+        self.config: EnvConfig = from_keywords(keywords)
+        self._core = Core(self.config, places=1)
+        self.observation_space, self.action_space = _spaces(self._core)
+
+    @property
+    def core(self) -> Core:
+        """The student, the tasks and the scorer behind the environment."""
+        if self._core is None:
+            raise gym.error.ClosedEnvironmentError("the environment is closed: make a new one")
+        return self._core
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        place = self.core.places[0]
+        info = self.core.begin(place, seed, _tasks_option(options))
+        self._np_random, self._np_random_seed = place.rng, -1 if seed is None else seed
+        return self.core.observe(place), info
+
+    def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        place = self.core.places[0]
+        if not place.tasks or place.step >= self.config.updates:
+            raise gym.error.ResetNeeded("the episode is over, or never began: call reset()")
+        reward, terminated, info = self.core.act({0: action})[0]
+        if self.render_mode == "human":
+            print(render_text(place.last, place.task, action))
+        self._action = action
+        return self.core.observe(place), reward, terminated, False, info
+
+    def render(self) -> str | None:
+        place = self.core.places[0]
+        text = render_text(place.last, place.task, getattr(self, "_action", "") if place.last else "")
+        return text if self.render_mode == "ansi" else None
+
+    def close(self) -> None:
+        self._core = None
+
+
+class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
+    """Many places of :class:`SealEnv` over one student, updated and asked together; autoreset is ``SAME_STEP``.
+
+    Place ``i`` of ``reset(seed=s)`` is :class:`SealEnv` of ``reset(seed=s + i)``, step for step. ``reset`` takes ``options``
+    with ``reset_mask`` (which places begin anew), ``task`` (an index for each place) or ``tasks`` (a list of indices for each).
+    """
+
+    metadata = {"render_modes": ["ansi", "human"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **keywords: Any) -> None:
+        if not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
+        _check_render_mode(render_mode, self.metadata["render_modes"])
+        self.num_envs, self.render_mode = num_envs, render_mode
+        self.config: EnvConfig = from_keywords(keywords)
+        self._core = Core(self.config, places=num_envs)
+        self.single_observation_space, self.single_action_space = _spaces(self._core)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._actions: list[Any] = [""] * num_envs
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        options = dict(options or {})
+        mask = options.pop("reset_mask", None)
+        chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool)
+        if chosen.shape != (self.num_envs,) or not chosen.any():
+            raise ValueError(f"reset_mask must be {self.num_envs} booleans, at least one of them True, got {mask!r}")
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed or [None] * self.num_envs)
+        tasks = _tasks_options(options, self.num_envs)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seed must be an integer or {self.num_envs} of them, got {seed!r}")
+        infos: dict[str, Any] = {}
+        for i, place in enumerate(self.core.places):
+            if chosen[i]:
+                infos = self._add_info(infos, self.core.begin(place, seeds[i], tasks[i]), i)
+        return self._observations(), infos
+
+    def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        if isinstance(actions, str) or len(actions) != self.num_envs:
+            raise ValueError(
+                f"step takes {self.num_envs} self-edits, one a place, got {type(actions).__name__} {actions!r:.80}"
+            )
+        if not all(place.tasks for place in self.core.places):
+            raise gym.error.ResetNeeded("call reset() before step()")
+        self._actions = list(actions)
+        results = self.core.act(dict(enumerate(actions)))
+        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        infos: dict[str, Any] = {}
+        for i, place in enumerate(self.core.places):
+            rewards[i], terminated[i], info = results[i]
+            if terminated[i]:
+                last = place.last
+                infos = self._add_info(infos, {"final_obs": self.core.observe(place), "final_info": info}, i)
+                info = self.core.begin(place)
+                place.last = last
+            infos = self._add_info(infos, info, i)
+        return self._observations(), rewards, terminated, np.zeros(self.num_envs, bool), infos
+
+    def render(self) -> tuple[str, ...] | None:
+        shown = tuple(render_text(place.last, place.task, action) for place, action in zip(self.core.places, self._actions))
+        return shown if self.render_mode == "ansi" else None
+
+    def _observations(self) -> dict[str, Any]:
+        found = [self.core.observe(place) for place in self.core.places]
+        return {
+            name: np.stack([one[name] for one in found]) if name == "adapter" else tuple(one[name] for one in found)
+            for name in self.single_observation_space.spaces  # type: ignore[attr-defined]
+        }
+
+    def close_extras(self, **_: Any) -> None:
+        self._core = None
+
+
+def _spaces(core: Core) -> tuple[Dict, Space[str]]:
+    parts: dict[str, Space[Any]] = {"context": FreeText(MAX_TEXT), "instruction": FreeText(MAX_TEXT)}
+    if core.adapter_observation != "none":
+        parts["adapter"] = Box(-np.inf, np.inf, core.adapter_shape, np.float32)
+    return Dict(parts), FreeText(MAX_EDIT)
+
+
+def _check_render_mode(mode: str | None, modes: Sequence[str]) -> None:
+    if mode is not None and mode not in modes:
+        raise ValueError(f"render_mode must be one of {', '.join(modes)} or None, got {mode!r}")
+
+
+def _tasks_option(options: Mapping[str, Any] | None) -> list[int] | None:
+    """Task indices that ``options`` of one place ask for."""
+    options = options or {}
+    for name in options:
+        if name not in ("task", "tasks"):
+            raise ValueError(f"reset options: no option {name!r}; there are task and tasks (and reset_mask, of many places)")
+    if "task" in options:
+        return [int(options["task"])]
+    return [int(i) for i in options["tasks"]] if "tasks" in options else None
+
+
+def _tasks_options(options: Mapping[str, Any], places: int) -> list[list[int] | None]:
+    for name, value in options.items():
+        if name in ("task", "tasks") and len(value) != places:
+            raise ValueError(f"reset option {name!r} takes one entry a place, {places} in all, got {len(value)}")
+    return [_tasks_option({name: value[i] for name, value in options.items()}) for i in range(places)]

@@ -1,0 +1,36 @@
+"""The ids that ``gym.make`` knows after ``import seal_env``: one table, what each is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+# SEAL's published setting (paper, section 4.1): LoRA on PEFT's default targets and EditSettings' own defaults.
+_PAPER: dict[str, Any] = {
+    "dataset": "rajpurkar/squad",
+    "lora": {"r": 32, "lora_alpha": 64},
+    "dtype": "bfloat16",
+    "device": "cuda",
+    "evaluations_per_edit": 3,
+}
+
+ENVIRONMENTS: dict[str, dict[str, Any]] = {
+    "SEAL-SQuAD-v0": {},
+    "SEAL-SQuAD-Continual-v0": {"mode": "continual", "updates_per_episode": 8},
+    "SEAL-SQuAD-Corpus-v0": {"mode": "corpus", "updates_per_episode": 8},
+    "SEAL-SQuAD-Qwen2.5-7B-v0": {**_PAPER, "model": "Qwen/Qwen2.5-7B"},
+    "SEAL-SQuAD-Qwen2.5-3B-v0": {**_PAPER, "model": "Qwen/Qwen2.5-3B"},
+}
+
+
+def register_all() -> None:
+    """Register every id of :data:`ENVIRONMENTS` that is not registered yet."""
+    for name, keywords in ENVIRONMENTS.items():
+        if name not in gym.registry:
+            gym.register(
+                name,
+                entry_point="seal_env.envs:SealEnv",
+                vector_entry_point="seal_env.envs:SealVectorEnv",
+                kwargs=keywords,
+            )
