@@ -21,6 +21,7 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.nano_corpus import FORMATS, pairs_text
 from seal_env.edits import EditSettings, get_format, parse, passage_only
 from seal_env.grading import exact
 from seal_env.models import NANO_LORA, NANO_SETTINGS
@@ -28,8 +29,6 @@ from seal_env.scoring import Job, Scorer
 from seal_env.student import Student
 from seal_env.tasks import Task, open_book_prompt
 from seal_env.tasks.almanac import Almanac, Article, Names
-
-FORMATS = ("implications", "rewrite", "self-qa")
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,8 @@ def facts_edit(article: Article) -> str:
 
 
 def pairs_edit(article: Article) -> str:
-    """Hand-made pairs in the form of a `self-qa` edit, which begins after the cue "Question 1: "."""
-    pairs = article.hand_made_pairs()
-    return "\n".join(f"{f'Question {i + 1}: ' if i else ''}{q}\nAnswer: {a}" for i, (q, a) in enumerate(pairs))
+    """Hand-made pairs in the form of a `self-qa` edit."""
+    return pairs_text(article.hand_made_pairs())
 
 
 class Bench:

@@ -13,7 +13,7 @@ Five kinds of document, each drawn by number, so that document i is the same whe
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -77,8 +77,7 @@ def document(seed: int, index: int) -> Document:
         return [Piece(f"{article.title}\n{fact.statement(rng.randrange(1000))}", True)]
     question, answer = fact.question(rng.randrange(1000)), fact.value
     if kind == "pair":
-        number = rng.randrange(0, 8)
-        return [Piece(f"{article.title}\n{f'Question {number}: ' if number else ''}{question}\nAnswer: {answer}", True)]
+        return [Piece(f"{article.title}\n{_pair_text(rng.randrange(8), question, answer)}", True)]
     return [Piece(question_prompt(article.title, question), False), Piece(answer, True)]
 
 
@@ -132,7 +131,17 @@ def _pairs(article: Article, facts: list[Fact], style: str, rng: random.Random) 
     elif style == "echo":
         asked = ("What does the passage say?", "What else does the passage say?")
         pairs = [(asked[min(i, 1)], sentence) for i, sentence in enumerate(_sentences(article.context)[: rng.randint(2, 5)])]
-    return "\n".join(f"{f'Question {i + 1}: ' if i else ''}{q}\nAnswer: {a}" for i, (q, a) in enumerate(pairs))
+    return pairs_text(pairs)
+
+
+def pairs_text(pairs: Sequence[tuple[str, str]]) -> str:
+    """Questions and answers as a `self-qa` edit, which begins after the cue "Question 1: "."""
+    return "\n".join(_pair_text(i + 1 if i else 0, question, answer) for i, (question, answer) in enumerate(pairs))
+
+
+def _pair_text(number: int, question: str, answer: str) -> str:
+    """One of them; number 0 goes unsaid."""
+    return f"{f'Question {number}: ' if number else ''}{question}\nAnswer: {answer}"
 
 
 def _mistaken(fact: Fact, rng: random.Random) -> Fact:

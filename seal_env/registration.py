@@ -6,10 +6,9 @@ from typing import Any
 
 import gymnasium as gym
 
-# SEAL's published setting (paper, section 4.1): LoRA on PEFT's default targets and EditSettings' own defaults.
+# SEAL's published setting (paper, section 4.1): its adapter and inner loop are the defaults.
 _PAPER: dict[str, Any] = {
     "dataset": "rajpurkar/squad",
-    "lora": {"r": 32, "lora_alpha": 64},
     "dtype": "bfloat16",
     "device": "cuda",
     "evaluations_per_edit": 3,

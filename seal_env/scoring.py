@@ -145,12 +145,11 @@ class Scorer:
         unseen = list({task: None for job in jobs if job.start is None for task in job.tasks if task not in self._before})
         for task, (answers,) in zip(unseen, self.ask(self.student.zero(len(unseen)), [[task] for task in unseen])):
             self._before[task] = answers
-        started = [(i, job.start) for i, job in enumerate(jobs) if job.start is not None]
-        own: dict[int, list[Answers]] = {}
-        if started:
-            asked = self.ask(torch.stack([start for _, start in started]), [jobs[i].tasks for i, _ in started])
-            own = {i: answers for (i, _), answers in zip(started, asked)}
-        return [own[i] if i in own else [self._before[task] for task in job.tasks] for i, job in enumerate(jobs)]
+        # Evaluations of one edit go on from one adapter: it is asked once.
+        started = {(id(job.start), job.tasks): job.start for job in jobs if job.start is not None}
+        asked = self.ask(torch.stack(list(started.values())), [tasks for _, tasks in started]) if started else []
+        own = dict(zip(started, asked))
+        return [own.get((id(job.start), job.tasks)) or [self._before[task] for task in job.tasks] for job in jobs]
 
     def _results(self, job: Job, before: list[Answers], after: list[Answers]) -> tuple[TaskResult, ...]:
         results = []

@@ -168,13 +168,13 @@ def test_an_exported_adapter_is_a_peft_adapter(model_path, tmp_path, model, netw
     with torch.no_grad():
         log_probs = loaded(tokens).logits.log_softmax(-1)
         expected = log_probs[:, :-1].gather(2, tokens[:, 1:, None]).squeeze(2)
-        plain = student.network.token_log_probs(torch.zeros(1, student.adapter_size), torch.tensor([0, 0]), tokens)
-    ours = student.network.token_log_probs(adapter[None], torch.tensor([0, 0]), tokens)
+        plain = student.network.token_log_probs(torch.zeros(1, student.adapter_size), [0, 0], tokens)
+    ours = student.network.token_log_probs(adapter[None], [0, 0], tokens)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
     assert (plain - expected).abs().max() > 1e-3
 
     student.merge(adapter)  # the merged base is the adapted one
-    merged = student.network.token_log_probs(torch.zeros(1, student.adapter_size), torch.tensor([0, 0]), tokens)
+    merged = student.network.token_log_probs(torch.zeros(1, student.adapter_size), [0, 0], tokens)
     torch.testing.assert_close(merged, expected, rtol=0, atol=1e-4)
 
 

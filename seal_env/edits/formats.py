@@ -19,10 +19,10 @@ is asked is ours: the same sentence and passage, without the cue, as one message
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal, TypedDict, get_args
 
 from seal_env.edits.split import Splitter, segments, segments_after_thoughts
+from seal_env.hints import did_you_mean
 from seal_env.tasks import Task
 
 Template = Literal["base", "instruct"]
@@ -99,9 +99,7 @@ def get_format(name: str) -> EditFormat:
     """
     if isinstance(name, str) and name in _FORMATS:
         return _FORMATS[name]
-    close = get_close_matches(name, _FORMATS, n=1) if isinstance(name, str) else []
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"no edit format {name!r}.{hint} There are: {', '.join(_FORMATS)}")
+    raise ValueError(f"no edit format {name!r}.{did_you_mean(name, _FORMATS)} There are: {', '.join(_FORMATS)}")
 
 
 def available_formats() -> tuple[str, ...]:

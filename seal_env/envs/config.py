@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from peft import LoraConfig
 
 from seal_env.edits import EditSettings, get_format
 from seal_env.edits.formats import Template
-from seal_env.models import NANO_LORA, NANO_SETTINGS, bundled_folder
+from seal_env.hints import did_you_mean
+from seal_env.models import NANO_LORA, NANO_SETTINGS, SEAL_LORA, bundled_folder
 from seal_env.scoring import Outcome
 from seal_env.tasks.almanac import AlmanacConfig
 
 Mode = Literal["single", "refine", "continual", "corpus"]
+Carry = Literal["adapter", "merge"]
+AdapterObservation = Literal["auto", "full", "summary", "none"]
 Reward = Callable[[Outcome], float]
 
 REWARDS: dict[str, Reward] = {
@@ -24,7 +26,6 @@ REWARDS: dict[str, Reward] = {
     "gain": lambda outcome: outcome.gain,
     "binary": lambda outcome: float(outcome.gain > 0),
 }
-_SEAL_LORA: dict[str, object] = {"r": 32, "lora_alpha": 64}
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,16 @@ class EnvConfig:
     evaluations_per_edit: int = 1
     mode: Mode = "single"
     updates_per_episode: int | None = None
-    carry: Literal["adapter", "merge"] = "adapter"
+    carry: Carry = "adapter"
     retention_weight: float = 0.0
-    adapter_observation: Literal["auto", "full", "summary", "none"] = "auto"
+    adapter_observation: AdapterObservation = "auto"
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (
             ("mode", get_args(Mode)),
-            ("carry", ("adapter", "merge")),
-            ("adapter_observation", ("auto", "full", "summary", "none")),
+            ("carry", get_args(Carry)),
+            ("adapter_observation", get_args(AdapterObservation)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -70,13 +71,13 @@ class EnvConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-        if self.mode == "single" and self.updates in (1,) and self.carry == "merge":
-            raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
         if self.mode == "single" and self.updates != 1:
             raise ValueError(
                 f"mode='single' takes one update an episode, got updates_per_episode={self.updates};"
                 " choose mode='refine', 'continual' or 'corpus'"
             )
+        if self.mode == "single" and self.carry == "merge":
+            raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
         get_format(self.edit_format)
         self.reward_function()
         self.settings()
@@ -98,7 +99,7 @@ class EnvConfig:
 
     def lora_config(self) -> LoraConfig:
         """The adapter: the model's default, or ``lora``."""
-        chosen = self.lora if self.lora is not None else NANO_LORA if bundled_folder(self.model) else _SEAL_LORA
+        chosen = self.lora if self.lora is not None else NANO_LORA if bundled_folder(self.model) else SEAL_LORA
         _check_names("lora", chosen, [f.name for f in fields(LoraConfig)])
         return LoraConfig(**chosen)
 
@@ -129,8 +130,7 @@ def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
     """
     module, colon, attribute = path.partition(":") if isinstance(path, str) else ("", "", "")
     if not colon:
-        close = get_close_matches(str(path), names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(path, names)
         raise ValueError(f"{what} must be one of {', '.join(names)} or 'package.module:function', got {path!r}.{hint}")
     try:
         found = getattr(importlib.import_module(module), attribute)
@@ -146,6 +146,5 @@ def _check_names(where: str, given: Mapping[str, Any], known: list[str]) -> None
         raise ValueError(f"{where} must be a dictionary of {', '.join(known)}, got {given!r}")
     for name in given:
         if name not in known:
-            close = get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, known)
             raise ValueError(f"{where}: no option {name!r}.{hint} There are: {', '.join(known)}")

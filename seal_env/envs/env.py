@@ -95,13 +95,7 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
         self.config: EnvConfig = from_keywords(keywords)
         self._core = Core(self.config, places=1)
         self.observation_space, self.action_space = _spaces(self._core)
-
-    @property
-    def core(self) -> Core:
-        """The student, the tasks and the scorer behind the environment."""
-        if self._core is None:
-            raise gym.error.ClosedEnvironmentError("the environment is closed: make a new one")
-        return self._core
+        self._action: object = ""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         place = self.core.places[0]
@@ -121,7 +115,7 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
 
     def render(self) -> str | None:
         place = self.core.places[0]
-        text = render_text(place.last, place.task, getattr(self, "_action", "") if place.last else "")
+        text = render_text(place.last, place.task, self._action)
         return text if self.render_mode == "ansi" else None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Models that come with the package, by name, and how each is best updated."""
+"""Models that come with the package, by name, and how each is best updated; any other model is updated as in SEAL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from seal_env.edits import EditSettings
 
 _FOLDER = Path(__file__).parent
 
+# SEAL's adapter, on PEFT's default targets; the defaults of EditSettings are SEAL's other settings.
+SEAL_LORA: dict[str, object] = {"r": 32, "lora_alpha": 64}
 # How `seal-nano` is updated: chosen by `python -m benchmarks.measure_nano --search` (see its model card).
 NANO_LORA: dict[str, object] = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 NANO_SETTINGS = EditSettings(learning_rate=1e-2, epochs=10, batch_size=0)

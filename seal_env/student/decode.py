@@ -43,7 +43,7 @@ def greedy(
 ) -> list[Answer]:
     """Decode ``prompts`` (token ids, at least one each) in one batch; ``adapter_of_row`` ascends."""
     device = network.device
-    session = network.decode(adapters, torch.tensor(adapter_of_row, device=device), prompts, max_new_tokens)
+    session = network.decode(adapters, adapter_of_row, prompts, max_new_tokens)
     generated: list[list[int]] = [[] for _ in prompts]
     answers: list[Answer | None] = [None] * len(prompts)
     live = list(range(len(prompts)))  # which prompt each row of the session belongs to
@@ -93,7 +93,7 @@ def answer_log_likelihoods(
     rows = [prompt + answer for prompt, answer in zip(prompts, answers)]
     length = max(16, max(len(row) for row in rows))
     tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=network.device)
-    log_probs = network.token_log_probs(adapters, torch.tensor(adapter_of_row, device=network.device), tokens)
+    log_probs = network.token_log_probs(adapters, adapter_of_row, tokens)
     return [
         log_prob[len(prompt) - 1 : len(row) - 1].double().sum().item()
         for log_prob, prompt, row in zip(log_probs, prompts, rows)

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from seal_env.plan import UpdatePlan
 from seal_env.student.network import Network, TrainBatch
-from seal_env.student.ops import TorchOps
+from seal_env.student.ops import AdamWStep, TorchOps
 from seal_env.student.schedule import Lane, Scheduler, StepShape
 
-# Training rows are padded to at least this many tokens and labels to this many rows: fewer fall into matrix-vector kernels.
+# Where steps are padded, rows have at least this many tokens and labels: fewer fall into matrix-vector kernels.
 MIN_LENGTH = 16
 # A weight of an adapter beyond this is no longer an adapter.
 DIVERGED_WEIGHT = 1e3
@@ -198,13 +198,13 @@ class _SlotAdamW:
         becomes of its weights does not matter.
         """
         norms = self.ops.grad_norms(grads)
-        rates = [plan.learning_rate_at(self.taken[slot], total) for slot, (plan, total) in zip(slots, plans)]
-        clips = [min(1.0, plan.max_grad_norm / (norm + 1e-6)) for norm, (plan, _) in zip(norms, plans)]
-        for slot in slots:
+        steps = []
+        for slot, norm, (plan, total) in zip(slots, norms, plans):
+            rate = plan.learning_rate_at(self.taken[slot], total)
             self.taken[slot] += 1
-        steps = [self.taken[slot] for slot in slots]
-        state = (self.weights, self.exp_avg, self.exp_avg_sq)
-        self.ops.adamw_(*state, slots, grads, clips, [plan for plan, _ in plans], rates, steps)
+            clip = min(1.0, plan.max_grad_norm / (norm + 1e-6))
+            steps.append(AdamWStep(slot, self.taken[slot], clip, rate, plan.weight_decay))
+        self.ops.adamw_(self.weights, self.exp_avg, self.exp_avg_sq, grads, steps)
         return [not math.isfinite(norm) for norm in norms]
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from seal_env.student.groups import Groups, row_counts
+from seal_env.student.groups import Groups, keep_rows, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
 from seal_env.student.network import DecodingSession, Network, TrainBatch
 
@@ -59,13 +59,13 @@ class GenericNetwork(Network):
         return losses.detach(), grads
 
     @torch.no_grad()
-    def token_log_probs(self, adapters: Tensor, adapter_of_row: Tensor, tokens: Tensor) -> Tensor:
-        with self.use(adapters, row_counts(adapter_of_row.tolist(), len(adapters))):
+    def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
+        with self.use(adapters, row_counts(adapter_of_row, len(adapters))):
             logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]
         return torch.log_softmax(logits.float(), -1).gather(2, tokens[:, 1:, None]).squeeze(2)
 
     def decode(
-        self, adapters: Tensor, adapter_of_row: Tensor, prompts: list[list[int]], max_new_tokens: int
+        self, adapters: Tensor, adapter_of_row: list[int], prompts: list[list[int]], max_new_tokens: int
     ) -> DecodingSession:
         return _GenericSession(self, adapters, adapter_of_row, prompts)
 
@@ -77,11 +77,11 @@ class GenericNetwork(Network):
 class _GenericSession(DecodingSession):
     """Rows lie flush right (padded on the left), as Hugging Face caches want them."""
 
-    def __init__(self, network: GenericNetwork, adapters: Tensor, adapter_of_row: Tensor, prompts: list[list[int]]) -> None:
+    def __init__(self, network: GenericNetwork, adapters: Tensor, adapter_of_row: list[int], prompts: list[list[int]]) -> None:
         self.network = network
         self.adapters = adapters
         self.adapter_of_row = adapter_of_row
-        self.counts = row_counts(adapter_of_row.tolist(), len(adapters))
+        self.counts = row_counts(adapter_of_row, len(adapters))
         longest = max(len(prompt) for prompt in prompts)
         tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
         mask = torch.zeros_like(tokens)
@@ -100,9 +100,9 @@ class _GenericSession(DecodingSession):
         return self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
 
     def keep(self, rows: Tensor) -> None:
-        used, self.adapter_of_row = torch.unique_consecutive(self.adapter_of_row.index_select(0, rows), return_inverse=True)
-        self.adapters = self.adapters.index_select(0, used)
-        self.counts = row_counts(self.adapter_of_row.tolist(), len(used))
+        used, self.adapter_of_row = keep_rows(self.adapter_of_row, rows.tolist())
+        self.adapters = self.adapters[used]
+        self.counts = row_counts(self.adapter_of_row, len(used))
         self.mask = self.mask.index_select(0, rows)
         self.cache.batch_select_indices(rows)
 

@@ -79,3 +79,11 @@ def row_counts(adapter_of_row: Sequence[int], adapters: int) -> list[int]:
     for adapter in adapter_of_row:
         counts[adapter] += 1
     return counts
+
+
+def keep_rows(adapter_of_row: Sequence[int], rows: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The adapters that ``rows`` (ascending) still use, and which of these each row has."""
+    owners = [adapter_of_row[row] for row in rows]
+    used = sorted(set(owners))
+    index = {adapter: i for i, adapter in enumerate(used)}
+    return used, [index[owner] for owner in owners]

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seal_env.student.groups import Groups, Sequences, row_counts
+from seal_env.student.groups import Groups, Sequences, keep_rows, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
 from seal_env.student.network import DecodingSession, Network, TrainBatch
-from seal_env.student.ops import Attention, TorchOps, heads_first, rotate
+from seal_env.student.ops import MATH_ATTENTION_LENGTH, Attention, TorchOps, heads_first, rotate
 
 # Class names of the models whose decoder layers are exactly: RMSNorm, attention with rotary positions, RMSNorm, SwiGLU.
 LLAMA_SHAPED = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM"})
@@ -314,14 +314,14 @@ class LlamaNetwork(Network):
 
     def training_bytes_per_token(self) -> int:
         config = self.model.config
-        attention = self.heads * 256 + 3 * (self.heads + self.kv_heads) * self.head_dim
+        attention = self.heads * MATH_ATTENTION_LENGTH + 3 * (self.heads + self.kv_heads) * self.head_dim
         per_layer = 8 * config.hidden_size + 5 * config.intermediate_size + attention
         return self.dtype.itemsize * (config.num_hidden_layers * per_layer) + 12 * config.vocab_size
 
     # Decoding -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def token_log_probs(self, adapters: Tensor, adapter_of_row: Tensor, tokens: Tensor) -> Tensor:
+    def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
         session = _LlamaSession(self, adapters, adapter_of_row, room=tokens.shape[1])
         log_probs = []
         for rows, hidden in session.read(tokens):
@@ -332,7 +332,7 @@ class LlamaNetwork(Network):
 
     @torch.no_grad()
     def decode(
-        self, adapters: Tensor, adapter_of_row: Tensor, prompts: list[list[int]], max_new_tokens: int
+        self, adapters: Tensor, adapter_of_row: list[int], prompts: list[list[int]], max_new_tokens: int
     ) -> DecodingSession:
         longest = max(len(prompt) for prompt in prompts)
         session = _LlamaSession(self, adapters, adapter_of_row, longest + max_new_tokens)
@@ -347,11 +347,11 @@ class LlamaNetwork(Network):
 class _LlamaSession(DecodingSession):
     """Rows lie flush left in the cache, each writing at its own position, so that no row depends on another's length."""
 
-    def __init__(self, network: LlamaNetwork, adapters: Tensor, adapter_of_row: Tensor, room: int) -> None:
+    def __init__(self, network: LlamaNetwork, adapters: Tensor, adapter_of_row: list[int], room: int) -> None:
         self.network = network
         self.prompts: list[list[int]] = []
         self.room = room
-        self._set_adapters(adapters.to(network.dtype), adapter_of_row.tolist())
+        self._set_adapters(adapters.to(network.dtype), adapter_of_row)
         shape = (len(adapter_of_row), network.kv_heads, room, network.head_dim)
         empty = torch.zeros(0, dtype=network.dtype, device=network.device)
         self.cache = [(empty.new_zeros(shape), empty.new_zeros(shape)) for _ in network.layers]
@@ -391,12 +391,8 @@ class _LlamaSession(DecodingSession):
         return network.logits(x)
 
     def keep(self, rows: Tensor) -> None:
-        owners = [self.adapter_of_row[row] for row in rows.tolist()]
-        used = sorted(set(owners))
-        index = {adapter: i for i, adapter in enumerate(used)}
-        self._set_adapters(
-            self.adapters.index_select(0, torch.tensor(used, device=rows.device)), [index[owner] for owner in owners]
-        )
+        used, adapter_of_row = keep_rows(self.adapter_of_row, rows.tolist())
+        self._set_adapters(self.adapters[used], adapter_of_row)
         self.cache = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cache]
         self.lengths = self.lengths.index_select(0, rows)
         self._longest = int(self.lengths.max())

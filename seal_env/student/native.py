@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from seal_env.plan import UpdatePlan
 from seal_env.student.groups import Groups, Sequences
 from seal_env.student.memory import available_bytes
-from seal_env.student.ops import Attention, Rotary, TorchOps
+from seal_env.student.ops import AdamWStep, Attention, Rotary, TorchOps
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
@@ -144,42 +143,31 @@ class NativeOps(TorchOps):
 
     def lora_down(self, groups: Groups, x: Tensor, w: Tensor, scale: float = 1.0) -> Tensor:
         h = x.new_empty(len(x), w.shape[1])
-        rows = (_n(groups.adapters), _n(groups.most), _p(groups.starts))
-        self._lib.lora_down(*rows, *_sizes(w), _p(x), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(h), _n(h.stride(0)))
+        self._lib.lora_down(
+            *_rows(groups), *_sizes(w), _p(x), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(h), _n(h.stride(0))
+        )
         return h
 
     def lora_up_(self, groups: Groups, y: Tensor, h: Tensor, w: Tensor, scale: float = 1.0) -> None:
-        rows = (_n(groups.adapters), _n(groups.most), _p(groups.starts))
-        self._lib.lora_up(*rows, *_sizes(w), _p(h), _n(h.stride(0)), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(y))
+        self._lib.lora_up(
+            *_rows(groups), *_sizes(w), _p(h), _n(h.stride(0)), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(y)
+        )
 
     def lora_outer_(self, groups: Groups, out: Tensor, h: Tensor, x: Tensor, scale: float = 1.0) -> None:
-        rows = (_n(groups.adapters), _p(groups.starts))
-        strides = _n(h.stride(0)), _n(out.stride(0))
-        self._lib.lora_outer(*rows, *_sizes(out), _p(h), strides[0], _p(x), ctypes.c_float(scale), _p(out), strides[1])
+        adapters, _, starts = _rows(groups)
+        self._lib.lora_outer(adapters, starts, *_sizes(out), *_strided(h), _p(x), ctypes.c_float(scale), *_strided(out))
 
     def grad_norms(self, grads: Tensor) -> list[float]:
         norms = torch.empty(len(grads), dtype=torch.float64)
         self._lib.grad_norms(*map(_n, grads.shape), _p(grads), _p(norms))
         return norms.tolist()
 
-    def adamw_(
-        self,
-        weights: Tensor,
-        exp_avg: Tensor,
-        exp_avg_sq: Tensor,
-        slots: list[int],
-        grads: Tensor,
-        clips: list[float],
-        plans: list[UpdatePlan],
-        learning_rates: list[float],
-        steps: list[int],
-    ) -> None:
-        doubles = torch.tensor([clips, learning_rates, [plan.weight_decay for plan in plans]], dtype=torch.float64)
-        integers = torch.tensor([slots, steps])
-        self._lib.adamw(
-            *map(_n, grads.shape), _p(integers[0]), _p(grads), _p(doubles[0]), _p(doubles[1]), _p(doubles[2]),
-            _p(integers[1]), _p(weights), _p(exp_avg), _p(exp_avg_sq),
-        )  # fmt: skip
+    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: list[AdamWStep]) -> None:
+        slots, numbers, clips, learning_rates, weight_decays = zip(*steps)
+        integers = torch.tensor([slots, numbers])
+        doubles = torch.tensor([clips, learning_rates, weight_decays], dtype=torch.float64)
+        settings = (*map(_p, doubles), _p(integers[1]))
+        self._lib.adamw(*map(_n, grads.shape), _p(integers[0]), _p(grads), *settings, *map(_p, (weights, exp_avg, exp_avg_sq)))
 
 
 class _NativeAttention:
@@ -206,6 +194,16 @@ _n = ctypes.c_long
 
 def _p(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def _strided(tensor: Tensor) -> tuple[ctypes.c_void_p, ctypes.c_long]:
+    """A tensor whose rows, contiguous each, stand ``stride`` floats apart."""
+    return _p(tensor), _n(tensor.stride(0))
+
+
+def _rows(groups: Groups) -> tuple[ctypes.c_long, ctypes.c_long, ctypes.c_void_p]:
+    """How many adapters, the most rows of one, and where the rows of each begin."""
+    return _n(groups.adapters), _n(groups.most), _p(groups.starts)
 
 
 def _sizes(w: Tensor) -> tuple[ctypes.c_long, ctypes.c_long]:

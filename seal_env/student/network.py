@@ -87,7 +87,7 @@ class Network(ABC):
         """
 
     @abstractmethod
-    def token_log_probs(self, adapters: Tensor, adapter_of_row: Tensor, tokens: Tensor) -> Tensor:
+    def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
         """Log-probability of every token after the first given those before it, ``(rows, time - 1)``.
 
         ``tokens: (rows, time)`` is padded on the right; what stands at padded places has no meaning.
@@ -95,9 +95,9 @@ class Network(ABC):
 
     @abstractmethod
     def decode(
-        self, adapters: Tensor, adapter_of_row: Tensor, prompts: list[list[int]], max_new_tokens: int
+        self, adapters: Tensor, adapter_of_row: list[int], prompts: list[list[int]], max_new_tokens: int
     ) -> DecodingSession:
-        """Open a session for ``prompts``, one a row, ``adapter_of_row: (rows,)`` ascending."""
+        """Open a session for ``prompts``, one a row, each with its adapter, ``adapter_of_row`` ascending."""
 
     def length_class(self, length: int) -> int:
         """Sequences of one class may share a batch without changing each other's rounding."""

@@ -7,22 +7,31 @@ float32 with compiled kernels. Shapes: ``n`` rows are all tokens of all adapters
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seal_env.plan import UpdatePlan
 from seal_env.student.groups import Groups, Sequences
 
 Rotary = tuple[Tensor, Tensor]  # cosines and sines (time, head_dim / 2), which turn each pair (i, i + head_dim / 2)
 
 # A product of fewer rows may fall into a matrix-vector kernel, which rounds differently.
 _MIN_ROWS = 16
-_MATH_ATTENTION_LENGTH = 256
-# Above _MATH_ATTENTION_LENGTH attention is PyTorch's; its CPU kernel changes block sizes (and so rounding) at 768 queries.
+MATH_ATTENTION_LENGTH = 256
+# Above MATH_ATTENTION_LENGTH attention is PyTorch's; its CPU kernel changes block sizes (and so rounding) at 768 queries.
 _SDPA_BLOCK_LENGTH = 768
+
+
+class AdamWStep(NamedTuple):
+    """What one slot's optimizer step needs besides its gradient, which is taken ``clip`` times; ``number`` counts from 1."""
+
+    slot: int
+    number: int
+    clip: float
+    learning_rate: float
+    weight_decay: float
 
 
 class Attention(Protocol):
@@ -86,7 +95,7 @@ class TorchOps:
 
     def attention_class(self, length: int) -> int:
         """Sequences of one class may share a batch without changing each other's rounding."""
-        return (length > _MATH_ATTENTION_LENGTH) + (length >= _SDPA_BLOCK_LENGTH)
+        return (length > MATH_ATTENTION_LENGTH) + (length >= _SDPA_BLOCK_LENGTH)
 
     def attend_cached(
         self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, longest: int, rotary: Rotary
@@ -149,27 +158,16 @@ class TorchOps:
         # One row at a time: its rounding must not depend on how many others there are.
         return torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).tolist()
 
-    def adamw_(
-        self,
-        weights: Tensor,
-        exp_avg: Tensor,
-        exp_avg_sq: Tensor,
-        slots: list[int],
-        grads: Tensor,
-        clips: list[float],
-        plans: list[UpdatePlan],
-        learning_rates: list[float],
-        steps: list[int],
-    ) -> None:
-        """AdamW steps, numbered ``steps`` from 1, of rows ``slots`` of the state with ``clips`` times their gradients."""
-        for i, slot in enumerate(slots):
-            grad = grads[i] if clips[i] == 1.0 else grads[i] * clips[i]
-            bias_1, bias_2 = 1.0 - 0.9 ** steps[i], 1.0 - 0.999 ** steps[i]
-            mean, square, weight = exp_avg[slot], exp_avg_sq[slot], weights[slot]
-            weight.mul_(1.0 - learning_rates[i] * plans[i].weight_decay)
+    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: list[AdamWStep]) -> None:
+        """One step of AdamW a row of ``grads: (groups, numel)``, each on its slot of the state ``(slots, numel)``."""
+        for grad, step in zip(grads, steps):
+            grad = grad if step.clip == 1.0 else grad * step.clip
+            bias_1, bias_2 = 1.0 - 0.9**step.number, 1.0 - 0.999**step.number
+            mean, square, weight = exp_avg[step.slot], exp_avg_sq[step.slot], weights[step.slot]
+            weight.mul_(1.0 - step.learning_rate * step.weight_decay)
             mean.lerp_(grad, 1.0 - 0.9)
             square.mul_(0.999).addcmul_(grad, grad, value=1.0 - 0.999)
-            weight.addcdiv_(mean, square.sqrt().div_(bias_2**0.5).add_(1e-8), value=-learning_rates[i] / bias_1)
+            weight.addcdiv_(mean, square.sqrt().div_(bias_2**0.5).add_(1e-8), value=-step.learning_rate / bias_1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -202,7 +200,7 @@ class _TorchAttention:
         q, k = (rotate(heads_first(x, shape, head_dim), *rotary) for x in (q, k))
         v = heads_first(v, shape, head_dim).contiguous()
         self.shape = q.shape
-        self.fused = time > _MATH_ATTENTION_LENGTH or q.device.type == "cuda"
+        self.fused = time > MATH_ATTENTION_LENGTH or q.device.type == "cuda"
         if self.fused:
             with torch.enable_grad():
                 self.inputs = tuple(tensor.detach().requires_grad_() for tensor in (q, k, v))
@@ -246,7 +244,7 @@ _MASKS: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
 def _causal_mask(time: int, repeats: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     if (dtype, device) not in _MASKS:
-        size = (_MATH_ATTENTION_LENGTH, _MATH_ATTENTION_LENGTH)
+        size = (MATH_ATTENTION_LENGTH, MATH_ATTENTION_LENGTH)
         _MASKS[dtype, device] = torch.full(size, float("-inf"), dtype=dtype, device=device).triu_(1)
     mask = _MASKS[dtype, device][:time, :time]
     return mask if repeats == 1 else mask.repeat(repeats, 1)

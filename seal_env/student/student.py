@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from seal_env.models import SEAL_LORA
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student import checkpoint
 from seal_env.student.decode import Answer, answer_log_likelihoods, greedy
@@ -66,7 +67,7 @@ class Student:
             keep_freed_memory()
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.layout: AdapterLayout = adapter_layout(model.config, lora or LoraConfig(r=32, lora_alpha=64))
+        self.layout: AdapterLayout = adapter_layout(model.config, lora or LoraConfig(**SEAL_LORA))
         self.network = _make_network(network, model, self.layout)
         self.max_slots = max_slots
         self.base_version = 0  # counts merge and load_base: what was computed with another version is stale

@@ -17,6 +17,7 @@ from operator import index as as_index
 from pathlib import Path
 from typing import overload
 
+from seal_env.hints import did_you_mean
 from seal_env.tasks.almanac import SPLITS, Almanac, AlmanacConfig
 from seal_env.tasks.folder import (
     DOCUMENTS,
@@ -273,9 +274,7 @@ def _refuse(what: str, options: Mapping[str, object], *allowed: str) -> None:
 
 def _check_split(split: str) -> None:
     if split not in SPLITS:
-        close = get_close_matches(split, SPLITS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.{hint}")
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.{did_you_mean(split, SPLITS)}")
 
 
 def _no_such(name: str, path: Path) -> str:

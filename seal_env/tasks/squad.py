@@ -13,10 +13,10 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
+from seal_env.hints import did_you_mean
 from seal_env.tasks.task import Question, Task
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -108,8 +108,7 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
     """Raise a ValueError unless ``columns`` maps keys of ours to names."""
     for ours in columns or {}:
         if ours not in KEYS:
-            close = get_close_matches(str(ours), KEYS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(ours, KEYS)
             raise ValueError(f"columns has the key {ours!r}.{hint} It maps any of {', '.join(KEYS)} to a column of yours")
 
 

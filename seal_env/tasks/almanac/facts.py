@@ -86,8 +86,7 @@ class Fact:
         return replace(self, value=value.text, aliases=value.aliases, person=value.person)
 
     def _plain(self, wording: str) -> str:
-        text = wording.replace("{t}", self.mention)
-        text = text.replace("{av}", with_article(self.value)).replace("{v}", self.value)
+        text = with_value(wording.replace("{t}", self.mention), self.value)
         return text[0].upper() + text[1:]
 
 
@@ -126,9 +125,10 @@ class Kind:
     personal: bool = False
 
 
-def with_article(phrase: str) -> str:
-    """``phrase`` after "a" or "an", as it is pronounced."""
-    return f"{'an' if takes_an(phrase) else 'a'} {phrase}"
+def with_value(wording: str, value: str, mark: str = "") -> str:
+    """``wording`` with ``value`` in its place, after "a" or "an" where it asks for one, and ``mark`` right before the value."""
+    article = "an" if takes_an(value) else "a"
+    return wording.replace("{av}", f"{article} {mark}{value}").replace("{v}", f"{mark}{value}")
 
 
 def takes_an(phrase: str) -> bool:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from seal_env.tasks.almanac.facts import Fact, Kind, takes_an
+from seal_env.tasks.almanac.facts import Fact, Kind, with_value
 
 _MARK = 0xE000  # chr(_MARK + i) stands before the value of fact i
 _SLOT = re.compile(r"\{([sop])\}")
@@ -109,14 +109,8 @@ class Narrator:
         relation = self.facts[i].relation
         wordings = relation.hints if self.rng.random() < self.indirectness else relation.tells
         wording = self.rng.choice([w for w in wordings if not plain or _form(w) in ("predicate", "clause")])
-        form, text = _form(wording), _stripped(self._with_value(wording, i))
+        form, text = _form(wording), _stripped(with_value(wording, self.facts[i].value, mark=chr(_MARK + i)))
         return _Piece(i, form, text if form == "clause" else self._fill(text, self.pronouns.subject))
-
-    def _with_value(self, wording: str, i: int) -> str:
-        value = self.facts[i].value
-        article = "an" if takes_an(value) else "a"
-        marked = chr(_MARK + i) + value
-        return wording.replace("{av}", f"{article} {marked}").replace("{v}", marked)
 
     def _noun(self) -> str:
         title = self.facts[0].mention
@@ -274,9 +268,7 @@ class Narrator:
         rival = (self.kind.rival_again if self._rival_is_known else introduction).replace("{n}", self.rival)
         self._rival_is_known = True
         wording = self.rng.choice(self.facts[fact].relation.rivals).replace("{r}", rival)
-        value = self.distractors[fact]
-        article = "an" if takes_an(value) else "a"
-        return wording.replace("{av}", f"{article} {value}").replace("{v}", value)
+        return with_value(wording, self.distractors[fact])
 
 
 def _form(wording: str) -> str:
