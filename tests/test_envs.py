@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import random
@@ -207,6 +208,7 @@ def test_free_text_is_a_space():
     ("keywords", "said"),
     [
         ({"model": "/no/such/folder"}, "no such folder"),
+        ({"model": "seal-nano"}, "does not come with this version"),
         ({"dataset": "almanack"}, "Did you mean 'almanac'"),
         ({"edit_format": "implication"}, "Did you mean 'implications'"),
         ({"reward": "gains"}, "Did you mean 'gain'"),
@@ -241,5 +243,6 @@ def test_wrong_ids_and_numbers_of_places_are_named(small):
 
 
 def test_the_default_is_made_of_unread_almanac_articles():
-    assert EnvConfig().dataset == "almanac" and EnvConfig().model == "seal-nano"
+    defaults = {field.name: field.default for field in dataclasses.fields(EnvConfig)}
+    assert defaults["dataset"] == "almanac" and defaults["model"] == "seal-nano"
     assert seal_env.__version__ and Almanac().task("train", 500_000).title

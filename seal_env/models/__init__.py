@@ -7,6 +7,7 @@ from pathlib import Path
 from seal_env.edits import EditSettings
 
 _FOLDER = Path(__file__).parent
+NANO = "seal-nano"
 
 # SEAL's adapter, on PEFT's default targets; the defaults of EditSettings are SEAL's other settings.
 SEAL_LORA: dict[str, object] = {"r": 32, "lora_alpha": 64}
@@ -21,5 +22,16 @@ def bundled_models() -> list[str]:
 
 
 def bundled_folder(name: str) -> Path | None:
-    """The folder of the bundled model ``name``; None where there is no such model."""
-    return _FOLDER / name if name in bundled_models() else None
+    """The folder of the bundled model ``name``; None where there is no such model.
+
+    Raises:
+        ValueError: ``seal-nano``, in a version that comes without it.
+    """
+    if name in bundled_models():
+        return _FOLDER / name
+    if name == NANO:
+        raise ValueError(
+            f"model {NANO!r} does not come with this version: name a folder or a hub id, or make it with"
+            " python -m benchmarks.pretrain_nano --out FOLDER and name that folder"
+        )
+    return None

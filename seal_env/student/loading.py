@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from seal_env.models import bundled_folder, bundled_models
+from seal_env.models import bundled_folder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -37,8 +37,7 @@ def load_base(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"model {name!r} could not be loaded ({reason}); give a folder that holds config.json, tokenizer and"
-            " *.safetensors, the hub id of a causal LM that is reachable or already in the local cache, or a bundled model"
-            f" ({', '.join(bundled_models())})"
+            " *.safetensors, or the hub id of a causal LM that is reachable or already in the local cache"
         ) from error
     return model.to(target), tokenizer
 
