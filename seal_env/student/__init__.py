@@ -1,6 +1,6 @@
 """The student: a frozen language model whose LoRA adapters are trained and asked many at a time."""
 
-from seal_env.student.decode import Answer
+from seal_env.student.decode import Answer, Sampling
 from seal_env.student.fit import FitReport, FitResult, FitStatus
 from seal_env.student.layout import AdapterLayout, LoraTarget
 from seal_env.student.loading import load_base
@@ -14,6 +14,7 @@ __all__ = [
     "FitResult",
     "FitStatus",
     "LoraTarget",
+    "Sampling",
     "Student",
     "keep_freed_memory",
     "load_base",

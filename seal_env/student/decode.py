@@ -1,7 +1,8 @@
-"""Greedy decoding and scoring of many prompts, each with its own adapter."""
+"""Decoding, greedy or sampled, and scoring of many prompts, each with its own adapter."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,8 @@ from seal_env.student.network import Network
 
 # Rows leave the batch once this share of it has finished: leaving costs a copy of the others' caches.
 _LEAVE_SHARE = 0.2
+# So many of the likeliest tokens are looked at before the whole vocabulary is.
+_LIKELIEST = 64
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,72 @@ class Answer:
     finish: Literal["eos", "stop", "length"]
 
 
-def greedy(
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: what logits are divided by.
+        top_p: tokens are drawn from the smallest set of the likeliest ones that holds this much probability.
+
+    Raises:
+        ValueError: a temperature that is not positive, or a ``top_p`` outside (0, 1].
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be positive, got {self.temperature!r}; for greedy answers use Student.answer")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p!r}")
+
+    def draw(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+        """A token a row of ``logits: (rows, vocabulary)``, by the row's number in ``uniforms: (rows,)`` from [0, 1)."""
+        probs = torch.softmax(logits.double() / self.temperature, -1)
+        drawn = torch.empty(len(probs), dtype=torch.long, device=probs.device)
+        # Sorting a whole vocabulary is slow, and the likeliest tokens mostly hold enough probability.
+        few = min(_LIKELIEST, probs.shape[1])
+        top, order = probs.topk(few)
+        enough = top.sum(-1) >= self.top_p
+        drawn[enough] = self._pick(top[enough], order[enough], uniforms[enough])
+        if not enough.all():
+            rest = ~enough
+            top, order = torch.sort(probs[rest], dim=-1, descending=True, stable=True)
+            drawn[rest] = self._pick(top, order, uniforms[rest])
+        return drawn
+
+    def _pick(self, probs: Tensor, order: Tensor, uniforms: Tensor) -> Tensor:
+        """By ``probs: (rows, tokens)``, descending, of the tokens ``order``."""
+        cumulative = probs.cumsum(-1)
+        kept = (cumulative - probs < self.top_p).sum(-1, keepdim=True)
+        mass = cumulative.gather(1, kept - 1)
+        # The first token whose cumulative probability exceeds the share of the mass; rounding never goes past the last one.
+        chosen = torch.searchsorted(cumulative, uniforms.to(cumulative)[:, None] * mass, right=True).minimum(kept - 1)
+        return order.gather(1, chosen).squeeze(1)
+
+
+class _Draws:
+    """The tokens of rows that each have a generator of their own: what a row draws does not depend on its neighbours."""
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], max_new_tokens: int) -> None:
+        self.sampling = sampling
+        rows = [torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
+        self.uniforms = torch.stack(rows)
+        self.time = 0
+
+    def __call__(self, logits: Tensor, live: list[int]) -> Tensor:
+        uniforms = self.uniforms[live, self.time].to(logits.device)
+        self.time += 1
+        return self.sampling.draw(logits, uniforms)
+
+
+def _likeliest(logits: Tensor, live: list[int]) -> Tensor:
+    return logits.argmax(-1)
+
+
+def decode(
     network: Network,
     tokenizer: PreTrainedTokenizerBase,
     adapters: Tensor,
@@ -40,16 +108,22 @@ def greedy(
     max_new_tokens: int,
     stop: Sequence[str],
     eos_ids: frozenset[int],
+    sampling: Sampling | None = None,
+    seeds: Sequence[int] = (),
 ) -> list[Answer]:
-    """Decode ``prompts`` (token ids, at least one each) in one batch; ``adapter_of_row`` ascends."""
+    """Decode ``prompts`` (token ids, at least one each) in one batch; ``adapter_of_row`` ascends.
+
+    Greedily, or by ``sampling`` with a seed a prompt.
+    """
     device = network.device
+    choose = _Draws(sampling, seeds, max_new_tokens) if sampling else _likeliest
     session = network.decode(adapters, adapter_of_row, prompts, max_new_tokens)
     generated: list[list[int]] = [[] for _ in prompts]
     answers: list[Answer | None] = [None] * len(prompts)
     live = list(range(len(prompts)))  # which prompt each row of the session belongs to
     logits = session.prefill()
     while True:
-        tokens = logits.argmax(-1)
+        tokens = choose(logits, live)
         for row, token in zip(live, tokens.tolist()):
             if answers[row] is not None:
                 continue

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from seal_env.models import SEAL_LORA
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student import checkpoint
-from seal_env.student.decode import Answer, answer_log_likelihoods, greedy
+from seal_env.student.decode import Answer, Sampling, answer_log_likelihoods, decode
 from seal_env.student.fit import EncodedExample, FitResult, fit
 from seal_env.student.generic import GenericNetwork
 from seal_env.student.layout import AdapterLayout, adapter_layout
@@ -166,6 +166,39 @@ class Student:
         Raises:
             ValueError: shapes that do not match, an empty prompt, or one that leaves no room for ``max_new_tokens``.
         """
+        return self._decode(adapters, prompts, max_new_tokens, stop)
+
+    def sample(
+        self,
+        adapters: Tensor,
+        prompts: Sequence[Sequence[str | Sequence[int]]],
+        *,
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling | None = None,
+        max_new_tokens: int = 64,
+        stop: Sequence[str] = (),
+    ) -> list[list[Answer]]:
+        """Sampled answers: as :meth:`answer`, with a seed for each prompt; a prompt may also be token ids.
+
+        What is drawn depends on the adapter, the prompt, its seed and ``sampling`` (temperature 1 and all tokens by default).
+
+        Raises:
+            ValueError: as :meth:`answer`, or ``seeds`` differ in shape from ``prompts``.
+        """
+        if [len(group) for group in prompts] != [len(group) for group in seeds]:
+            raise ValueError("sample needs one seed a prompt: prompts and seeds differ in shape")
+        flat = [seed for group in seeds for seed in group]
+        return self._decode(adapters, prompts, max_new_tokens, stop, sampling or Sampling(), flat)
+
+    def _decode(
+        self,
+        adapters: Tensor,
+        prompts: Sequence[Sequence[str | Sequence[int]]],
+        max_new_tokens: int,
+        stop: Sequence[str],
+        sampling: Sampling | None = None,
+        seeds: Sequence[int] = (),
+    ) -> list[list[Answer]]:
         self._check_adapters(adapters, len(prompts))
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
@@ -175,7 +208,7 @@ class Student:
         answers: list[list[Answer]] = [[] for _ in prompts]
         tokens_a_row = max((len(ids) for _, ids in rows), default=0) + max_new_tokens
         for wave, owners, used in self._waves([i for i, _ in rows], adapters, tokens_a_row):
-            texts = greedy(
+            texts = decode(
                 self.network,
                 self.tokenizer,
                 used,
@@ -184,6 +217,8 @@ class Student:
                 max_new_tokens,
                 stop,
                 self._eos_ids,
+                sampling,
+                [seeds[j] for j in wave] if sampling else (),
             )
             for j, text in zip(wave, texts):
                 answers[rows[j][0]].append(text)
@@ -226,14 +261,22 @@ class Student:
     @torch.no_grad()
     def merge(self, adapter: Tensor) -> None:
         """Add one adapter ``(adapter_size,)`` to the base weights, for good."""
+        own = self.model.state_dict()
+        for name, weight in self.merged_weights(adapter).items():
+            own[name].copy_(weight)
+        self.base_version += 1
+
+    @torch.no_grad()
+    def merged_weights(self, adapter: Tensor) -> dict[str, Tensor]:
+        """The adapted weights, by name, with one adapter ``(adapter_size,)`` added; the base stays as it is."""
         self._check_adapters(adapter[None], 1)
         flat = adapter.to(self.model.device, torch.float32)[None]
+        merged = {}
         for target in self.layout.targets:
             module = self.model.get_submodule(target.name)
             delta = target.b(flat)[0] @ target.a(flat)[0] * target.scaling
-            weight = module.weight
-            weight.copy_(weight.float() + (delta.T if isinstance(module, Conv1D) else delta))
-        self.base_version += 1
+            merged[f"{target.name}.weight"] = module.weight.float() + (delta.T if isinstance(module, Conv1D) else delta)
+        return merged
 
     @torch.no_grad()
     def load_base(self, weights: Mapping[str, Tensor]) -> None:
@@ -281,8 +324,8 @@ class Student:
         learnt = (i for i, (start, end) in enumerate(offsets) if start >= example.loss_from and end > start)
         return ids, max(1, next(learnt, len(ids)))
 
-    def _prompt_ids(self, prompt: str, room: int) -> list[int]:
-        ids = list(self.tokenizer(_clean(prompt), verbose=False)["input_ids"])
+    def _prompt_ids(self, prompt: str | Sequence[int], room: int) -> list[int]:
+        ids = list(self.tokenizer(_clean(prompt), verbose=False)["input_ids"] if isinstance(prompt, str) else prompt)
         if not ids:
             raise ValueError("a prompt is empty: there is nothing to answer")
         if len(ids) + room > self.max_length:
