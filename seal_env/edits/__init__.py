@@ -16,7 +16,7 @@ from seal_env.edits.formats import (
     register_format,
 )
 from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
-from seal_env.edits.split import Splitter, segments, segments_after_thoughts
+from seal_env.edits.split import Splitter, pairs_text, segments, segments_after_thoughts
 
 __all__ = [
     "EditFormat",
@@ -28,6 +28,7 @@ __all__ = [
     "Template",
     "available_formats",
     "get_format",
+    "pairs_text",
     "parse",
     "passage_only",
     "register_format",

@@ -23,7 +23,7 @@ from typing import Literal, TypedDict, get_args
 
 from seal_env.edits.split import Splitter, segments, segments_after_thoughts
 from seal_env.hints import did_you_mean
-from seal_env.tasks import Task
+from seal_env.tasks import Document, Task
 
 Template = Literal["base", "instruct"]
 
@@ -57,7 +57,7 @@ class EditFormat:
         if not callable(self.split):
             raise ValueError(f"split must be a function such as seal_env.edits.segments, got {self.split!r}")
 
-    def prompt(self, task: Task, template: Template = "base") -> str:
+    def prompt(self, task: Task | Document, template: Template = "base") -> str:
         """What the policy reads: the whole text for a base model, the user's message for an instruct model."""
         check_template(template)
         asked = f"{self.instruction}\n\n" if self.instruction else ""
@@ -65,7 +65,7 @@ class EditFormat:
         # An instruct model begins a turn of its own, so that a cue would only be something to repeat.
         return f"{message}\n\n{self.cue}" if template == "base" else message
 
-    def messages(self, task: Task) -> list[Message]:
+    def messages(self, task: Task | Document) -> list[Message]:
         """The chat for an instruct model: one message of the user, as not every chat template knows a system role."""
         return [{"role": "user", "content": self.prompt(task, "instruct")}]
 

@@ -107,7 +107,8 @@ def parse(action: object, task: Task, settings: EditSettings, seed: int) -> Pars
 
     Each segment becomes the training sequence ``title\\nsegment``; the passage, ``title\\ncontext``, comes last. An edit
     without a segment trains on nothing, not even on the passage with ``append_passage``: the reward is then that of the
-    un-updated model, and silence cannot earn what the passage alone would teach (:func:`passage_only` is that baseline).
+    un-updated model, and silence cannot earn what the passage alone would teach. The passage itself, word for word, is the
+    paper's baseline without a self-edit: it is learnt once (:func:`passage_only`), not once more for ``append_passage``.
 
     Args:
         action: what the policy wrote; anything but a ``str`` is NOT_TEXT.
@@ -117,6 +118,8 @@ def parse(action: object, task: Task, settings: EditSettings, seed: int) -> Pars
     """
     if not isinstance(action, str):
         return ParsedEdit(settings.plan((), seed), (), EditStatus.NOT_TEXT)
+    if action.strip() == task.context.strip():
+        return passage_only(task, settings, seed)
     edit_format = get_format(settings.format)
     text = action[: settings.max_characters]
     found = edit_format.split(text, edit_format.opening(settings.template), settings.split_newlines)

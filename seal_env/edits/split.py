@@ -7,6 +7,7 @@ comment here. The functions take any text, in time linear in its length, and ret
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Protocol
 
 SEPARATOR = "---"
@@ -59,6 +60,11 @@ def segments_after_thoughts(text: str, opening: str = "", split_newlines: bool =
     """As :func:`segments`, of what follows the first line that begins with ``Implications:``; of all where none does."""
     heading = _IMPLICATIONS.search(text)
     return segments(text[heading.end() :] if heading else text, opening, split_newlines)
+
+
+def pairs_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """Questions and answers as a self-edit that :func:`segments` cuts into one segment a pair."""
+    return "\n".join(f"Question {i}: {question}\nAnswer: {answer}" for i, (question, answer) in enumerate(pairs, 1))
 
 
 def _stripped(pieces: list[str]) -> list[str]:

@@ -3,5 +3,6 @@
 from seal_env.envs.config import EnvConfig
 from seal_env.envs.env import SealEnv, SealVectorEnv
 from seal_env.envs.spaces import FreeText
+from seal_env.envs.tokens import TokenIds, VectorTokenIds
 
-__all__ = ["EnvConfig", "FreeText", "SealEnv", "SealVectorEnv"]
+__all__ = ["EnvConfig", "FreeText", "SealEnv", "SealVectorEnv", "TokenIds", "VectorTokenIds"]

@@ -12,8 +12,9 @@ from peft import LoraConfig
 from seal_env.edits import EditSettings, get_format
 from seal_env.edits.formats import Template
 from seal_env.hints import did_you_mean
-from seal_env.models import NANO_LORA, NANO_SETTINGS, SEAL_LORA, bundled_folder
+from seal_env.models import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS, SEAL_LORA, bundled_folder
 from seal_env.scoring import Outcome
+from seal_env.self_questions import SelfQuestions
 from seal_env.tasks.almanac import AlmanacConfig
 
 Mode = Literal["single", "refine", "continual", "corpus"]
@@ -42,6 +43,7 @@ class EnvConfig:
     limit: int | None = None
     shuffle_seed: int | None = None
     almanac: Mapping[str, Any] = field(default_factory=dict)
+    self_questions: Mapping[str, Any] = field(default_factory=dict)
     model: str = "seal-nano"
     device: str = "cpu"
     dtype: str = "float32"
@@ -82,6 +84,7 @@ class EnvConfig:
         self.reward_function()
         self.settings()
         self.almanac_config()
+        self.self_question_settings()
         self.lora_config()
 
     @property
@@ -103,10 +106,21 @@ class EnvConfig:
         _check_names("lora", chosen, [f.name for f in fields(LoraConfig)])
         return LoraConfig(**chosen)
 
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of an answer: ``max_new_tokens``, or the model's default (SEAL's is 64)."""
+        return self.max_new_tokens or (NANO_ANSWER_TOKENS if bundled_folder(self.model) else 64)
+
     def almanac_config(self) -> AlmanacConfig:
         """The Almanac that tasks come from."""
         _check_names("almanac", self.almanac, [f.name for f in fields(AlmanacConfig)])
         return AlmanacConfig(**self.almanac)
+
+    def self_question_settings(self) -> SelfQuestions:
+        """How the model writes questions about documents that have none; they are answered as in the exam."""
+        names = [f.name for f in fields(SelfQuestions) if f.name not in ("template", "max_new_tokens")]
+        _check_names("self_questions", self.self_questions, names)
+        return SelfQuestions(template=self.template, max_new_tokens=self.answer_tokens, **self.self_questions)
 
     def reward_function(self) -> Reward:
         """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain."""

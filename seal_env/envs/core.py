@@ -10,6 +10,7 @@ import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.envs.config import EnvConfig
 from seal_env.scoring import Job, Outcome, Scorer, TaskResult
+from seal_env.self_questions import NoQuestions, QuestionWriter, SelfQuestions
 from seal_env.student import FitStatus, Student, load_base
-from seal_env.tasks import Task, TaskSource, load_tasks
+from seal_env.tasks import Document, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD
 
 FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
 _ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
+_TRIED = 32  # documents that a model may find no question for before its data set is refused
 
 
 @functools.lru_cache(maxsize=4)
@@ -36,6 +39,14 @@ def shared_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model, loaded once a process; environments that change it make a copy first."""
     return load_base(model, device, dtype, trust_remote_code)
+
+
+@functools.lru_cache(maxsize=16)
+def shared_questions(
+    model: str, device: str, dtype: str, trust_remote_code: bool, settings: SelfQuestions
+) -> dict[Document, Task | str]:
+    """What the model wrote so far about documents without questions, once a process."""
+    return {}
 
 
 @dataclass
@@ -62,6 +73,11 @@ class Place:
         """The passage that the next (at the end: the last) edit is for."""
         return self.tasks[min(self.step, len(self.tasks) - 1)]
 
+    @property
+    def label_free(self) -> bool:
+        """Whether a model wrote any of the episode's questions."""
+        return any(task.label_free for task in self.tasks)
+
 
 class Core:
     """See the module's docstring.
@@ -79,7 +95,15 @@ class Core:
         self.format = get_format(config.edit_format)
         self.source = _source(config)
         self.reward = config.reward_function()
-        self.student = self._make_student(*shared_base(config.model, config.device, config.dtype, config.trust_remote_code))
+        base = (config.model, config.device, config.dtype, config.trust_remote_code)
+        self.student = self._make_student(*shared_base(*base))
+        self.writes_questions = not self.source.has_questions
+        if self.writes_questions:
+            # This student's base is shared and never changes (see _own), so the exam does not drift while a policy trains.
+            settings = config.self_question_settings()
+            writer = QuestionWriter(self.student, settings, shared_questions(*base, settings))
+            self.source = self.source.with_questions(writer.task)
+            _check_some_questions(self.source, config)
         self._own_base = False
         self._start_of_merges: dict[str, Tensor] | None = None
         self.scorer = self._make_scorer()
@@ -127,10 +151,7 @@ class Core:
             place.rng = seeding.np_random(seed)[0]
         passages = self.config.updates if self.config.mode in ("continual", "corpus") else 1
         if tasks is None:
-            size = self.source.size or _ENDLESS
-            if passages > size:
-                raise ValueError(f"an episode needs {passages} passages, {self.source.name!r} has {size}")
-            tasks = place.rng.choice(size, passages, replace=False).tolist()
+            tasks = self.draw(place.rng, passages)
         if len(tasks) != passages:
             raise ValueError(f"an episode in mode={self.config.mode!r} has {passages} passages, got task indices {list(tasks)}")
         place.tasks = [self.source[i] for i in tasks]
@@ -138,7 +159,42 @@ class Core:
         if self._start_of_merges is not None:
             self.student.load_base(self._start_of_merges)
             self._start_of_merges = None
-        return {"title": place.task.title, "task_id": place.task.id, "task_indices": tuple(int(i) for i in tasks)}
+        return {
+            "title": place.task.title,
+            "task_id": place.task.id,
+            "task_indices": tuple(int(i) for i in tasks),
+            "label_free": place.label_free,
+        }
+
+    @property
+    def task_count(self) -> int:
+        """How many tasks episodes are drawn from."""
+        return self.source.size or _ENDLESS
+
+    def draw(self, rng: np.random.Generator, passages: int) -> list[int]:
+        """Indices of different tasks, none of them a document that the model found no question for."""
+        found = self._shuffled(rng, passages)
+        if len(found) < passages:
+            has = f"{self.source.name!r} has {len(found)}"
+            if self.writes_questions:
+                has = f"the model {self.config.model!r} found questions for {len(found)} of the {self.task_count}"
+                has += f" in {self.source.name!r}"
+            raise ValueError(f"an episode needs {passages} passages, {has}")
+        return found
+
+    def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
+        """Indices of ``count`` tasks, all different where there are as many, otherwise each as often as the others."""
+        found = self._shuffled(rng, count)
+        while len(found) < count:
+            found += self._shuffled(rng, count - len(found))
+        return found
+
+    def _shuffled(self, rng: np.random.Generator, most: int) -> list[int]:
+        """Up to ``most`` different tasks that can be asked about, in an order drawn by ``rng``."""
+        size = self.task_count
+        if not self.writes_questions:
+            return rng.choice(size, min(most, size), replace=False).tolist()
+        return list(islice((i for i in rng.permutation(size).tolist() if _has_questions(self.source, i)), most))
 
     def act(self, actions: Mapping[int, Any]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
         """One edit at each of these places; reward, whether the episode ended, and info of each."""
@@ -176,14 +232,20 @@ class Core:
     ) -> tuple[float, bool, dict[str, Any]]:
         """Reward and info of one step, and the place as it is afterwards."""
         task, mode = place.task, self.config.mode
-        info: dict[str, Any] = {"title": task.title, "task_id": task.id, "status": str(edit.status)}
+        info: dict[str, Any] = {
+            "title": task.title,
+            "task_id": task.id,
+            "label_free": place.label_free,
+            "status": str(edit.status),
+        }
         reward = 0.0
         if outcomes:
             scored = [_current(outcome) if mode == "continual" else outcome for outcome in outcomes]
             reward = float(np.mean([self.reward(outcome) for outcome in scored]))
             info |= _describe(scored, seeds)
             if mode == "continual":
-                info["accuracy_row"] = np.mean([[r.score for r in outcome.results] for outcome in outcomes], axis=0)
+                row = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
+                info["accuracy_row"] = tuple(row.tolist())
                 reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
             if mode in ("refine", "continual") and outcomes[0].fit.status in (FitStatus.TRAINED, FitStatus.TRUNCATED):
                 self._carry(place, outcomes[0].adapter)
@@ -221,7 +283,7 @@ class Core:
         return Student(model, tokenizer, self.config.lora_config())
 
     def _make_scorer(self) -> Scorer:
-        return Scorer(self.student, max_new_tokens=self.config.max_new_tokens or 64)
+        return Scorer(self.student, max_new_tokens=self.config.answer_tokens)
 
 
 def _source(config: EnvConfig) -> TaskSource:
@@ -233,11 +295,30 @@ def _source(config: EnvConfig) -> TaskSource:
     elif config.almanac:
         raise ValueError(f"almanac={dict(config.almanac)!r} does not apply to dataset={config.dataset!r}")
     source = load_tasks(config.dataset, config.split, **options)
-    if not source.has_questions:
+    if config.self_questions and source.has_questions:
         raise ValueError(
-            f"dataset {config.dataset!r} holds documents without questions: put them beside each as NAME.questions.json"
+            f"self_questions={dict(config.self_questions)!r} does not apply to dataset={config.dataset!r}, which has questions"
         )
     return source
+
+
+def _check_some_questions(source: TaskSource, config: EnvConfig) -> None:
+    """Raise a ValueError where the model finds no question for any of the first documents."""
+    tried = min(len(source), _TRIED)
+    if not any(_has_questions(source, i) for i in range(tried)):
+        raise ValueError(
+            f"dataset {config.dataset!r} has no questions, and the model {config.model!r} found none for {tried} of its"
+            f" {len(source)} documents: put them beside each as NAME.questions.json, take a larger model, or raise"
+            " self_questions['samples']"
+        )
+
+
+def _has_questions(source: TaskSource, index: int) -> bool:
+    try:
+        source[index]
+    except NoQuestions:
+        return False
+    return True
 
 
 def _current(outcome: Outcome) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seal_env.envs.config import EnvConfig, from_keywords
-from seal_env.envs.core import Core
-from seal_env.envs.render import render_text
+from seal_env.envs.core import Core, Place
+from seal_env.envs.render import render_text, show
 from seal_env.envs.spaces import FreeText
 
 MAX_EDIT = 1 << 21  # characters; longer edits than `max_characters` are cut and say so in their status
@@ -33,6 +33,15 @@ class _HasCore:
         if self._core is None:
             raise gym.error.ClosedEnvironmentError("the environment is closed: make a new one")
         return self._core
+
+    @property
+    def task_count(self) -> int:
+        """How many tasks episodes are drawn from: an index is in ``range(task_count)``."""
+        return self.core.task_count
+
+    def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
+        """Indices of ``count`` tasks, drawn by ``rng``: all different where there are as many."""
+        return self.core.draw_tasks(rng, count)
 
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
         """Replace the student's base weights (SEAL: the policy is the student, updated after each round)."""
@@ -61,9 +70,13 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     before it (default in refinement); ``binary``, whether there was a gain; or ``package.module:function`` of an
     :class:`~seal_env.scoring.Outcome`. ``evaluations_per_edit`` repeats the update with other seeds and takes the mean.
 
+    Documents without questions are asked about what the base model asks and answers itself (:mod:`seal_env.self_questions`):
+    a reward without labels, whose right answers nobody checked. ``info["label_free"]`` marks it.
+
     ## Starting State
     A task drawn from the data set by the environment's generator, or ``reset(options={"task": i})`` (``{"tasks": [i, ...]}``
-    where an episode has several passages).
+    where an episode has several passages). A document that the base model found no question for is passed over when tasks are
+    drawn, and refused when it is asked for by index.
 
     ## Episode End
     After ``updates_per_episode`` edits. ``mode``: ``single``, one passage and one edit; ``refine``, several edits on one
@@ -73,15 +86,18 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     edits at the end.
 
     ## Info
-    ``title``, ``task_id``, ``status`` of the edit, ``fit_status`` of the update, ``score_before``, ``score``, ``gain``,
-    ``scores`` and ``seeds`` of each evaluation, ``sequences``, ``steps`` and ``tokens`` of the update, and ``questions``: each
-    with ``gold``, ``answer_before``, ``answer``, ``correct_before`` and ``correct``.
+    ``title``, ``task_id``, ``label_free`` (whether a model wrote any of the episode's questions), ``status`` of the edit,
+    ``fit_status`` of the update, ``score_before``, ``score``, ``gain``, ``scores`` and ``seeds`` of each evaluation,
+    ``sequences``, ``steps`` and ``tokens`` of the update, and ``questions``: each with ``gold``, ``answer_before``, ``answer``,
+    ``correct_before`` and ``correct``.
 
     ## Arguments
     ``dataset`` (``almanac``, a path or a hub id, see :func:`seal_env.tasks.load_tasks`), ``split``, ``offset``, ``limit``,
-    ``shuffle_seed``, ``almanac`` (its knobs), ``model`` (``seal-nano``, a folder or a hub id), ``device``, ``dtype``,
-    ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template`` (``base`` or ``instruct``),
-    ``inner_loop`` (of :class:`seal_env.edits.EditSettings`), ``max_new_tokens`` of an answer, and those above.
+    ``shuffle_seed``, ``almanac`` (its knobs), ``self_questions`` (how questions about documents without any are written, of
+    :class:`seal_env.self_questions.SelfQuestions`: ``{"count": 5, "samples": 4, "agreement": 0.75, "seed": 0}``; they are
+    those of ``model`` as it was loaded, whatever is trained or loaded later), ``model`` (``seal-nano``, a folder or a hub id),
+    ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template`` (``base`` or
+    ``instruct``), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`), ``max_new_tokens`` of an answer, and those above.
 
     ## Version History
     - v0: first version.
@@ -109,14 +125,14 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
             raise gym.error.ResetNeeded("the episode is over, or never began: call reset()")
         reward, terminated, info = self.core.act({0: action})[0]
         if self.render_mode == "human":
-            print(render_text(place.last, place.task, action))
+            show([render_text(place.last, place.task, action, brief=True)])
         self._action = action
         return self.core.observe(place), reward, terminated, False, info
 
     def render(self) -> str | None:
         place = self.core.places[0]
-        text = render_text(place.last, place.task, self._action)
-        return text if self.render_mode == "ansi" else None
+        _check_begun([place])
+        return render_text(place.last, place.task, self._action) if self.render_mode == "ansi" else None
 
     def close(self) -> None:
         self._core = None
@@ -151,7 +167,11 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
         chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool)
         if chosen.shape != (self.num_envs,) or not chosen.any():
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, at least one of them True, got {mask!r}")
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed or [None] * self.num_envs)
+        seeds = (
+            [int(seed) + i for i in range(self.num_envs)]
+            if isinstance(seed, (int, np.integer))
+            else list(seed or [None] * self.num_envs)
+        )
         tasks = _tasks_options(options, self.num_envs)
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed must be an integer or {self.num_envs} of them, got {seed!r}")
@@ -162,14 +182,15 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
         return self._observations(), infos
 
     def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        if isinstance(actions, str) or len(actions) != self.num_envs:
-            raise ValueError(
-                f"step takes {self.num_envs} self-edits, one a place, got {type(actions).__name__} {actions!r:.80}"
-            )
+        if not isinstance(actions, (list, tuple, np.ndarray)) or len(actions) != self.num_envs:
+            given = f"{len(actions)}" if isinstance(actions, (list, tuple)) else f"a {type(actions).__name__}"
+            raise ValueError(f"step takes a list of {self.num_envs} self-edits, one a place, got {given}")
         if not all(place.tasks for place in self.core.places):
             raise gym.error.ResetNeeded("call reset() before step()")
         self._actions = list(actions)
         results = self.core.act(dict(enumerate(actions)))
+        if self.render_mode == "human":
+            show(self._texts(brief=True), self.num_envs)
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         infos: dict[str, Any] = {}
         for i, place in enumerate(self.core.places):
@@ -183,8 +204,13 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
         return self._observations(), rewards, terminated, np.zeros(self.num_envs, bool), infos
 
     def render(self) -> tuple[str, ...] | None:
-        shown = tuple(render_text(place.last, place.task, action) for place, action in zip(self.core.places, self._actions))
-        return shown if self.render_mode == "ansi" else None
+        _check_begun(self.core.places)
+        return tuple(self._texts()) if self.render_mode == "ansi" else None
+
+    def _texts(self, brief: bool = False) -> Iterator[str]:
+        """Each place's last step."""
+        for place, action in zip(self.core.places, self._actions):
+            yield render_text(place.last, place.task, action, brief)
 
     def _observations(self) -> dict[str, Any]:
         found = [self.core.observe(place) for place in self.core.places]
@@ -209,6 +235,11 @@ def _check_render_mode(mode: str | None, modes: Sequence[str]) -> None:
         raise ValueError(f"render_mode must be one of {', '.join(modes)} or None, got {mode!r}")
 
 
+def _check_begun(places: Sequence[Place]) -> None:
+    if not all(place.tasks for place in places):
+        raise gym.error.ResetNeeded("there is nothing to render yet: call reset()")
+
+
 def _tasks_option(options: Mapping[str, Any] | None) -> list[int] | None:
     """Task indices that ``options`` of one place ask for."""
     options = options or {}
@@ -216,12 +247,22 @@ def _tasks_option(options: Mapping[str, Any] | None) -> list[int] | None:
         if name not in ("task", "tasks"):
             raise ValueError(f"reset options: no option {name!r}; there are task and tasks (and reset_mask, of many places)")
     if "task" in options:
-        return [int(options["task"])]
-    return [int(i) for i in options["tasks"]] if "tasks" in options else None
+        return _indices("task", [options["task"]])
+    return _indices("tasks", options["tasks"]) if "tasks" in options else None
+
+
+def _indices(name: str, given: Any) -> list[int]:
+    if isinstance(given, (str, bytes)) or not all(isinstance(i, (int, np.integer)) for i in _listed(given)):
+        raise ValueError(f"reset option {name!r} takes indices of tasks, integers from 0, got {given!r:.80}")
+    return [int(i) for i in given]
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, Iterable) else [None]
 
 
 def _tasks_options(options: Mapping[str, Any], places: int) -> list[list[int] | None]:
     for name, value in options.items():
-        if name in ("task", "tasks") and len(value) != places:
-            raise ValueError(f"reset option {name!r} takes one entry a place, {places} in all, got {len(value)}")
+        if name in ("task", "tasks") and len(_listed(value)) != places:
+            raise ValueError(f"reset option {name!r} takes one entry a place, {places} in all, got {value!r:.80}")
     return [_tasks_option({name: value[i] for name, value in options.items()}) for i in range(places)]

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from seal_env.tasks import Task
 
 _GREEN, _RED, _BOLD, _DIM, _END = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
+# What is printed for a person is bounded, whatever a policy writes and however many places there are.
+_PLACES = 16
+_TEXT, _LINE = 1000, 200  # characters of a passage or an edit, and of a question or an answer
+_QUESTIONS = 20
 
 
-def render_text(info: Mapping[str, Any] | None, task: Task, edit: object) -> str:
-    """What a person wants to see of a step; before the first one, the passage."""
-    lines = [f"{_BOLD}{_plain(task.title)}{_END}", _plain(task.context)]
+def render_text(info: Mapping[str, Any] | None, task: Task, edit: object, brief: bool = False) -> str:
+    """What a person wants to see of a step; before the first one, the passage. ``brief``: long parts are cut."""
+    text, line = (_TEXT, _LINE) if brief else (None, None)
+    lines = [f"{_BOLD}{_plain(task.title, line)}{_END}", _plain(task.context, text)]
     if info is None:
         return "\n".join(lines)
     if info["title"] != task.title:
-        lines = [f"{_BOLD}{_plain(info['title'])}{_END}"]
-    lines += [f"{_DIM}self-edit ({info['status']}){_END}", _plain(str(edit))]
+        lines = [f"{_BOLD}{_plain(info['title'], line)}{_END}"]
+    lines.append(f"{_DIM}self-edit ({info['status']}){_END}")
+    lines.append(_plain(edit, text) if isinstance(edit, str) else f"({type(edit).__name__}, not text)")
     if "score" in info:
         lines.append(f"{_DIM}score{_END} {info['score_before']:.2f} -> {_BOLD}{info['score']:.2f}{_END}")
-        for row in info["questions"]:
+        shown = info["questions"][: _QUESTIONS if brief else None]
+        for row in shown:
             before, after = (
-                f"{_GREEN if right else _RED}{_plain(answer) or '(nothing)'}{_END}"
+                f"{_GREEN if right else _RED}{_plain(answer, line) or '(nothing)'}{_END}"
                 for answer, right in ((row["answer_before"], row["correct_before"]), (row["answer"], row["correct"]))
             )
-            lines.append(f"  {_plain(row['question'])} {_DIM}[{_plain(row['gold'])}]{_END} {before} -> {after}")
+            lines.append(f"  {_plain(row['question'], line)} {_DIM}[{_plain(row['gold'], line)}]{_END} {before} -> {after}")
+        if len(shown) < len(info["questions"]):
+            lines.append(f"  {_DIM}({len(info['questions']) - len(shown)} more questions){_END}")
     return "\n".join(lines)
 
 
-def _plain(text: str) -> str:
-    """``text`` without control characters: what a model wrote must not steer the terminal."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
+def show(texts: Iterable[str], places: int = 1) -> None:
+    """Print the text of each place, of the first ones where there are many."""
+    lines = []
+    for i, text in enumerate(islice(texts, _PLACES)):
+        lines += [f"{_DIM}place {i + 1} of {places}{_END}", text] if places > 1 else [text]
+    if places > _PLACES:
+        lines.append(f"{_DIM}({places - _PLACES} more places){_END}")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print("\n".join(lines).encode(encoding, "replace").decode(encoding))  # a terminal that knows no emoji must not end a run
+
+
+def _plain(text: str, most: int | None = None) -> str:
+    """``text`` without control characters: what a model wrote must not steer the terminal. Cut after ``most`` characters."""
+    cut = f"... ({len(text) - most} more characters)" if most is not None and len(text) > most else ""
+    return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text[:most]) + cut

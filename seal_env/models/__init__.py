@@ -7,13 +7,13 @@ from pathlib import Path
 from seal_env.edits import EditSettings
 
 _FOLDER = Path(__file__).parent
-NANO = "seal-nano"
 
 # SEAL's adapter, on PEFT's default targets; the defaults of EditSettings are SEAL's other settings.
 SEAL_LORA: dict[str, object] = {"r": 32, "lora_alpha": 64}
 # How `seal-nano` is updated: chosen by `python -m benchmarks.measure_nano --search` (see its model card).
 NANO_LORA: dict[str, object] = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
-NANO_SETTINGS = EditSettings(learning_rate=1e-2, epochs=10, batch_size=0)
+NANO_SETTINGS = EditSettings(learning_rate=1e-2, epochs=6, batch_size=2)
+NANO_ANSWER_TOKENS = 24  # longer than any answer of the Almanac
 
 
 def bundled_models() -> list[str]:
@@ -22,16 +22,5 @@ def bundled_models() -> list[str]:
 
 
 def bundled_folder(name: str) -> Path | None:
-    """The folder of the bundled model ``name``; None where there is no such model.
-
-    Raises:
-        ValueError: ``seal-nano``, in a version that comes without it.
-    """
-    if name in bundled_models():
-        return _FOLDER / name
-    if name == NANO:
-        raise ValueError(
-            f"model {NANO!r} does not come with this version: name a folder or a hub id, or make it with"
-            " python -m benchmarks.pretrain_nano --out FOLDER and name that folder"
-        )
-    return None
+    """The folder of the bundled model ``name``; None where there is no such model."""
+    return _FOLDER / name if name in bundled_models() else None

@@ -3,13 +3,16 @@
 ``otrar.md`` is a document; ``otrar.questions.json`` or ``otrar.questions.jsonl`` beside it is a list of ``{question, answer}``.
 Its title is the first Markdown heading or else the file's name. A document of more than ``passage_words`` words is cut
 between paragraphs into passages of about that length (a paragraph is never cut), each under the document's title. A question
-goes to the passage that holds its answer, and of several to the one that shares most words with it.
+goes to the passage that holds its answer, and of several to the one that shares most words with it. ``self_written: true``
+marks a question that a model wrote (``seal_env.self_questions``): take it off what you checked.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -62,17 +65,42 @@ def read_documents(folder: Path, passage_words: int = PASSAGE_WORDS) -> list[Tas
 
     Then passages without a question are left out; without any question at all they are documents.
     """
-    root, files = (folder.parent, [folder]) if folder.is_file() else (folder, document_files(folder))
-    if folder.is_dir():
-        _check_questions_belong(folder, files)
     documents: list[Document] = []
     tasks: list[Task] = []
-    for path in files:
-        passages = list(_passages(path, path.relative_to(root).as_posix(), passage_words))
+    for path, passages in read_passages(folder, passage_words).items():
         documents += passages
         asked = _shared_out(_questions_beside(path), passages)
         tasks += [Task(item.title, item.context, tuple(some), item.id) for item, some in zip(passages, asked) if some]
     return tasks or documents
+
+
+def read_passages(folder: Path, passage_words: int = PASSAGE_WORDS) -> dict[Path, list[Document]]:
+    """The passages of each document in ``folder`` (or of the one that it is), whether there are questions or not."""
+    root, files = (folder.parent, [folder]) if folder.is_file() else (folder, document_files(folder))
+    if folder.is_dir():
+        _check_questions_belong(folder, files)
+    return {path: list(_passages(path, path.relative_to(root).as_posix(), passage_words)) for path in files}
+
+
+def question_files(path: Path) -> list[Path]:
+    """The files of questions beside the document ``path``."""
+    return [beside for ending in _QUESTIONS if (beside := path.with_name(path.stem + ending)).is_file()]
+
+
+def write_question_file(path: Path, questions: Iterable[Question]) -> Path:
+    """Write NAME.questions.json beside the document ``path``, whole or not at all; returns where."""
+    records = [
+        {"question": one.question, "answers": list(one.answers), **({"self_written": True} if one.self_written else {})}
+        for one in questions
+    ]
+    target = path.with_name(path.stem + _QUESTIONS[0])
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(json.dumps(records, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
 
 
 def _passages(path: Path, name: str, passage_words: int) -> Iterator[Document]:
@@ -104,11 +132,9 @@ def _split(text: str, passage_words: int) -> list[str]:
 
 def _questions_beside(path: Path) -> list[Question]:
     found: list[Question | None] = []
-    for ending in _QUESTIONS:
-        beside = path.with_name(path.stem + ending)
-        if beside.is_file():
-            records: Any = read_json(beside) if ending.endswith(".json") else [row for _, row in read_records(beside)]
-            found += parse_questions(records, "", str(beside))
+    for beside in question_files(path):
+        records: Any = read_json(beside) if beside.name.endswith(".json") else [row for _, row in read_records(beside)]
+        found += parse_questions(records, "", str(beside))
     return [question for question in found if question is not None]
 
 

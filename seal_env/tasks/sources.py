@@ -90,7 +90,7 @@ class TaskSource:
         if isinstance(item, Document):
             raise ValueError(
                 f"{self.name!r} has no questions (document {item.id!r}): put them beside it in NAME.questions.json, "
-                "or read source.document(i) and write them yourself"
+                "read source.document(i) and write them yourself, or let a model write them (seal_env.self_questions)"
             )
         return item
 
@@ -101,6 +101,12 @@ class TaskSource:
         """The title and passage of item ``index``, whether it has questions or not."""
         item = self._item(index)
         return item if isinstance(item, Document) else Document(item.title, item.context, item.id)
+
+    def with_questions(self, ask: Callable[[Document], Task]) -> TaskSource:
+        """These documents as tasks: ``ask`` makes the task of one each time that it is read."""
+        if self.has_questions:
+            raise ValueError(f"{self.name!r} has questions already: with_questions is for documents without any")
+        return TaskSource(self.name, partial(_asked, self, ask), range(len(self)))
 
     def shuffled(self, seed: int) -> TaskSource:
         """The same in the order of ``random.seed(seed); random.shuffle(tasks)``."""
@@ -197,6 +203,10 @@ def load_tasks(
     if not part:
         raise ValueError(f"offset {offset} leaves nothing of {source.name!r}, which has {source.size}")
     return part
+
+
+def _asked(documents: TaskSource, ask: Callable[[Document], Task], index: int) -> Task:
+    return ask(documents.document(index))
 
 
 def _finite(

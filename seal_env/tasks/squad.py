@@ -5,6 +5,7 @@ task) or ``question`` and ``answers`` (one question: rows of equal title and con
 appearance). Answers are a string, a list of strings or of ``{text, answer_start}``, or ``{text: [...], answer_start: [...]}``.
 The first annotated answer is the gold one and all distinct ones are accepted. Questions that SQuAD 2.0 marks as impossible
 (``is_impossible``, or no text at all in the hub's layout) are skipped, and passages that are left without a question too.
+``self_written: true`` marks a question that a model wrote and nobody checked.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def parse_question(record: Mapping[str, Any], context: str, where: str, hint: st
     if not isinstance(start, int) or start < 0 or not context.startswith(texts[0], start):
         start = None  # files on disk are off by one here and there; nothing is lost but the place
     identity = record.get("id")
-    return Question(asked, tuple(dict.fromkeys(texts)), start, "" if identity is None else str(identity))
+    identity = "" if identity is None else str(identity)
+    return Question(asked, tuple(dict.fromkeys(texts)), start, identity, record.get("self_written") is True)
 
 
 def numbered(tasks: Iterable[Task], name: str) -> list[Task]:

@@ -17,12 +17,14 @@ class Question:
         answers: the gold answer first, then other accepted forms.
         answer_start: character offset of ``answers[0]`` in the context, or None where it does not stand there.
         id: unique within its source.
+        self_written: whether a model wrote it and nobody checked it.
     """
 
     question: str
     answers: tuple[str, ...]
     answer_start: int | None = None
     id: str = ""
+    self_written: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.answers, str):
@@ -64,3 +66,8 @@ class Task:
             if start is not None and not self.context.startswith(answer, start):
                 found = self.context[start : start + len(answer)]
                 raise ValueError(f"answer_start {start} must point at {answer!r} in the context, it points at {found!r}")
+
+    @property
+    def label_free(self) -> bool:
+        """Whether any question was written by a model, so that nobody knows what is right."""
+        return any(question.self_written for question in self.questions)
