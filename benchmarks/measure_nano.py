@@ -17,18 +17,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from peft import LoraConfig
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.nano_corpus import FORMATS, pairs_text
-from seal_env.edits import EditSettings, get_format, parse, passage_only
+from benchmarks.nano_corpus import FORMATS
+from seal_env.edits import EditSettings, get_format, pairs_text, parse, passage_only
 from seal_env.grading import exact
 from seal_env.models import NANO_LORA, NANO_SETTINGS
 from seal_env.scoring import Job, Scorer
-from seal_env.student import Student
+from seal_env.student import Sampling, Student
 from seal_env.tasks import Task, open_book_prompt
 from seal_env.tasks.almanac import Almanac, Article, Names
+
+MAX_EDIT_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,14 @@ class Measure:
         return 100 * float(low), 100 * float(high)
 
 
-def sample_edits(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    k: int,
-    seed: int,
-    max_new_tokens: int = 256,
-) -> list[list[str]]:
+def sample_edits(student: Student, prompts: Sequence[str], k: int, seed: int) -> list[list[str]]:
     """``k`` edits after each prompt, sampled as SEAL does: temperature 1, top-p 0.95."""
-    torch.manual_seed(seed)
-    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts for _ in range(k)]
-    longest = max(len(row) for row in ids)
-    tokens = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in ids])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids])
-    out = model.generate(
-        input_ids=tokens,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=True,
-        temperature=1.0,
-        top_p=0.95,
-        top_k=0,
+    rows = [prompt for prompt in prompts for _ in range(k)]
+    seeds = [seed * 1_000_000 + i for i in range(len(rows))]
+    (written,) = student.sample(
+        student.zero(1), [rows], seeds=[seeds], sampling=Sampling(1.0, 0.95), max_new_tokens=MAX_EDIT_TOKENS
     )
-    texts = tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
+    texts = [answer.text for answer in written]
     return [texts[i : i + k] for i in range(0, len(texts), k)]
 
 
@@ -147,7 +131,7 @@ class Bench:
     def sampled(self, name: str, k: int) -> tuple[list[float], list[float], list[list[str]]]:
         """Mean score of ``k`` sampled edits an article, that of the best of them scored again, and the edits."""
         edit_format = get_format(name)
-        edits = sample_edits(self.student.model, self.student.tokenizer, [edit_format.prompt(t) for t in self.tasks], k, seed=0)
+        edits = sample_edits(self.student, [edit_format.prompt(t) for t in self.tasks], k, seed=0)
         flat = [edit for group in edits for edit in group]
         scores = np.reshape(self.score([t for t in self.tasks for _ in range(k)], flat, name, seed=2), (-1, k))
         best = scores.argmax(1)
@@ -159,9 +143,7 @@ def speed(bench: Bench, passages: int = 48, k: int = 5) -> dict[str, float]:
     """Seconds to write, fit and ask ``passages * k`` edits."""
     tasks = bench.tasks[:passages]
     started = time.perf_counter()
-    edits = sample_edits(
-        bench.student.model, bench.student.tokenizer, [get_format("implications").prompt(t) for t in tasks], k, seed=1
-    )
+    edits = sample_edits(bench.student, [get_format("implications").prompt(t) for t in tasks], k, seed=1)
     written = time.perf_counter()
     bench.score([t for t in tasks for _ in range(k)], [e for group in edits for e in group], "implications", seed=4)
     done = time.perf_counter()
@@ -192,38 +174,44 @@ def main() -> None:
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
-LORAS: tuple[dict[str, object], ...] = (
-    NANO_LORA,
+OTHER_LORAS: tuple[dict[str, object], ...] = (
+    {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]},
     {"r": 8, "lora_alpha": 16, "target_modules": ["gate_proj", "up_proj", "down_proj"]},
     {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
 )
+GRID = [
+    {"batch_size": batch_size, "epochs": epochs, "learning_rate": learning_rate}
+    for batch_size in (0, 1, 2)
+    for epochs in (4, 6)
+    for learning_rate in (5e-3, 1e-2, 2e-2)
+]
 
 
 def search(model: str, articles: int) -> list[dict[str, object]]:
-    """Accuracy on validation articles, and seconds an edit, of one setting after another, printing each as it is known."""
+    """Accuracy on validation articles, and seconds an edit, of one setting after another, printing each as it is known.
+
+    All of ``GRID`` with the default adapter, then other adapters with the default settings.
+    """
     found = []
-    print(f"{'adapter':<34} {'lr':>6} {'epochs':>6} {'passage':>8} {'facts':>6} {'pairs':>6} {'s/edit':>7}")
-    for lora in LORAS:
+    print(f"{'adapter':<20} {'batch':>5} {'epochs':>6} {'lr':>6} {'passage':>8} {'facts':>6} {'pairs':>6} {'s/edit':>7}")
+    tried = [(NANO_LORA, replace(NANO_SETTINGS, **point)) for point in GRID]  # type: ignore[arg-type]
+    for lora, settings in tried + [(lora, NANO_SETTINGS) for lora in OTHER_LORAS]:
         student = Student.from_pretrained(model, LoraConfig(**lora))
-        for epochs in (4, 6, 10):
-            for learning_rate in (3e-3, 1e-2, 2e-2):
-                settings = replace(NANO_SETTINGS, learning_rate=learning_rate, epochs=epochs)
-                bench = Bench(student, settings, articles, "validation")
-                passage = 100 * float(np.mean(bench.passage_only()))
-                started = time.perf_counter()
-                facts = 100 * float(np.mean(bench.hand_made(facts_edit, "implications")))
-                pairs = 100 * float(np.mean(bench.hand_made(pairs_edit, "self-qa")))
-                seconds = (time.perf_counter() - started) / 2 / articles
-                targets = lora["target_modules"] if isinstance(lora["target_modules"], str) else "mlp"
-                print(
-                    f"r={lora['r']} {targets!s:<29} {learning_rate:>6} {epochs:>6} {passage:>8.1f} {facts:>6.1f} {pairs:>6.1f}"
-                    f" {seconds:>7.3f}",
-                    flush=True,
-                )
-                found.append(
-                    {"lora": lora, "learning_rate": learning_rate, "epochs": epochs, "passage": passage, "facts": facts}
-                    | {"pairs": pairs, "seconds_per_edit": seconds}
-                )
+        bench = Bench(student, settings, articles, "validation")
+        passage = 100 * float(np.mean(bench.passage_only()))
+        started = time.perf_counter()
+        facts = 100 * float(np.mean(bench.hand_made(facts_edit, "implications")))
+        pairs = 100 * float(np.mean(bench.hand_made(pairs_edit, "self-qa")))
+        seconds = (time.perf_counter() - started) / 2 / articles
+        targets = lora["target_modules"]
+        name = f"r={lora['r']} {targets if isinstance(targets, str) else '+'.join(t.split('_')[0] for t in targets)}"  # type: ignore[attr-defined]
+        point = {"batch_size": settings.batch_size, "epochs": settings.epochs, "learning_rate": settings.learning_rate}
+        print(
+            f"{name:<20} {point['batch_size'] or 'all':>5} {point['epochs']:>6} {point['learning_rate']:>6}"
+            f" {passage:>8.1f} {facts:>6.1f} {pairs:>6.1f} {seconds:>7.3f}",
+            flush=True,
+        )
+        found.append({"lora": lora, **point, "passage": passage, "facts": facts, "pairs": pairs, "seconds_per_edit": seconds})
     return found
 
 

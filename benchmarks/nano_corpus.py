@@ -1,11 +1,13 @@
 """What `seal-nano` reads when it is made: documents of Almanac English, and the tokenizer made of them.
 
-Five kinds of document, each drawn by number, so that document i is the same whenever it is made:
+Six kinds of document, each drawn by number, so that document i is the same whenever it is made:
 
 - *statement*, *pair*, *asked*: a fact about one of ``KNOWN`` training articles, stated plainly, as question and answer, or
   asked in SEAL's words. These facts come back again and again: the model learns them, and that the three forms are one.
-- *reading*: a passage about something new, then questions about it. Nothing is learnt of the passage's own words: narration
-  is something to read, never something to say.
+- *reading*: a passage about something new, or plain statements about it, then questions. Nothing is learnt of the passage's
+  own words: narration is something to read, never something to say.
+- *copy*: a list of names, numbers and dates, twice. Looking up what was said before is what all reading is made of, so that
+  the first ``EARLY`` documents are mostly these and readings of plain statements.
 - *edit*: a self-edit prompt with a new passage, and an edit of varied quality after it: plain facts, pairs, echoes of the
   passage, partial, vague and mistaken ones. So the untrained policy has something to be selected from.
 """
@@ -13,20 +15,23 @@ Five kinds of document, each drawn by number, so that document i is the same whe
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from seal_env.edits import get_format
+from seal_env.edits import get_format, pairs_text
 from seal_env.tasks import open_book_prompt, question_prompt
 from seal_env.tasks.almanac import FIRST_UNREAD, Almanac, Article, Fact, Names
 
-KNOWN = 400  # training articles whose facts the model is to know
+KNOWN = 200  # training articles whose facts the model is to know
 NEW = FIRST_UNREAD - KNOWN  # training articles after those: something to read, hardly ever twice
-MIX = {"statement": 0.25, "pair": 0.15, "asked": 0.25, "reading": 0.17, "edit": 0.18}
+EARLY = 20_000
+EARLY_MIX = {"statement": 0.15, "pair": 0.1, "asked": 0.15, "reading": 0.2, "copy": 0.3, "edit": 0.1}
+MIX = {"statement": 0.27, "pair": 0.17, "asked": 0.27, "reading": 0.13, "copy": 0.01, "edit": 0.15}
+PLAIN_READING = 0.2  # share of readings whose context is plain statements
 FORMATS = ("implications", "rewrite", "self-qa")
 MISTAKES = 0.1  # share of facts that a careless edit gets wrong
 
@@ -64,9 +69,12 @@ _TRAIN = Almanac()
 def document(seed: int, index: int) -> Document:
     """Document ``index`` of the corpus; the end of the text is to be learnt too."""
     rng = random.Random(f"{seed}/{index}")
-    kind = rng.choices(list(MIX), list(MIX.values()))[0]
+    mix = EARLY_MIX if index < EARLY else MIX
+    kind = rng.choices(list(mix), list(mix.values()))[0]
     if kind == "reading":
-        return _reading(_new_article(rng), rng)
+        return _reading(_new_article(rng), rng, plain=rng.random() < (0.7 if index < EARLY else PLAIN_READING))
+    if kind == "copy":
+        return _copy([_new_article(rng) for _ in range(3)], rng)
     if kind == "edit":
         article = _new_article(rng)
         name = rng.choice(FORMATS)
@@ -78,7 +86,7 @@ def document(seed: int, index: int) -> Document:
     question, answer = fact.question(rng.randrange(1000)), fact.value
     if kind == "pair":
         return [Piece(f"{article.title}\n{_pair_text(rng.randrange(8), question, answer)}", True)]
-    return [Piece(question_prompt(article.title, question), False), Piece(answer, True)]
+    return [Piece(question_prompt(article.title, question), False), _answer(answer)]
 
 
 def write_edit(article: Article, name: str, rng: random.Random) -> str:
@@ -131,12 +139,7 @@ def _pairs(article: Article, facts: list[Fact], style: str, rng: random.Random) 
     elif style == "echo":
         asked = ("What does the passage say?", "What else does the passage say?")
         pairs = [(asked[min(i, 1)], sentence) for i, sentence in enumerate(_sentences(article.context)[: rng.randint(2, 5)])]
-    return pairs_text(pairs)
-
-
-def pairs_text(pairs: Sequence[tuple[str, str]]) -> str:
-    """Questions and answers as a `self-qa` edit, which begins after the cue "Question 1: "."""
-    return "\n".join(_pair_text(i + 1 if i else 0, question, answer) for i, (question, answer) in enumerate(pairs))
+    return pairs_text(pairs).removeprefix("Question 1: ")
 
 
 def _pair_text(number: int, question: str, answer: str) -> str:
@@ -148,14 +151,29 @@ def _mistaken(fact: Fact, rng: random.Random) -> Fact:
     return fact.with_value(fact.relation.draw(rng, Names("train")))
 
 
-def _reading(article: Article, rng: random.Random) -> Document:
-    asked = rng.sample(article.task.questions, 4)
-    first = open_book_prompt(article.title, article.context, asked[0].question)
-    pieces = [Piece(first, False), Piece(asked[0].answers[0], True)]
+def _reading(article: Article, rng: random.Random, plain: bool) -> Document:
+    asked = rng.sample(article.task.questions, len(article.task.questions))
+    context = article.context
+    if plain:
+        facts = rng.sample(article.facts, len(article.facts))
+        context = " ".join(fact.statement(rng.randrange(1000)) for fact in facts)
+    first = open_book_prompt(article.title, context, asked[0].question)
+    pieces = [Piece(first, False), _answer(asked[0].answers[0])]
     for question in asked[1:]:
         pieces += [Piece("\n\n", False), Piece(question_prompt(article.title, question.question), False)]
-        pieces += [Piece(question.answers[0], True)]
+        pieces.append(_answer(question.answers[0]))
     return pieces
+
+
+def _copy(articles: list[Article], rng: random.Random) -> Document:
+    listed = [fact.value for article in articles for fact in article.facts] + [article.title for article in articles]
+    text = " " + ", ".join(rng.sample(listed, 10))
+    return [Piece(f"{text}.\n\n", False), Piece(f"{text}.", True)]
+
+
+def _answer(text: str) -> Piece:
+    """With a space before it, so that its tokens are those that it has inside a sentence."""
+    return Piece(f" {text}", True)
 
 
 def _sentences(context: str) -> list[str]:

@@ -49,7 +49,7 @@ class PretrainConfig:
     """
 
     seed: int = 0
-    steps: int = 7000
+    steps: int = 4500
     row_tokens: int = 384
     rows: int = 11
     vocab_size: int = 2560
@@ -240,6 +240,7 @@ def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pr
         tokenizer.save_pretrained(folder)
     training = Pretraining(config, tokenizer)
     training.resume(folder)
+    _forget_after(folder / "log.jsonl", training.step)
     saved = started = time.monotonic()
     before, mean = training.seconds, math.nan
     with tqdm(total=config.steps, initial=training.step, unit="step", mininterval=5) as bar:
@@ -260,6 +261,13 @@ def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pr
                 saved = time.monotonic()
     training.export(folder, tokenizer)
     return training
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Leave out of the log what came after the checkpoint and will come again."""
+    if log.is_file():
+        lines = [line for line in log.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
+        log.write_text("".join(f"{line}\n" for line in lines))
 
 
 def main() -> None:

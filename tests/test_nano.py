@@ -1,0 +1,71 @@
+"""The bundled student: what its model card says, on a few test articles; `python -m benchmarks.measure_nano` has all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import seal_env  # noqa: F401 (registers the ids)
+from benchmarks.measure_nano import Bench, facts_edit, pairs_edit, sample_edits, wrong_facts
+from seal_env.edits import get_format, pairs_text
+from seal_env.models import NANO_LORA, NANO_SETTINGS, bundled_folder, bundled_models
+from seal_env.student import Student
+from seal_env.tasks.almanac import Almanac
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench(Student.from_pretrained("seal-nano", LoraConfig(**NANO_LORA)), NANO_SETTINGS, articles=24)
+
+
+def test_it_is_a_small_standard_folder():
+    folder = bundled_folder("seal-nano")
+    assert bundled_models() == ["seal-nano"] and bundled_folder("another") is None
+    assert sum(path.stat().st_size for path in Path(folder).iterdir()) < 12e6
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    text = "né\x00🙂 1,250\n\tEnd"
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+    assert model.config.model_type == "llama" and sum(p.numel() for p in model.parameters()) < 3e6
+
+
+def test_it_reads_well_and_knows_nothing_of_what_it_never_saw(bench):
+    assert np.mean(bench.open_book()) > 0.9
+    assert np.mean(bench.closed_book()) < 0.1
+
+
+def test_what_it_is_taught_matters(bench):
+    passage = np.mean(bench.passage_only())
+    facts = np.mean(bench.hand_made(facts_edit, "implications"))
+    pairs = np.mean(bench.hand_made(pairs_edit, "self-qa"))
+    wrong = np.mean(bench.hand_made(wrong_facts, "implications"))
+    own = sample_edits(bench.student, [get_format("implications").prompt(task) for task in bench.tasks], 1, seed=0)
+    untrained = np.mean(bench.score(bench.tasks, [edit for (edit,) in own], "implications", seed=2))
+    assert passage < untrained < facts and passage < 0.4 and pairs > 0.75
+    assert wrong < facts - 0.2
+
+
+def test_it_writes_edits_of_varied_quality(bench):
+    edits = sample_edits(bench.student, [get_format("implications").prompt(task) for task in bench.tasks[:8]], 5, seed=1)
+    scores = bench.score(
+        [task for task in bench.tasks[:8] for _ in range(5)], [e for group in edits for e in group], "implications", 2
+    )
+    by_task = np.reshape(scores, (8, 5))
+    assert (by_task.max(1) > by_task.min(1)).mean() > 0.7
+    assert all(len(set(group)) > 1 for group in edits)
+
+
+def test_the_default_environment_works_at_once_and_pairs_beat_echoes():
+    envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=8)
+    observations, infos = envs.reset(seed=0, options={"task": list(range(8))})
+    almanac = Almanac()
+    articles = [almanac.article("train", int(name.rsplit("-", 1)[1])) for name in infos["task_id"]]
+    assert [article.context for article in articles] == list(observations["context"])
+    _, echoes, *_ = envs.step([context.replace(". ", ".\n") for context in observations["context"]])
+    envs.reset(seed=0, options={"task": list(range(8))})
+    _, pairs, *_ = envs.step([pairs_text(article.hand_made_pairs()) for article in articles])
+    assert pairs.mean() > echoes.mean() + 0.4
