@@ -60,6 +60,7 @@ class EnvConfig:
     retention_weight: float = 0.0
     adapter_observation: AdapterObservation = "auto"
     max_new_tokens: int | None = None
+    progress: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (

@@ -208,7 +208,7 @@ class Core:
             first = len(jobs)
             jobs += self._jobs(place, parsed[i], seeds)
             jobs_of[i] = range(first, len(jobs))
-        outcomes = self.scorer.score(jobs)
+        outcomes = self.scorer.score(jobs, progress=self.config.progress)
         results = {}
         for i in actions:
             own = [outcomes[j] for j in jobs_of[i]]

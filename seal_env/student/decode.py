@@ -27,11 +27,13 @@ class Answer:
         text: the decoded tokens, without special tokens, cut before the stop string.
         ids: the generated token ids, the end-of-sequence token left out.
         finish: ``eos``, ``stop`` (a stop string appeared) or ``length``.
+        eos: the end-of-sequence token that was generated (a model may have several), if ``finish`` is ``eos``.
     """
 
     text: str
     ids: tuple[int, ...]
     finish: Literal["eos", "stop", "length"]
+    eos: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,10 @@ def decode(
         for row, token in zip(live, tokens.tolist()):
             if answers[row] is not None:
                 continue
-            if token not in eos_ids:
+            eos = token if token in eos_ids else None
+            if eos is None:
                 generated[row].append(token)
-            answers[row] = _finished(tokenizer, generated[row], token in eos_ids, max_new_tokens, stop)
+            answers[row] = _finished(tokenizer, generated[row], eos, max_new_tokens, stop)
         still = [i for i, row in enumerate(live) if answers[row] is None]
         if not still:
             break
@@ -143,16 +146,18 @@ def decode(
 
 
 def _finished(
-    tokenizer: PreTrainedTokenizerBase, ids: list[int], at_eos: bool, max_new_tokens: int, stop: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], eos: int | None, max_new_tokens: int, stop: Sequence[str]
 ) -> Answer | None:
-    if not (at_eos or stop or len(ids) >= max_new_tokens):
+    if eos is None and not stop and len(ids) < max_new_tokens:
         return None
     text = tokenizer.decode(ids, skip_special_tokens=True)
     cuts = [text.index(s) for s in stop if s in text]
     if cuts:
         return Answer(text[: min(cuts)], tuple(ids), "stop")
-    if at_eos or len(ids) >= max_new_tokens:
-        return Answer(text, tuple(ids), "eos" if at_eos else "length")
+    if eos is not None:
+        return Answer(text, tuple(ids), "eos", eos)
+    if len(ids) >= max_new_tokens:
+        return Answer(text, tuple(ids), "length")
     return None
 
 
