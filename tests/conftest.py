@@ -30,6 +30,18 @@ CONFIGS = {
         max_position_embeddings=2048,
         tie_word_embeddings=False,
     ),
+    "toy": LlamaConfig(  # weights large enough that a small adapter can turn its output around
+        vocab_size=258,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
     "gpt2": GPT2Config(
         vocab_size=258,
         n_embd=64,

@@ -1,0 +1,24 @@
+"""Agents that write self-edits, and the contract they share.
+
+env = gym.make_vec("SEAL-SQuAD-v0", num_envs=48)
+agent = get_agent("rest_em")(env, Policy.from_pretrained("seal-nano"), seed=1)
+agent.learn(budget=480)
+"""
+
+from agents.base import Agent, Callback, Round, Scored
+from agents.evaluation import Evaluated, evaluate
+from agents.policy import Completion, Policy
+from agents.registry import agent_names, get_agent
+
+__all__ = [
+    "Agent",
+    "Callback",
+    "Completion",
+    "Evaluated",
+    "Policy",
+    "Round",
+    "Scored",
+    "agent_names",
+    "evaluate",
+    "get_agent",
+]

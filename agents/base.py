@@ -1,0 +1,339 @@
+"""The contract: an agent has an environment and a policy, learns within a budget of scored self-edits, and predicts edits.
+
+class Mine(Agent):
+    def round(self, budget):
+        scored = self.collect(self.draw_tasks(8))
+        ...  # improve self.policy
+        return Round(scored, metrics={"loss": loss})
+
+agent = Mine(gym.make_vec("SEAL-SQuAD-v0", num_envs=8), policy, seed=1)
+agent.learn(budget=480)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from agents.policy import Completion, Policy
+from seal_env.envs import SealVectorEnv
+from seal_env.hints import did_you_mean
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """For agents without hyperparameters."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One self-edit and what came of it: the unit of every budget.
+
+    Attributes:
+        task: index of the task it was written for.
+        instruction: the prompt.
+        completion: what the policy wrote.
+        reward: of the environment.
+        info: of the environment's step.
+    """
+
+    task: int
+    instruction: str
+    completion: Completion
+    reward: float
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of collecting and learning.
+
+    Attributes:
+        scored: the edits of this round.
+        rescored: edits that were scored once more; they count towards the budget as well.
+        metrics: what the agent reports of it, by name; every agent reports ``reward``, ``gain``, ``edit_tokens``, ``unusable``
+            (share of edits that could not be trained on) and ``spread`` (share of tasks whose edits differ in reward) besides.
+        seconds: of each phase, by name.
+    """
+
+    scored: Sequence[Scored]
+    rescored: Sequence[Scored] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Callback:
+    """Watches :meth:`Agent.learn`; override what you need."""
+
+    def on_start(self, agent: Agent) -> None:
+        """Before the first round."""
+
+    def on_round(self, agent: Agent, result: Round) -> bool:
+        """After each round; return False to stop."""
+        return True
+
+    def on_end(self, agent: Agent) -> None:
+        """After the last round."""
+
+
+class Agent(ABC):
+    """Whoever writes self-edits. Subclasses name their ``Config``, a frozen dataclass, and define :meth:`round`.
+
+    Args:
+        env: ``gym.make_vec("SEAL-...", num_envs=n)`` of one-update episodes; edits are scored ``n`` at a time.
+        policy: what writes; it is changed by :meth:`learn`.
+        seed: of everything random.
+        self_adapting: after each round the student becomes the policy (SEAL); otherwise it stays as it was made (a teacher
+            writes for a fixed student).
+        config: fields of ``Config``.
+
+    Raises:
+        ValueError: an unknown or wrong option, or an environment with several updates an episode.
+    """
+
+    Config: ClassVar[type] = NoConfig
+
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], policy: Policy, *, seed: int = 0, self_adapting: bool = False, **config: Any
+    ):
+        self.env, self.policy, self.seed, self.self_adapting = env, policy, seed, self_adapting
+        self.seal = seal_of(env)
+        if self.seal.config.updates != 1:
+            raise ValueError(
+                f"agents learn from episodes of one update, and mode={self.seal.config.mode!r} has {self.seal.config.updates}"
+            )
+        names = [f.name for f in fields(self.Config)]
+        for name in config:
+            if name not in names:
+                raise ValueError(
+                    f"{type(self).__name__}: no option {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}"
+                )
+        self.config = self.Config(**config)
+        self.edits = 0
+        self.rounds = 0
+
+    # The contract ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def round(self, budget: int) -> Round | None:
+        """Collect at most ``budget`` scored edits and learn from them; None: that is too few to go on."""
+
+    def learn(self, budget: int, callback: Callback | Sequence[Callback] | None = None) -> Self:
+        """Go on until ``budget`` self-edits have been scored since the agent was made; a loaded agent goes on to the same end.
+
+        Raises:
+            ValueError: a budget that is not positive.
+        """
+        if budget < 1:
+            raise ValueError(f"budget must be at least 1 scored self-edit, got {budget}")
+        callbacks = [callback] if isinstance(callback, Callback) else list(callback or [])
+        for each in callbacks:
+            each.on_start(self)
+        while self.edits < budget:
+            result = self.round(budget - self.edits)
+            if result is None:
+                break
+            self.edits += len(result.scored) + len(result.rescored)
+            self.rounds += 1
+            if self.self_adapting:
+                self.adapt(self.env)
+            result.metrics.update(summary(result.scored))
+            going_on = [each.on_round(self, result) for each in callbacks]
+            if not all(going_on):
+                break
+        for each in callbacks:
+            each.on_end(self)
+        return self
+
+    def predict(
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+    ) -> list[str]:
+        """An edit for each observation of a vector environment, sampled by the policy.
+
+        ``infos`` are those of its reset, one a place; baselines that need to know the task look there.
+        """
+        return [completion.text for completion in self.write(observations["instruction"], seed=seed)]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write all that :meth:`load` needs to go on; the folder appears whole or not at all."""
+        target = Path(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as temporary:
+            new = Path(temporary) / "new"
+            self.policy.save(new / "policy")
+            if state := self.state():
+                save_file(state, new / "state.safetensors")
+            about = {
+                "agent": f"{type(self).__module__}:{type(self).__qualname__}",
+                "config": asdict(self.config),
+                "seed": self.seed,
+                "self_adapting": self.self_adapting,
+                "edits": self.edits,
+                "rounds": self.rounds,
+            }
+            (new / "agent.json").write_text(json.dumps(about, indent=1) + "\n")
+            if target.exists():
+                os.replace(target, Path(temporary) / "old")
+            os.replace(new, target)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], env: VectorEnv[Any, Any, Any], policy: Policy) -> Self:
+        """The agent that was saved, with an environment and a policy made as they were when it was made.
+
+        Raises:
+            FileNotFoundError: no agent was saved there.
+            ValueError: it was another kind of agent, or had another policy.
+        """
+        source = Path(folder)
+        if not (source / "agent.json").is_file():
+            raise FileNotFoundError(f"{source} holds no saved agent (agent.json is missing)")
+        about = json.loads((source / "agent.json").read_text())
+        if about["agent"] != f"{cls.__module__}:{cls.__qualname__}":
+            raise ValueError(f"{source} holds a {about['agent']}, not a {cls.__module__}:{cls.__qualname__}")
+        agent = cls(env, policy, seed=about["seed"], self_adapting=about["self_adapting"], **about["config"])
+        agent.edits, agent.rounds = about["edits"], about["rounds"]
+        policy.load(source / "policy")
+        if (source / "state.safetensors").is_file():
+            agent.load_state(load_file(source / "state.safetensors"))
+        if agent.self_adapting:
+            agent.adapt(env)
+        return agent
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors besides the policy that an unbroken run would carry on, such as those of an optimizer."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most agents carry nothing)
+        """Take over what :meth:`state` gave."""
+
+    # For algorithms -------------------------------------------------------------------------------------------------
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A generator for one purpose in this round: an agent that was loaded draws what an unbroken one would have drawn."""
+        return np.random.default_rng([self.seed, self.rounds, *purpose.encode()])
+
+    def draw_tasks(self, count: int) -> list[int]:
+        """Indices of tasks, new ones each round and all different where there are as many."""
+        return self.seal.draw_tasks(self.rng("tasks"), count)
+
+    def write(self, instructions: Sequence[str], *, seed: int) -> list[Completion]:
+        """An edit for each instruction; equal instructions get different edits."""
+        seeds = np.random.default_rng([seed, 1]).integers(0, 2**62, len(instructions))
+        return self.policy.sample(instructions, [int(s) for s in seeds])
+
+    def collect(self, tasks: Sequence[int]) -> list[Scored]:
+        """Write an edit for each task (by index; repeat one to get several edits) and have all of them scored."""
+        rng, scored = self.rng("collect"), list[Scored]()
+        for start in range(0, len(tasks), self.env.num_envs):
+            part = list(tasks[start : start + self.env.num_envs])
+            instructions = self._begin(part, rng)
+            completions = self.write(instructions, seed=int(rng.integers(2**62)))
+            scored += self._step(part, instructions, completions)
+        return scored
+
+    def rescore(self, scored: Sequence[Scored]) -> list[Scored]:
+        """The same edits scored again with other seeds."""
+        rng, again = self.rng("rescore"), list[Scored]()
+        for start in range(0, len(scored), self.env.num_envs):
+            part = scored[start : start + self.env.num_envs]
+            tasks = [one.task for one in part]
+            again += self._step(tasks, self._begin(tasks, rng), [one.completion for one in part])
+        return again
+
+    def _begin(self, tasks: list[int], rng: np.random.Generator) -> list[str]:
+        idle = self.env.num_envs - len(tasks)
+        seeds = [int(s) for s in rng.integers(0, 2**31, self.env.num_envs)]
+        observations, _ = self.env.reset(seed=seeds, options={"task": tasks + tasks[-1:] * idle})  # type: ignore[arg-type]
+        return list(observations["instruction"][: len(tasks)])
+
+    def _step(self, tasks: list[int], instructions: list[str], completions: Sequence[Completion]) -> list[Scored]:
+        idle = self.env.num_envs - len(tasks)
+        _, rewards, _, _, infos = self.env.step([c.text for c in completions] + [""] * idle)
+        final = infos["final_info"]
+        return [
+            Scored(task, instructions[i], completions[i], float(rewards[i]), info_of(final, i)) for i, task in enumerate(tasks)
+        ]
+
+    def adapt(self, env: VectorEnv[Any, Any, Any]) -> None:
+        """Make the environment's student the policy as it is now.
+
+        Raises:
+            ValueError: they are not of one base model.
+        """
+        seal_of(env).load_student(self.policy.merged_weights())
+
+
+def summary(scored: Sequence[Scored]) -> dict[str, float]:
+    """What every round reports of its edits."""
+    groups: dict[int, set[float]] = {}
+    for one in scored:
+        groups.setdefault(one.task, set()).add(one.reward)
+    return {
+        "reward": float(np.mean([one.reward for one in scored])),
+        "gain": float(np.mean([one.info["gain"] for one in scored])),
+        "edit_tokens": float(np.mean([len(one.completion.ids) for one in scored])),
+        "unusable": float(np.mean([one.info["fit_status"] not in ("trained", "truncated") for one in scored])),
+        "spread": float(np.mean([len(rewards) > 1 for rewards in groups.values()])),
+    }
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors of an optimizer, by parameter number and name, for :meth:`Agent.state`."""
+    return {
+        f"optimizer.{i}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+        for i, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Take over what :func:`optimizer_state` gave."""
+    whole = optimizer.state_dict()
+    for key, value in state.items():
+        kind, number, name = key.split(".", 2)
+        if kind == "optimizer":
+            whole["state"].setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(whole)
+
+
+class Clock:
+    """Seconds of each phase of a round: ``with clock("score"): ...``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._name, self._started = "", 0.0
+
+    def __call__(self, name: str) -> Self:
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self._name] = self.seconds.get(self._name, 0.0) + time.perf_counter() - self._started
+
+
+def seal_of(env: VectorEnv[Any, Any, Any]) -> SealVectorEnv:
+    inner = env.unwrapped
+    if not isinstance(inner, SealVectorEnv):
+        raise ValueError(f"an agent needs gym.make_vec('SEAL-...', num_envs=n), got {type(inner).__name__}")
+    return inner
+
+
+def info_of(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """The info of place ``i`` out of a vector environment's."""
+    return {name: values[i] for name, values in infos.items() if not name.startswith("_")}

@@ -1,0 +1,171 @@
+"""Lines to compare with, through the same contract: they learn nothing and spend nothing of a budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.base import Agent, Round
+from agents.selection import best
+from seal_env.edits import pairs_text
+from seal_env.tasks.almanac import Almanac
+
+
+class Baseline(Agent):
+    """An agent that does not learn."""
+
+    def round(self, budget: int) -> Round | None:
+        return None
+
+
+class NoUpdate(Baseline):
+    """No self-edit: the student as it is."""
+
+    def predict(
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+    ) -> list[str]:
+        return [""] * len(observations["context"])
+
+
+class PassageOnly(Baseline):
+    """The passage itself, and nothing else (the paper's baseline without self-edits)."""
+
+    def predict(
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+    ) -> list[str]:
+        return list(observations["context"])
+
+
+class Untrained(Baseline):
+    """The policy as it was made."""
+
+
+@dataclass(frozen=True)
+class BestOfKConfig:
+    """How many edits are tried.
+
+    Attributes:
+        k: edits a task, each of which is scored; the best is predicted, to be scored again.
+    """
+
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1, got {self.k!r}")
+
+
+class BestOfK(Baseline):
+    """The best of k edits of the untrained policy: an upper line, since it scores every edit on the very questions.
+
+    Its own environment must hold the tasks that it is asked about.
+    """
+
+    Config = BestOfKConfig
+    config: BestOfKConfig
+
+    def predict(
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+    ) -> list[str]:
+        if infos is None:
+            raise ValueError("best_of_k needs the infos of the reset: it scores edits of the same tasks")
+        tasks = [int(info["task_indices"][0]) for info in infos]
+        scored = self.collect([task for task in tasks for _ in range(self.config.k)])
+        by_task = {one.task: one.completion.text for one in best(scored, 0.0)}
+        return [by_task[task] for task in tasks]
+
+
+@dataclass(frozen=True)
+class HandMadeConfig:
+    """What is written by hand.
+
+    Attributes:
+        kind: ``pairs``, questions with their answers, or ``facts``, plain statements, one a line.
+    """
+
+    kind: str = "pairs"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("pairs", "facts"):
+            raise ValueError(f"kind must be pairs or facts, got {self.kind!r}")
+
+
+class HandMade(Baseline):
+    """What a careful person who knows all its facts would write about an Almanac article."""
+
+    Config = HandMadeConfig
+    config: HandMadeConfig
+
+    def predict(
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+    ) -> list[str]:
+        if infos is None:
+            raise ValueError("hand_made needs the infos of the reset: they say which articles are shown")
+        almanac = Almanac(self.seal.config.almanac_config())
+        edits = []
+        for info in infos:
+            name, *_, split, index = info["task_id"].split("-")
+            if name != "almanac":
+                raise ValueError(f"hand_made edits exist for dataset='almanac' alone; {info['task_id']!r} is no task of it")
+            article = almanac.article(split, int(index))
+            edits.append(
+                pairs_text(article.hand_made_pairs()) if self.config.kind == "pairs" else "\n".join(article.hand_made_facts())
+            )
+        return edits
+
+
+@dataclass(frozen=True)
+class FromFileConfig:
+    """Where the edits are.
+
+    Attributes:
+        path: JSON lines with ``context`` and ``edit``, or a JSON file of the authors' runs.
+    """
+
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("from_file needs path=: JSON lines with context and edit, or a JSON file of the authors' runs")
+
+
+class FromFile(Baseline):
+    """Edits that somebody wrote before, by passage.
+
+    Raises:
+        ValueError: the file is neither of the two, or has no edit for a passage that is asked about.
+    """
+
+    Config = FromFileConfig
+    config: FromFileConfig
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.written = _read_edits(Path(self.config.path))
+
+    def predict(
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+    ) -> list[str]:
+        contexts = [context.strip() for context in observations["context"]]
+        for context in contexts:
+            if context not in self.written:
+                raise ValueError(f"{self.config.path} has no edit for the passage that begins {context[:60]!r}")
+        return [self.written[context] for context in contexts]
+
+
+def _read_edits(path: Path) -> dict[str, str]:
+    text = path.read_text(encoding="utf-8")
+    try:
+        if text.lstrip().startswith("{") and '"articles"' in text:
+            rows = [(article["context"], article["completions"][0]["text"]) for article in json.loads(text)["articles"]]
+        else:
+            lines = [json.loads(line) for line in text.split("\n") if line.strip()]
+            rows = [(line["context"], line["edit"]) for line in lines]
+        return {context.strip(): edit for context, edit in rows}
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"{path} holds neither JSON lines with context and edit nor a run of SEAL's authors ({error!r})"
+        ) from error

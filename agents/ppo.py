@@ -1,0 +1,265 @@
+"""PPO (Schulman et al., arXiv 1707.06347): Stable-Baselines3's own, over a language model that writes self-edits.
+
+One step is one whole self-edit and ends its episode, so that nothing is discounted or bootstrapped: an edit's advantage is its
+reward less what the value head, a linear layer on the hidden state where the prompt ends, expected of the passage.
+
+Stable-Baselines3 knows arrays of one shape, and edits are of any length. So they are written and scored as for any agent, and
+it sees the round as one step with a place for each edit (:class:`Rollout`): what its buffer holds, shuffles and hands back
+are the edits' numbers, which its float32 holds exactly up to 2^24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents.base import Agent, Clock, Round, Scored, load_optimizer_state, optimizer_state
+from agents.policy import Completion, Policy, Scores
+
+try:
+    import stable_baselines3
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.policies import BasePolicy
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError as error:
+    raise ImportError("ppo needs Stable-Baselines3: pip install 'stable-baselines3>=2.9'") from error
+
+LogRatio = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Hyperparameters, named as in Stable-Baselines3.
+
+    Attributes:
+        contexts: passages a round.
+        samples: edits a passage.
+        learning_rate: Adam's, constant.
+        batch_size: edits a minibatch, or the next smaller number that divides the edits of a round.
+        n_epochs: passes over the edits of a round.
+        clip_range: how far the ratio may go from 1.
+        clip_range_vf: how far the value may go from what it was; None: as far as it likes.
+        normalize_advantage: advantages of a minibatch get mean 0 and standard deviation 1.
+        ent_coef: weight of the entropy, in nats a token.
+        vf_coef: weight of the value head's squared error.
+        max_grad_norm: of the gradient, the value head's included.
+        target_kl: where the approximate KL divergence (of ratios as below) exceeds 1.5 times this, the round ends; None: never.
+        log_ratio: of an edit is the ``mean`` or the ``sum`` of its tokens' log-ratios. The sum is the edit's own, but grows
+            with its length until every long edit is clipped; the mean is comparable between edits (GSPO, arXiv 2507.18071).
+        shared_gradient: whether the value head's error trains the language model as well.
+    """
+
+    contexts: int = 8
+    samples: int = 6
+    learning_rate: float = 1e-3
+    batch_size: int = 16
+    n_epochs: int = 2
+    clip_range: float = 0.2
+    clip_range_vf: float | None = None
+    normalize_advantage: bool = True
+    ent_coef: float = 0.0
+    vf_coef: float = 0.5
+    max_grad_norm: float = 1.0
+    target_kl: float | None = None
+    log_ratio: LogRatio = "mean"
+    shared_gradient: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("contexts", 1), ("samples", 2), ("batch_size", self.samples), ("n_epochs", 1)):
+            if getattr(self, name) < least:
+                same = " (samples)" if name == "batch_size" else ""
+                raise ValueError(f"{name} must be at least {least}{same}, got {getattr(self, name)!r}")
+        if self.log_ratio not in get_args(LogRatio):
+            raise ValueError(f"log_ratio must be one of {', '.join(get_args(LogRatio))}, got {self.log_ratio!r}")
+
+
+class PPO(Agent):
+    """See the module's docstring."""
+
+    Config = PPOConfig
+    config: PPOConfig
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.actor_critic = ActorCritic(self.policy, self.config)
+
+    def round(self, budget: int) -> Round | None:
+        config, clock = self.config, Clock()
+        contexts = min(config.contexts, budget // config.samples)
+        if contexts == 0:
+            return None
+        tasks = self.draw_tasks(contexts)
+        with clock("collect"):
+            scored = self.collect([task for task in tasks for _ in range(config.samples)])
+        with clock("learn"):
+            metrics = self.update(scored)
+        return Round(scored, metrics=metrics, seconds=clock.seconds)
+
+    def update(self, scored: Sequence[Scored]) -> dict[str, float]:
+        """Have Stable-Baselines3 learn from these edits."""
+        config, actor_critic = self.config, self.actor_critic
+        actor_critic.completions = [one.completion for one in scored]
+        if self.edits == 0:
+            nn.init.constant_(actor_critic.value_head.bias, float(np.mean([one.reward for one in scored])))
+        ppo = stable_baselines3.PPO(
+            lambda *_, **__: actor_critic,  # type: ignore[arg-type]  # it is the same in all rounds
+            Rollout(scored),
+            learning_rate=config.learning_rate,
+            n_steps=1,
+            batch_size=max(n for n in range(1, config.batch_size + 1) if len(scored) % n == 0),
+            n_epochs=config.n_epochs,
+            gamma=1.0,
+            gae_lambda=1.0,
+            clip_range=config.clip_range,
+            clip_range_vf=config.clip_range_vf,
+            normalize_advantage=config.normalize_advantage,
+            ent_coef=config.ent_coef,
+            vf_coef=config.vf_coef,
+            max_grad_norm=config.max_grad_norm,
+            target_kl=config.target_kl,
+            device=self.policy.model.device,
+        )
+        ppo.set_logger(Logger(None, []))
+        with numpy_seeded(int(self.rng("learn").integers(2**32))):
+            ppo.learn(len(scored))
+        actor_critic.release()
+        logged = {name.removeprefix("train/"): float(value) for name, value in ppo.logger.name_to_value.items()}
+        metrics = {name: logged[name] for name in _LOGGED}
+        return metrics | {"entropy": -logged["entropy_loss"], "first_ratio_error": actor_critic.first_ratio_error}
+
+    def state(self) -> dict[str, Tensor]:
+        value = {f"value.{name}.0": tensor.cpu() for name, tensor in self.actor_critic.value_head.state_dict().items()}
+        return value | optimizer_state(self.actor_critic.optimizer)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        value = {name: state[f"value.{name}.0"] for name in self.actor_critic.value_head.state_dict()}
+        self.actor_critic.value_head.load_state_dict(value)
+        load_optimizer_state(self.actor_critic.optimizer, state)
+
+
+_LOGGED = ("policy_gradient_loss", "value_loss", "explained_variance", "approx_kl", "clip_fraction")
+
+
+class ActorCritic(BasePolicy):
+    """The language model and a value head as a policy of Stable-Baselines3; its parameters are those that are trained.
+
+    The log-probabilities of the rollout come from the forward pass of training, so that the first ratio is 1.
+
+    Attributes:
+        completions: the edits that observations and actions are numbers of.
+        first_ratio_error: how far from 1 the ratios of the round's first minibatch were.
+    """
+
+    completions: Sequence[Completion]
+    first_ratio_error: float
+
+    def __init__(self, policy: Policy, config: PPOConfig) -> None:
+        super().__init__(Discrete(1), Discrete(1))  # of as many edits as a round has
+        self.language, self.config = policy, config
+        self.weights = nn.ParameterList(policy.parameters())
+        size = policy.model.get_output_embeddings().weight.shape[1]
+        self.value_head = nn.utils.skip_init(nn.Linear, size, 1, device=policy.model.device)
+        for parameter in self.value_head.parameters():
+            nn.init.zeros_(parameter)
+        # Not with Stable-Baselines3's eps=1e-5: an adapter's gradients are no larger than that.
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=config.learning_rate)
+        self._rollout_log_probs: Tensor | None = None
+        self._held: Iterator[Scores] = iter(())
+
+    def forward(self, observations: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, values and log-probabilities ``(edits,)``; the edits have been written when Stable-Baselines3 asks."""
+        found = [self._judge(scores) for scores in self.language.scores(self.completions)]
+        values, log_probs, _ = (torch.cat(parts) for parts in zip(*found))
+        self._rollout_log_probs = log_probs
+        return observations, values, log_probs
+
+    def evaluate_actions(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, log-probabilities and entropies ``(edits,)`` of a minibatch."""
+        numbers = actions.long()
+        self.release()
+        self._held = self.language.scores([self.completions[i] for i in numbers.tolist()], batch_tokens=1 << 62)
+        values, log_probs, entropies = self._judge(next(self._held))
+        if self._rollout_log_probs is not None:
+            ratios = torch.exp(log_probs.detach() - self._rollout_log_probs[numbers])
+            self.first_ratio_error = float((ratios - 1).abs().max())
+            self._rollout_log_probs = None
+        return values, log_probs, entropies
+
+    def release(self) -> None:
+        """Have done with the last minibatch; until its gradients were taken, the language model had to stay as it was."""
+        next(self._held, None)
+
+    def predict_values(self, observations: Tensor) -> Tensor:
+        """Values of what follows an edit: its episode is over."""
+        return torch.zeros(len(observations))
+
+    def _judge(self, scores: Scores) -> tuple[Tensor, Tensor, Tensor]:
+        lengths = scores.mask.sum(1)
+        hidden = scores.hidden if self.config.shared_gradient else scores.hidden.detach()
+        # Of length 1: in wide models, the head's steps and its share of the clipped gradient would be too large.
+        values = self.value_head(F.normalize(hidden.float(), dim=1)).squeeze(1)
+        log_probs = scores.log_probs.sum(1)
+        return values, log_probs / lengths if self.config.log_ratio == "mean" else log_probs, scores.entropies.sum(1) / lengths
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        raise NotImplementedError("edits are predicted by the agent: PPO.predict")
+
+
+class Rollout(VecEnv):
+    """A round's edits as Stable-Baselines3 sees them: one step, with a place for each.
+
+    A place shows its number, takes the number of the edit that was written there, gives the edit's reward, and is done.
+    """
+
+    def __init__(self, scored: Sequence[Scored]) -> None:
+        self.scored = scored
+        super().__init__(len(scored), Discrete(len(scored)), Discrete(len(scored)))
+
+    def reset(self) -> NDArray[np.int64]:
+        return np.arange(self.num_envs)
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        self._acted = [self.scored[i] for i in actions]
+
+    def step_wait(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], list[dict[str, Any]]]:
+        rewards = np.array([one.reward for one in self._acted])
+        infos = [{**one.info, "terminal_observation": i} for i, one in enumerate(self._acted)]
+        return self.reset(), rewards, np.ones(self.num_envs, bool), infos
+
+    def close(self) -> None:
+        pass
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        found = {"render_mode": None}
+        if attr_name not in found:
+            raise AttributeError(f"the places of a rollout have no {attr_name!r}")
+        return [found[attr_name] for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise AttributeError(f"the places of a rollout have no {attr_name!r}")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **options: Any) -> list[Any]:
+        raise AttributeError(f"the places of a rollout have no {method_name!r}")
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        return [False for _ in self._get_indices(indices)]
+
+
+@contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """Within: numpy's global generator, from which Stable-Baselines3 draws minibatches, begins at ``seed``."""
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

@@ -1,0 +1,118 @@
+"""ReST-EM, the outer loop that SEAL published (paper, section 3.1; Singh et al., arXiv 2312.06585).
+
+E-step: write several edits for each of some passages and score each of them. M-step: keep the good ones and fine-tune the
+policy on them. The adapter is merged after each round, and the next one starts afresh, as the authors do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from agents.base import Agent, Clock, Round, Scored
+from agents.policy import Completion, Policy
+from agents.selection import SELECTIONS, by_task
+from seal_env.hints import did_you_mean
+
+
+@dataclass(frozen=True)
+class ReSTEMConfig:
+    """Hyperparameters; SEAL's are 50 contexts, 5 samples, ``best``, learning rate 3e-4, 2 epochs, batches of 10.
+
+    Attributes:
+        contexts: passages a round.
+        samples: edits a passage.
+        selection: ``best``, ``positive``, ``quantile`` or ``shrunk``, see :mod:`agents.selection`.
+        rescore: leaders of each passage that are scored once more before one is chosen; 0: the first score is trusted.
+        quantile: of ``selection="quantile"``.
+        learning_rate: peak of AdamW's, which falls linearly to zero within the round.
+        epochs: passes over the kept edits.
+        batch_size: kept edits a step.
+        max_grad_norm: of the gradient.
+        same_contexts: whether all rounds use the first round's passages.
+    """
+
+    contexts: int = 48
+    samples: int = 5
+    selection: str = "best"
+    rescore: int = 0
+    quantile: float = 0.8
+    learning_rate: float = 1e-3
+    epochs: int = 4
+    batch_size: int = 10
+    max_grad_norm: float = 1.0
+    same_contexts: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("contexts", "samples", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.selection not in SELECTIONS:
+            hint = did_you_mean(self.selection, list(SELECTIONS))
+            raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}.{hint}")
+        if not 0 <= self.rescore <= self.samples:
+            raise ValueError(f"rescore must be from 0 to samples={self.samples}, got {self.rescore!r}")
+        if not 0 <= self.quantile < 1:
+            raise ValueError(f"quantile must be in [0, 1), got {self.quantile!r}")
+
+
+class ReSTEM(Agent):
+    """See the module's docstring."""
+
+    Config = ReSTEMConfig
+    config: ReSTEMConfig
+
+    def round(self, budget: int) -> Round | None:
+        config, clock = self.config, Clock()
+        contexts = min(config.contexts, budget // (config.samples + config.rescore))
+        if contexts == 0:
+            return None
+        tasks = self.draw_tasks(contexts)
+        with clock("collect"):
+            scored = self.collect([task for task in tasks for _ in range(config.samples)])
+        again: list[Scored] = []
+        judged: list[Scored] = scored
+        if config.rescore:
+            with clock("rescore"):
+                leaders = [one for group in by_task(scored) for one in _leaders(group, config.rescore)]
+                again = self.rescore(leaders)
+                judged = again
+        kept = SELECTIONS[config.selection](judged, config.quantile)
+        with clock("learn"):
+            loss = fine_tune(self.policy, [one.completion for one in kept], config, seed=int(self.rng("learn").integers(2**31)))
+            self.policy.merge()
+        metrics = {"kept": len(kept) / len(scored), "loss": loss}
+        return Round(scored, again, metrics=metrics, seconds=clock.seconds)
+
+
+def _leaders(group: Sequence[Scored], count: int) -> list[Scored]:
+    return sorted(group, key=lambda one: -one.reward)[:count]
+
+
+def fine_tune(policy: Policy, completions: Sequence[Completion], config: ReSTEMConfig, seed: int) -> float:
+    """SFT on the completions, with the loss on what was written and not on the prompts; the last epoch's mean loss in nats."""
+    if not completions:
+        return float("nan")
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(seed)
+    batches = -(-len(completions) // config.batch_size)
+    steps, step, total, count = batches * config.epochs, 0, 0.0, 0.0
+    for _ in range(config.epochs):
+        order = torch.randperm(len(completions), generator=generator).tolist()
+        total, count = 0.0, 0.0
+        for start in range(0, len(order), config.batch_size):
+            batch = [completions[i] for i in order[start : start + config.batch_size]]
+            tokens = sum(len(c.ids) for c in batch)
+            for scores in policy.scores(batch):
+                loss = -scores.log_probs.sum() / tokens
+                loss.backward()
+                total, count = total + loss.item() * tokens, count + float(scores.mask.sum())
+            torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * (1 - step / steps)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+    return total / count

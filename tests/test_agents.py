@@ -1,0 +1,299 @@
+"""Agents on a tiny random Llama: the contract, selection as the authors recorded it, and learning that is real."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM
+
+from agents import Policy, agent_names, evaluate, get_agent
+from agents.base import Callback, Scored, summary
+from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, StopEarly, drop_lines, latest
+from agents.grpo import GRPO, group_advantages
+from agents.policy import Completion
+from agents.rest_em import ReSTEM
+from agents.selection import SELECTIONS, by_task
+from seal_env.student import Sampling
+from seal_env.tasks.almanac import Almanac
+from tests.toy import Rewarded, share_of_letters
+
+SEAL_RUNS = Path(__file__).parents[2] / "shared" / "data" / "seal_runs"
+LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
+SMALL = {"lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 1, "batch_size": 0}, "max_new_tokens": 2}
+
+
+@pytest.fixture
+def make(model_path):
+    """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
+
+    def made(num_envs: int = 8, reward=share_of_letters, model: str = "llama", **options):
+        env = gym.make_vec("SEAL-SQuAD-v0", num_envs=num_envs, model=model_path(model), limit=4, **SMALL)
+        policy = Policy.from_pretrained(model_path(model), options.pop("lora", LORA), max_new_tokens=12, **options)
+        return (Rewarded(env, reward) if reward else env), policy
+
+    return made
+
+
+REST_EM = {"contexts": 4, "samples": 8, "learning_rate": 3e-2, "epochs": 3, "batch_size": 4}
+GRPO_ = {"contexts": 4, "num_generations": 8, "learning_rate": 2e-2}
+LEARNERS = [(ReSTEM, REST_EM), (GRPO, GRPO_)]
+
+
+class Curve(Callback):
+    """The mean reward of each round."""
+
+    def __init__(self) -> None:
+        self.rewards: list[float] = []
+
+    def on_round(self, agent, result):
+        self.rewards.append(result.metrics["reward"])
+        return True
+
+
+@pytest.mark.parametrize(
+    ("agent_type", "config", "rounds", "least"),
+    [
+        (ReSTEM, {**REST_EM, "selection": "quantile", "learning_rate": 5e-2, "epochs": 10, "batch_size": 8}, 6, 0.08),
+        (GRPO, GRPO_, 12, 0.3),
+    ],
+)
+def test_a_toy_reward_is_learnt_and_a_shuffled_one_is_not(make, agent_type, config, rounds, least):
+    env, policy = make(32, model="toy")
+    curve = Curve()
+    agent_type(env, policy, seed=1, **config).learn(32 * rounds, curve)
+    assert curve.rewards[-1] > curve.rewards[0] + least, curve.rewards
+
+    rng = np.random.default_rng(0)
+    env, policy = make(32, reward=lambda edit: rng.random(), model="toy")
+    agent = agent_type(env, policy, seed=1, **config).learn(32 * rounds)
+    texts = agent.predict({"instruction": ["Go on:"] * 32})
+    assert np.mean([share_of_letters(text) for text in texts]) < curve.rewards[0] + least
+
+
+@pytest.mark.parametrize(("agent_type", "config"), LEARNERS)
+@pytest.mark.parametrize("self_adapting", [False, True])
+def test_a_resumed_run_ends_as_an_unbroken_one(make, tmp_path, agent_type, config, self_adapting):
+    def lines(folder):
+        return [folder.joinpath(name).read_text() for name in ("edits.jsonl", "eval.jsonl")]
+
+    def watchers(folder, env):
+        return [LogEdits(folder / "edits.jsonl"), Evaluate(env, [0, 1], every=32, path=folder / "eval.jsonl")]
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    held_out, _ = make(2, reward=None)
+    env, policy = make(8, reward=None)
+    agent_type(env, policy, seed=3, self_adapting=self_adapting, **config).learn(96, watchers(whole, held_out))
+
+    held_out, _ = make(2, reward=None)
+    env, policy = make(8, reward=None)
+    agent = agent_type(env, policy, seed=3, self_adapting=self_adapting, **config)
+    agent.learn(64, [*watchers(broken, held_out), Checkpoint(broken / "checkpoints", every=1)])
+    predicted = agent.predict({"instruction": ["Go on:"]}, seed=5)
+    with (broken / "edits.jsonl").open("a") as file:  # killed in the middle of a line of the third round
+        file.write(json.dumps({"round": 2, "edit": 64}) + '\n{"round": 2, "ed')
+
+    held_out, _ = make(2, reward=None)
+    env, policy = make(8, reward=None)
+    resumed = agent_type.load(latest(broken / "checkpoints"), env, policy)
+    assert resumed.predict({"instruction": ["Go on:"]}, seed=5) == predicted
+    resumed.learn(96, watchers(broken, held_out))
+    assert lines(broken) == lines(whole)
+    assert resumed.edits == 96 and sorted(path.name for path in (broken / "checkpoints").iterdir()) == ["round-00002"]
+
+
+def test_the_policy_is_a_peft_adapter_after_any_number_of_merges(make, model_path, tmp_path):
+    env, policy = make(32)
+    ReSTEM(env, policy, seed=1, **REST_EM).learn(64)
+    with torch.no_grad():
+        policy.adapter.normal_(std=0.05)  # and one that is not merged
+    policy.save(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(model_path("llama"))
+    peft = PeftModel.from_pretrained(base, str(tmp_path))
+    assert peft.peft_config["default"].r == 3 * LORA.r
+    written = policy.sample(["Once upon a time"] * 4, [1, 2, 3, 4])
+    ours = policy.log_probs(written)
+    for row, completion in zip(ours, written):
+        ids = torch.tensor([[*completion.prompt, *completion.ids]])
+        log_softmax = torch.log_softmax(peft(ids).logits[0, :-1], -1)
+        theirs = log_softmax.gather(1, ids[0, 1:, None])[len(completion.prompt) - 1 :, 0]
+        torch.testing.assert_close(row[: len(theirs)], theirs.detach(), rtol=0, atol=2e-4)
+    merged = policy.merged_weights()
+    base = AutoModelForCausalLM.from_pretrained(model_path("llama"))
+    base.load_state_dict(merged)
+    with torch.no_grad():
+        torch.testing.assert_close(base(ids).logits, peft(ids).logits, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": "all"}, {"gradient_checkpointing": True}])
+def test_gradients_are_those_of_the_log_probabilities(make, options):
+    _, policy = make(1, reward=None, **options)
+    completions = policy.sample(["One", "A much longer prompt than that"], [1, 2])
+    with torch.no_grad():
+        if not policy.all_weights:
+            policy.adapter.normal_(std=0.05)
+    for scores in policy.scores(completions):
+        scores.log_probs.sum().backward()
+    parameter = policy.parameters()[0]
+    slope, direction = parameter.grad.clone(), torch.randn_like(parameter)
+    values = []
+    for step in (1e-3, -1e-3):
+        with torch.no_grad():
+            parameter += step * direction
+            values.append(policy.log_probs(completions).double().sum().item())
+            parameter -= step * direction
+    assert (values[0] - values[1]) / 2e-3 == pytest.approx((slope * direction).sum().item(), rel=0.05, abs=0.05)
+
+
+def test_the_reference_is_the_model_before_its_adapter(make):
+    for lora in (LORA, "all"):
+        _, policy = make(1, reward=None, lora=lora)
+        completions = policy.sample(["Once"], [3])
+        before = policy.log_probs(completions)
+        with torch.no_grad():
+            policy.parameters()[0].add_(0.1)
+        torch.testing.assert_close(policy.log_probs(completions, reference=True), before)
+        assert not torch.allclose(policy.log_probs(completions), before)
+
+
+def test_an_edit_is_scored_as_likely_as_it_was_drawn(make):
+    """At temperature 1 and with all tokens, samples come as often as their log-probabilities say."""
+    _, policy = make(1, reward=None)
+    policy.sampling, policy.max_new_tokens = Sampling(2.0, 1.0), 1
+    written = policy.sample(["Once"] * 4000, list(range(4000)))
+    often = {ids: count / 4000 for ids, count in Counter(c.ids for c in written).items()}
+    for completion in {c.ids: c for c in written}.values():
+        expected = policy.log_probs([completion]).exp().item()
+        assert often[completion.ids] == pytest.approx(expected, abs=4.5 * (expected / 4000) ** 0.5 + 1e-3)
+
+
+# Selection and advantages -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SEAL_RUNS.is_dir(), reason=f"the authors' runs are not at {SEAL_RUNS}")
+@pytest.mark.parametrize("name", ["", "_prompt-rewrite"])
+def test_best_of_k_keeps_the_rows_that_the_authors_kept(name):
+    run = json.loads((SEAL_RUNS / "train" / f"rank_iter0{name}.json").read_text())
+    lines = (SEAL_RUNS / "selection" / f"sft_best1of5_iter0{name}.jsonl").read_text().splitlines()
+    scored = [
+        one(edit["stats"]["adapter_mean"], task=i, text=edit["text"], instruction=article["prompt"])
+        for i, article in enumerate(run["articles"])
+        for edit in article["completions"]
+    ]
+    kept = {(row.instruction, row.completion.text) for row in SELECTIONS["best"](scored, 0.0)}
+    assert kept == {(row["prompt"], row["completion"]) for row in map(json.loads, lines)} and len(kept) == 50
+
+
+def one(reward: float, task: int = 0, text: str = "", instruction: str = "", scores=(0.5,), gain: float = 0.0) -> Scored:
+    info = {"gain": gain, "scores": scores, "questions": (None,) * 5, "fit_status": "trained"}
+    return Scored(task, instruction, Completion((0,), (1,), text, "eos"), reward, info)
+
+
+def test_the_other_rules_keep_what_they_say():
+    scored = [one(r, task=i // 4, gain=r - 0.5) for i, r in enumerate([0.1, 0.9, 0.5, 0.6, 0.2, 0.3, 0.5, 0.4])]
+    assert [row.reward for row in SELECTIONS["positive"](scored, 0.0)] == [0.9, 0.6]
+    assert [row.reward for row in SELECTIONS["quantile"](scored, 0.75)] == [0.9, 0.6]
+    assert SELECTIONS["quantile"]([one(0.0)] * 4, 0.5) == []
+    assert [len(group) for group in by_task(scored)] == [4, 4]
+
+
+def test_the_noise_aware_rule_trusts_what_stands_out_of_the_noise():
+    rng = np.random.default_rng(0)
+
+    def rounds(spread: float) -> list[Scored]:
+        quality = np.clip(0.5 + spread * rng.standard_normal((40, 5)), 0, 1)
+        found = rng.binomial(5, quality[..., None], (40, 5, 3)) / 5
+        return [one(float(found[i, j].mean()), task=i, scores=tuple(found[i, j])) for i in range(40) for j in range(5)]
+
+    assert len(SELECTIONS["shrunk"](rounds(0.0), 0.0)) < 20
+    assert len(SELECTIONS["shrunk"](rounds(0.3), 0.0)) > 36
+
+
+def test_advantages_are_those_of_the_papers():
+    rewards = torch.tensor([[0.0, 1.0], [0.5, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(group_advantages(rewards, "none"), torch.tensor([[-0.5, 0.5], [0.0, 0.0]]).double())
+    group = group_advantages(rewards, "group")
+    assert group[0, 1].item() == pytest.approx(0.5 / (0.5**0.5 + 1e-4)) and group[1].abs().max() == 0
+    assert group_advantages(rewards, "batch")[0, 1].item() == pytest.approx(0.5 / (rewards.std().item() + 1e-4))
+
+
+# The rest ---------------------------------------------------------------------------------------------------------------
+
+
+def test_baselines_predict_what_their_names_say(model_path, tmp_path):
+    def envs(**options):
+        return gym.make_vec("SEAL-SQuAD-v0", num_envs=3, model=model_path("llama"), split="test", **SMALL, **options)
+
+    policy = Policy.from_pretrained(model_path("llama"), LORA, max_new_tokens=8)
+    env = envs()
+    results = {name: evaluate(get_agent(name)(env, policy), env, [0, 1, 2, 3], seed=1) for name in BASELINES}
+    assert all(row.info["status"] == "empty" and row.info["gain"] == 0 for row in results["no_update"])
+    assert all(row.info["sequences"] == 1 and row.info["status"] == "ok" for row in results["passage_only"])
+    articles = [Almanac().article("test", i) for i in range(4)]
+    assert [row.edit.count("Answer: ") for row in results["hand_made"]] == [len(article.facts) for article in articles]
+    facts = evaluate(get_agent("hand_made")(env, policy, kind="facts"), env, [3])
+    assert facts[0].edit.splitlines() == articles[3].hand_made_facts()
+    again = evaluate(get_agent("untrained")(env, policy), env, [0, 1, 2, 3], seed=1)
+    assert [row.edit for row in again] == [row.edit for row in results["untrained"]]
+
+    path = tmp_path / "edits.jsonl"
+    path.write_text("".join(json.dumps({"context": a.context, "edit": f"About {a.title}."}) + "\n" for a in articles[:2]))
+    read = get_agent("from_file")(env, policy, path=str(path))
+    assert evaluate(read, env, [1])[0].edit == f"About {articles[1].title}."
+    with pytest.raises(ValueError, match="has no edit for the passage that begins"):
+        evaluate(read, env, [2])
+
+
+BASELINES = ["no_update", "passage_only", "untrained", "best_of_k", "hand_made"]
+
+
+def test_what_cannot_work_is_said_at_the_door(make, model_path, tmp_path):
+    env, policy = make(2, reward=None)
+    for wrong, said in [
+        (lambda: get_agent("rest-em"), "no agent 'rest-em'. Did you mean 'rest_em'"),
+        (lambda: get_agent("json:loads"), "is no subclass of agents.Agent"),
+        (lambda: get_agent("nowhere:Agent"), "cannot be imported"),
+        (lambda: ReSTEM(env, policy, sample=3), "ReSTEM: no option 'sample'. Did you mean 'samples'"),
+        (
+            lambda: ReSTEM(env, policy, selection="bets"),
+            "selection must be one of best, positive, quantile, shrunk, got 'bets'",
+        ),
+        (lambda: ReSTEM(env, policy).learn(0), "budget must be at least 1"),
+        (lambda: GRPO(env, policy, loss_type="ppo"), "loss_type must be one of grpo, bnpo, dr_grpo, got 'ppo'"),
+        (lambda: GRPO(env, policy, num_generations=1), "num_generations must be at least 2, got 1"),
+        (lambda: get_agent("from_file")(env, policy), "from_file needs path="),
+        (lambda: ReSTEM(gym.make("SEAL-SQuAD-v0", model=model_path("llama"), **SMALL), policy), "needs gym.make_vec"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(said)):
+            wrong()
+    with pytest.raises(FileNotFoundError, match=r"holds no saved agent"):
+        ReSTEM.load(tmp_path, env, policy)
+    ReSTEM(env, policy).save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"holds a agents\.rest_em:ReSTEM, not a agents\.grpo:GRPO"):
+        GRPO.load(tmp_path / "agent", env, policy)
+    assert set(agent_names()) >= {"rest_em", "grpo", "ppo", *BASELINES}
+
+
+def test_learning_stops_when_asked_and_within_the_budget(make, tmp_path):
+    env, policy = make(8)
+    agent = ReSTEM(env, policy, contexts=2, samples=4, rescore=2)
+    agent.learn(30, [StopEarly(patience=1), LogRounds(tmp_path / "rounds.jsonl")])
+    assert agent.edits <= 30 and agent.edits % 6 == 0
+    rows = drop_lines(tmp_path / "rounds.jsonl", lambda line: True)
+    assert [row["edits"] for row in rows][-1] == agent.edits
+    assert {"reward", "gain", "edit_tokens", "unusable", "spread", "loss", "kept"} <= rows[0].keys()
+    assert {"collect", "learn", "rescore"} <= rows[0]["seconds"].keys()
+    with pytest.raises(ValueError, match="no metric 'rewards'"):
+        agent.learn(60, StopEarly(metric="rewards"))
+
+
+def test_a_round_is_summed_up():
+    found = summary([one(0.2, task=0), one(0.4, task=0), one(0.6, task=1), one(0.6, task=1)])
+    assert found["reward"] == pytest.approx(0.45) and found["spread"] == 0.5 and found["edit_tokens"] == 1
