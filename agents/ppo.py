@@ -46,13 +46,14 @@ class PPOConfig:
         learning_rate: Adam's, constant.
         batch_size: edits a minibatch, or the next smaller number that divides the edits of a round.
         n_epochs: passes over the edits of a round.
-        clip_range: how far the ratio may go from 1.
+        clip_range: how far the ratio may go from 1; 0.02 is for the mean log-ratio, 0.2 is usual for the sum.
         clip_range_vf: how far the value may go from what it was; None: as far as it likes.
         normalize_advantage: advantages of a minibatch get mean 0 and standard deviation 1.
         ent_coef: weight of the entropy, in nats a token.
         vf_coef: weight of the value head's squared error.
         max_grad_norm: of the gradient, the value head's included.
-        target_kl: where the approximate KL divergence (of ratios as below) exceeds 1.5 times this, the round ends; None: never.
+        target_kl: learning from a round ends where the approximate KL divergence, of the same ratios, is over 1.5 times this;
+            None: never. For the sum, 0.03 is usual.
         log_ratio: of an edit is the ``mean`` or the ``sum`` of its tokens' log-ratios. The sum is the edit's own, but grows
             with its length until every long edit is clipped; the mean is comparable between edits (GSPO, arXiv 2507.18071).
         shared_gradient: whether the value head's error trains the language model as well.
@@ -63,13 +64,13 @@ class PPOConfig:
     learning_rate: float = 1e-3
     batch_size: int = 16
     n_epochs: int = 2
-    clip_range: float = 0.2
+    clip_range: float = 0.02
     clip_range_vf: float | None = None
     normalize_advantage: bool = True
     ent_coef: float = 0.0
     vf_coef: float = 0.5
     max_grad_norm: float = 1.0
-    target_kl: float | None = None
+    target_kl: float | None = 1e-3
     log_ratio: LogRatio = "mean"
     shared_gradient: bool = False
 

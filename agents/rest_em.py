@@ -39,7 +39,7 @@ class ReSTEMConfig:
     selection: str = "best"
     rescore: int = 0
     quantile: float = 0.8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     epochs: int = 4
     batch_size: int = 10
     max_grad_norm: float = 1.0

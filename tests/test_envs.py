@@ -218,6 +218,7 @@ def test_free_text_is_a_space():
         ({"almanac": {"min_facts": 9}}, "min_facts"),
         ({"edit_fromat": "rewrite"}, "Did you mean 'edit_format'"),
         ({"mode": "single", "updates_per_episode": 3}, "mode='refine'"),
+        ({"mode": "corpus", "carry": "merge"}, "mode='refine' or mode='continual'"),
         ({"evaluations_per_edit": 0}, "evaluations_per_edit"),
         ({"split": "dev"}, "split must be one of"),
         ({"dataset": "/no/such/file.json"}, "no folder"),

@@ -69,3 +69,10 @@ def test_the_default_environment_works_at_once_and_pairs_beat_echoes():
     envs.reset(seed=0, options={"task": list(range(8))})
     _, pairs, *_ = envs.step([pairs_text(article.hand_made_pairs()) for article in articles])
     assert pairs.mean() > echoes.mean() + 0.4
+
+
+def test_the_loop_in_the_readme_runs(capsys):
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    block = text.split("## The environment")[1].split("```python\n")[1].split("```")[0]
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.count("'gold'") == 3

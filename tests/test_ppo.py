@@ -19,7 +19,7 @@ from seal_env.student import Sampling
 from tests.toy import Rewarded, share_of_letters
 
 SMALL = {"lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 1, "batch_size": 0}, "max_new_tokens": 2}
-CONFIG = {"contexts": 4, "samples": 8, "learning_rate": 5e-3, "clip_range": 0.2}
+CONFIG = {"contexts": 4, "samples": 8, "learning_rate": 5e-3, "clip_range": 0.2, "target_kl": None}
 
 
 class Toy(Rewarded):
@@ -102,7 +102,7 @@ def test_the_optimizer_holds_what_is_trained_and_nothing_else(make, lora):
 def test_the_critic_leaves_the_language_model_alone_unless_it_is_told_to_share(make):
     def trained(**options):
         env, policy = make(8)
-        PPO(env, policy, contexts=2, samples=4, max_grad_norm=1e9, **options).learn(8)
+        PPO(env, policy, contexts=2, samples=4, max_grad_norm=1e9, target_kl=None, **options).learn(8)
         return policy.adapter.detach()
 
     assert torch.equal(trained(vf_coef=0.5), trained(vf_coef=0.0))
@@ -112,7 +112,7 @@ def test_the_critic_leaves_the_language_model_alone_unless_it_is_told_to_share(m
 def test_the_value_head_learns_what_to_expect_of_a_passage(make):
     env, policy = make(16, toy=Easy)
     curve = Curve()
-    agent = PPO(env, policy, contexts=4, samples=4, learning_rate=2e-2, n_epochs=8)
+    agent = PPO(env, policy, contexts=4, samples=4, learning_rate=2e-2, n_epochs=8, target_kl=None)
     policy.adapter.requires_grad_(False)  # what it sees of the passages stays the same
     agent.learn(16 * 4, curve)
     assert curve["explained_variance"][0] < 0.01 and curve["explained_variance"][-1] > 0.9, curve["explained_variance"]

@@ -79,7 +79,7 @@ class EnvConfig:
                 f"mode='single' takes one update an episode, got updates_per_episode={self.updates};"
                 " choose mode='refine', 'continual' or 'corpus'"
             )
-        if self.mode == "single" and self.carry == "merge":
+        if self.mode in ("single", "corpus") and self.carry == "merge":
             raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
         get_format(self.edit_format)
         self.reward_function()
