@@ -1,0 +1,59 @@
+"""A whole agent to start your own from: RLOO, REINFORCE with a leave-one-out baseline (Ahmadian et al., arXiv 2402.14740)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from agents import Agent, Policy, Round
+from agents.base import load_optimizer_state, optimizer_state
+from agents.callbacks import LogRounds
+
+
+@dataclass(frozen=True)
+class RLOOConfig:
+    contexts: int = 8  # passages a round
+    samples: int = 6  # edits a passage
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.contexts < 1 or self.samples < 2:
+            raise ValueError(f"contexts must be at least 1 and samples at least 2, got {self.contexts!r} and {self.samples!r}")
+
+
+class RLOO(Agent):
+    """An edit's baseline is the mean reward of the other edits of its passage."""
+
+    Config = RLOOConfig
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=self.config.learning_rate, weight_decay=0.0)
+
+    def round(self, budget: int) -> Round | None:
+        samples = self.config.samples
+        tasks = self.draw_tasks(min(self.config.contexts, budget // samples))
+        if not tasks:
+            return None
+        scored = self.collect([task for task in tasks for _ in range(samples)])
+        rewards = torch.tensor([one.reward for one in scored]).view(-1, samples)
+        others = (rewards.sum(1, keepdim=True) - rewards) / (samples - 1)
+        for scores in self.policy.scores([one.completion for one in scored]):
+            advantages = (rewards - others).flatten()[scores.rows].to(scores.log_probs)
+            (-advantages @ scores.log_probs.sum(1) / len(scored)).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return Round(scored, metrics={"grad_norm": float(norm)})
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return optimizer_state(self.optimizer)
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        load_optimizer_state(self.optimizer, state)
+
+
+if __name__ == "__main__":  # a line a round goes to rloo.jsonl
+    agent = RLOO(gym.make_vec("SEAL-SQuAD-v0", num_envs=48), Policy.from_pretrained("seal-nano"), seed=1)
+    agent.learn(480, LogRounds("rloo.jsonl"))

@@ -1,0 +1,126 @@
+"""TRL's own GRPOTrainer on a SEAL environment, whose reward it takes as a reward function.
+
+python examples/trl_grpo.py --edits 480 --out runs/trl
+
+Algorithm and settings are those of agents/grpo.py: the same loss and gradients (tests/test_trl.py), the same optimizer, and
+edits drawn from the same distribution (temperature 1, top-p 0.95). The edits themselves differ, because TRL draws all of them
+from one stream of random numbers and agents/grpo.py each by a seed of its own. That one also logs every edit and resumes to the
+last bit; this one is the road to policies on several GPUs, to FSDP, DeepSpeed and vLLM (``GRPOConfig(use_vllm=True)``):
+
+accelerate launch examples/trl_grpo.py --env SEAL-SQuAD-Qwen2.5-7B-v0 --model Qwen/Qwen2.5-7B --dtype bfloat16 --accumulate 6
+
+Every process scores its share of a round's edits in an environment of its own, on its own GPU, with the student as it was made.
+``--out`` gets the rewards (``trainer_state.json``) and a PEFT adapter; what ``AutoPeftModelForCausalLM.from_pretrained(out,
+dtype="float32").merge_and_unload()`` makes of it is a model for ``agents.Policy``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset
+from gymnasium.vector import VectorEnv
+from peft import LoraConfig
+from trl import GRPOConfig, GRPOTrainer
+
+import agents.grpo
+from agents.base import seal_of
+from agents.policy import POLICY_LORA
+from seal_env.student import load_base
+
+
+def main(arguments: Sequence[str] | None = None) -> GRPOTrainer:
+    """Train as the command line says."""
+    args = parse(arguments)
+    process = PartialState()
+    share, rounds = args.round // process.num_processes, args.edits // args.round
+    env = gym.make_vec(args.env, num_envs=share, model=args.model, device=process.device.type, dtype=args.dtype)
+    model, tokenizer = load_base(args.model, process.device, args.dtype)
+    ours = asdict(agents.grpo.GRPOConfig(contexts=args.contexts, num_generations=args.generations))
+    del ours["contexts"]  # all other names are TRL's
+    config = GRPOConfig(
+        **ours,
+        output_dir=args.out,
+        seed=args.seed,
+        max_steps=rounds,
+        per_device_train_batch_size=share // args.accumulate,
+        gradient_accumulation_steps=args.accumulate,
+        lr_scheduler_type="constant",
+        temperature=1.0,
+        top_p=0.95,
+        top_k=0,
+        max_completion_length=args.max_tokens,
+        shuffle_dataset=False,
+        bf16=args.dtype == "bfloat16",
+        gradient_checkpointing=process.device.type != "cpu",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+    )
+    trainer = GRPOTrainer(
+        model,
+        reward_of(env, [args.seed, process.process_index]),
+        config,
+        tasks_of(env, rounds * args.contexts, args.seed),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**POLICY_LORA),
+    )
+    trainer.train()
+    trainer.save_model()
+    trainer.save_state()
+    return trainer
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="seal-nano", help="base of policy and student: seal-nano, a folder or a hub id")
+    parser.add_argument("--env", default="SEAL-SQuAD-v0", help="id of an environment of one-update episodes")
+    parser.add_argument("--edits", type=int, default=480, help="budget of scored self-edits")
+    parser.add_argument("--out", default="runs/trl", help="folder of the trained adapter and the log")
+    parser.add_argument("--contexts", type=int, default=8, help="passages a round")
+    parser.add_argument("--generations", type=int, default=6, help="edits a passage")
+    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens of an edit")
+    parser.add_argument("--accumulate", type=int, default=1, help="forward passes a process makes over its share of a round")
+    parser.add_argument("--dtype", default="float32", help="of the base: float32 or bfloat16")
+    parser.add_argument("--seed", type=int, default=1, help="of tasks, adapter, edits and updates")
+    args = parser.parse_args(arguments)
+    args.round, parts = args.contexts * args.generations, PartialState().num_processes * args.accumulate
+    if args.edits < args.round:
+        parser.error(f"--edits must be at least contexts * generations = {args.round}, one round, got {args.edits}")
+    if args.round % parts:
+        parser.error(f"contexts * generations = {args.round} must be a multiple of processes * accumulate = {parts}")
+    return args
+
+
+def tasks_of(env: VectorEnv[Any, Any, Any], count: int, seed: int) -> Dataset:
+    """``count`` tasks: the ``prompt`` that asks for an edit, and the ``task`` by its index."""
+    tasks, prompts = seal_of(env).draw_tasks(np.random.default_rng(seed), count), list[str]()
+    for start in range(0, count, env.num_envs):
+        part = tasks[start : start + env.num_envs]
+        idle = env.num_envs - len(part)
+        observations, _ = env.reset(seed=seed, options={"task": part + part[-1:] * idle})
+        prompts += observations["instruction"][: len(part)]
+    return Dataset.from_dict({"prompt": prompts, "task": tasks})
+
+
+def reward_of(env: VectorEnv[Any, Any, Any], seed: Sequence[int]) -> Callable[..., list[float]]:
+    """The environment's reward of edits, ``env.num_envs`` at a time, as TRL asks for it."""
+    rng = np.random.default_rng(seed)
+
+    def seal_reward(completions: list[str], task: list[int], **_: Any) -> list[float]:
+        seeds = [int(s) for s in rng.integers(0, 2**31, env.num_envs)]
+        env.reset(seed=seeds, options={"task": task})
+        _, rewards, *_ = env.step(completions)
+        return list(rewards.tolist())
+
+    return seal_reward
+
+
+if __name__ == "__main__":
+    main()
