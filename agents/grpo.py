@@ -147,7 +147,7 @@ def accumulate_gradient(
         before = scores.log_probs.detach() if old is None else old[scores.rows, :time].to(device)
         log_ratio = scores.log_probs - before
         if config.importance_sampling_level == "sequence":
-            log_ratio = (log_ratio.sum(1, keepdim=True) / lengths).expand(-1, time)
+            log_ratio = ((log_ratio * mask).sum(1, keepdim=True) / lengths).expand(-1, time)
         ratio = log_ratio.exp()
         high = config.epsilon if config.epsilon_high is None else config.epsilon_high
         advantage = advantages[scores.rows].to(ratio)[:, None]

@@ -23,7 +23,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from accelerate import PartialState
+from accelerate import PartialState  # type: ignore[import-untyped]
 from datasets import Dataset
 from gymnasium.vector import VectorEnv
 from peft import LoraConfig
@@ -115,9 +115,9 @@ def reward_of(env: VectorEnv[Any, Any, Any], seed: Sequence[int]) -> Callable[..
 
     def seal_reward(completions: list[str], task: list[int], **_: Any) -> list[float]:
         seeds = [int(s) for s in rng.integers(0, 2**31, env.num_envs)]
-        env.reset(seed=seeds, options={"task": task})
-        _, rewards, *_ = env.step(completions)
-        return list(rewards.tolist())
+        env.reset(seed=seeds, options={"task": task})  # type: ignore[arg-type]
+        _, rewards, _, _, _ = env.step(completions)
+        return [float(reward) for reward in rewards]
 
     return seal_reward
 

@@ -27,7 +27,7 @@ LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
 PROMPTS, WRITTEN = (5, 30, 12, 12, 3, 21, 9, 30), (16, 1, 9, 14, 5, 16, 2, 11)  # tokens
 ADVANTAGES = torch.tensor([1.3, -0.7, 0.9, -1.1, 0.0, -0.4, -1.5, 0.6])
 DRIFT = (0.35, -0.4, -0.3, 0.4, 0.2, -0.35, 0.05, 0.0)  # of each edit since it was written, in nats a token
-CLOSE = 5e-6  # of the largest entry; both sum in float32, in other orders
+CLOSE = 1e-5  # of the largest entry; both sum in float32, in other orders
 
 
 @pytest.fixture(scope="module")
