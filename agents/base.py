@@ -24,13 +24,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from agents.episodes import Env, begin, score, seal_of
 from agents.policy import Completion, Policy
-from seal_env.envs import SealVectorEnv
-from seal_env.hints import did_you_mean
+from seal_env.checks import check_names
 
 
 @dataclass(frozen=True)
@@ -106,21 +105,14 @@ class Agent(ABC):
 
     Config: ClassVar[type] = NoConfig
 
-    def __init__(
-        self, env: VectorEnv[Any, Any, Any], policy: Policy, *, seed: int = 0, self_adapting: bool = False, **config: Any
-    ):
+    def __init__(self, env: Env, policy: Policy, *, seed: int = 0, self_adapting: bool = False, **config: Any):
         self.env, self.policy, self.seed, self.self_adapting = env, policy, seed, self_adapting
         self.seal = seal_of(env)
         if self.seal.config.updates != 1:
             raise ValueError(
                 f"agents learn from episodes of one update, and mode={self.seal.config.mode!r} has {self.seal.config.updates}"
             )
-        names = [f.name for f in fields(self.Config)]
-        for name in config:
-            if name not in names:
-                raise ValueError(
-                    f"{type(self).__name__}: no option {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}"
-                )
+        check_names(type(self).__name__, config, [f.name for f in fields(self.Config)])
         self.config = self.Config(**config)
         self.edits = 0
         self.rounds = 0
@@ -190,7 +182,7 @@ class Agent(ABC):
             os.replace(new, target)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], env: VectorEnv[Any, Any, Any], policy: Policy) -> Self:
+    def load(cls, folder: str | os.PathLike[str], env: Env, policy: Policy) -> Self:
         """The agent that was saved, with an environment and a policy made as they were when it was made.
 
         Raises:
@@ -234,14 +226,15 @@ class Agent(ABC):
         seeds = np.random.default_rng([seed, 1]).integers(0, 2**62, len(instructions))
         return self.policy.sample(instructions, [int(s) for s in seeds])
 
-    def collect(self, tasks: Sequence[int]) -> list[Scored]:
-        """Write an edit for each task (by index; repeat one to get several edits) and have all of them scored."""
+    def collect(self, tasks: Sequence[int], samples: int = 1) -> list[Scored]:
+        """Write ``samples`` edits for each task (by index), those of a task side by side, and have all of them scored."""
         rng, scored = self.rng("collect"), list[Scored]()
-        for start in range(0, len(tasks), self.env.num_envs):
-            part = list(tasks[start : start + self.env.num_envs])
-            instructions = self._begin(part, rng)
-            completions = self.write(instructions, seed=int(rng.integers(2**62)))
-            scored += self._step(part, instructions, completions)
+        places = [task for task in tasks for _ in range(samples)]
+        for start in range(0, len(places), self.env.num_envs):
+            part = places[start : start + self.env.num_envs]
+            observations, _ = begin(self.env, part, rng)
+            completions = self.write(observations["instruction"], seed=int(rng.integers(2**62)))
+            scored += self._score(part, observations["instruction"], completions)
         return scored
 
     def rescore(self, scored: Sequence[Scored]) -> list[Scored]:
@@ -250,24 +243,18 @@ class Agent(ABC):
         for start in range(0, len(scored), self.env.num_envs):
             part = scored[start : start + self.env.num_envs]
             tasks = [one.task for one in part]
-            again += self._step(tasks, self._begin(tasks, rng), [one.completion for one in part])
+            begin(self.env, tasks, rng)
+            again += self._score(tasks, [one.instruction for one in part], [one.completion for one in part])
         return again
 
-    def _begin(self, tasks: list[int], rng: np.random.Generator) -> list[str]:
-        idle = self.env.num_envs - len(tasks)
-        seeds = [int(s) for s in rng.integers(0, 2**31, self.env.num_envs)]
-        observations, _ = self.env.reset(seed=seeds, options={"task": tasks + tasks[-1:] * idle})  # type: ignore[arg-type]
-        return list(observations["instruction"][: len(tasks)])
-
-    def _step(self, tasks: list[int], instructions: list[str], completions: Sequence[Completion]) -> list[Scored]:
-        idle = self.env.num_envs - len(tasks)
-        _, rewards, _, _, infos = self.env.step([c.text for c in completions] + [""] * idle)
-        final = infos["final_info"]
+    def _score(self, tasks: Sequence[int], instructions: Sequence[str], completions: Sequence[Completion]) -> list[Scored]:
+        outcomes = score(self.env, [completion.text for completion in completions])
         return [
-            Scored(task, instructions[i], completions[i], float(rewards[i]), info_of(final, i)) for i, task in enumerate(tasks)
+            Scored(task, instruction, completion, reward, info)
+            for task, instruction, completion, (reward, info) in zip(tasks, instructions, completions, outcomes)
         ]
 
-    def adapt(self, env: VectorEnv[Any, Any, Any]) -> None:
+    def adapt(self, env: Env) -> None:
         """Make the environment's student the policy as it is now.
 
         Raises:
@@ -290,21 +277,21 @@ def summary(scored: Sequence[Scored]) -> dict[str, float]:
     }
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The tensors of an optimizer, by parameter number and name, for :meth:`Agent.state`."""
+def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:
+    """The tensors of an optimizer, as ``prefix.parameter.name``, for :meth:`Agent.state`."""
     return {
-        f"optimizer.{i}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+        f"{prefix}.{i}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
         for i, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Take over what :func:`optimizer_state` gave."""
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], prefix: str = "optimizer") -> None:
+    """Take over what :func:`optimizer_state` gave; other tensors in ``state`` are left alone."""
     whole = optimizer.state_dict()
     for key, value in state.items():
-        kind, number, name = key.split(".", 2)
-        if kind == "optimizer":
+        if key.startswith(f"{prefix}."):
+            number, name = key.removeprefix(f"{prefix}.").split(".", 1)
             whole["state"].setdefault(int(number), {})[name] = value
     optimizer.load_state_dict(whole)
 
@@ -325,15 +312,3 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         self.seconds[self._name] = self.seconds.get(self._name, 0.0) + time.perf_counter() - self._started
-
-
-def seal_of(env: VectorEnv[Any, Any, Any]) -> SealVectorEnv:
-    inner = env.unwrapped
-    if not isinstance(inner, SealVectorEnv):
-        raise ValueError(f"an agent needs gym.make_vec('SEAL-...', num_envs=n), got {type(inner).__name__}")
-    return inner
-
-
-def info_of(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """The info of place ``i`` out of a vector environment's."""
-    return {name: values[i] for name, values in infos.items() if not name.startswith("_")}

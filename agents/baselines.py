@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.base import Agent, Round
 from agents.selection import best
+from seal_env.checks import check_at_least
 from seal_env.edits import pairs_text
 from seal_env.tasks.almanac import Almanac
 
@@ -54,8 +55,7 @@ class BestOfKConfig:
     k: int = 5
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, got {self.k!r}")
+        check_at_least("k", self.k, 1)
 
 
 class BestOfK(Baseline):
@@ -73,7 +73,7 @@ class BestOfK(Baseline):
         if infos is None:
             raise ValueError("best_of_k needs the infos of the reset: it scores edits of the same tasks")
         tasks = [int(info["task_indices"][0]) for info in infos]
-        scored = self.collect([task for task in tasks for _ in range(self.config.k)])
+        scored = self.collect(tasks, self.config.k)
         by_task = {one.task: one.completion.text for one in best(scored, 0.0)}
         return [by_task[task] for task in tasks]
 
@@ -105,16 +105,13 @@ class HandMade(Baseline):
         if infos is None:
             raise ValueError("hand_made needs the infos of the reset: they say which articles are shown")
         almanac = Almanac(self.seal.config.almanac_config())
-        edits = []
-        for info in infos:
-            name, *_, split, index = info["task_id"].split("-")
-            if name != "almanac":
-                raise ValueError(f"hand_made edits exist for dataset='almanac' alone; {info['task_id']!r} is no task of it")
-            article = almanac.article(split, int(index))
-            edits.append(
-                pairs_text(article.hand_made_pairs()) if self.config.kind == "pairs" else "\n".join(article.hand_made_facts())
-            )
-        return edits
+        try:
+            articles = [almanac.article_of(info["task_id"]) for info in infos]
+        except ValueError as error:
+            raise ValueError(f"hand_made edits exist for dataset='almanac' alone; {error}") from error
+        if self.config.kind == "pairs":
+            return [pairs_text(article.hand_made_pairs()) for article in articles]
+        return ["\n".join(article.hand_made_facts()) for article in articles]
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from agents.base import Agent, Callback, Round, Scored
+from agents.episodes import Env
 from agents.evaluation import Evaluated, evaluate
+from seal_env.files import whole
 
 
 class LogEdits(Callback):
@@ -136,7 +136,7 @@ class Evaluate(Callback):
 
     def __init__(
         self,
-        env: VectorEnv[Any, Any, Any],
+        env: Env,
         tasks: Sequence[int],
         every: int,
         path: str | os.PathLike[str] | None = None,
@@ -255,7 +255,6 @@ def drop_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[
             break
         if keep(line):
             lines.append(line)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as partial:
+        append_lines(partial, lines)
     return lines

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from agents.base import Agent, Clock, Round, load_optimizer_state, optimizer_state
 from agents.policy import Completion, Policy
+from seal_env.checks import check_at_least, check_choice
 
 LossType = Literal["grpo", "bnpo", "dr_grpo"]
 ScaleRewards = Literal["group", "batch", "none"]
@@ -57,15 +58,13 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("contexts", 1), ("num_generations", 2), ("num_iterations", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
+            check_at_least(name, getattr(self, name), least)
         for name, choices in (
             ("loss_type", get_args(LossType)),
             ("scale_rewards", get_args(ScaleRewards)),
             ("importance_sampling_level", get_args(Level)),
         ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), choices)
 
 
 class GRPO(Agent):
@@ -85,7 +84,7 @@ class GRPO(Agent):
             return None
         tasks = self.draw_tasks(contexts)
         with clock("collect"):
-            scored = self.collect([task for task in tasks for _ in range(config.num_generations)])
+            scored = self.collect(tasks, config.num_generations)
         completions = [one.completion for one in scored]
         rewards = torch.tensor([one.reward for one in scored], dtype=torch.float64)
         with clock("learn"):
@@ -166,7 +165,8 @@ def accumulate_gradient(
         total.backward()
         outside = ((ratio < 1 - config.epsilon) & (advantage < 0)) | ((ratio > 1 + high) & (advantage > 0))
         totals["loss"] += total.item()
-        totals["entropy"] += float(scores.entropies.detach().sum()) / tokens
+        with torch.no_grad():
+            totals["entropy"] += float(scores.entropies.sum()) / tokens
         totals["clipped"] += float((outside * mask).sum()) / tokens
     if reference is None:
         totals["kl"] = math.nan

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seal_env.edits import Template, prompt_ids
+from seal_env.files import whole
 from seal_env.student import Answer, Sampling, Student, load_base
 from seal_env.student.checkpoint import save_adapter
 from seal_env.student.generic import GenericNetwork
@@ -57,15 +58,20 @@ class Scores:
         rows: their indices.
         log_probs: ``(rows, time)`` of each token that was drawn, in nats, at the sampling temperature; 0 where padded.
         mask: ``(rows, time)`` 1 where there is a token.
-        entropies: ``(rows, time)`` of the whole distribution there, in nats.
+        log_softmax: ``(rows, time, vocabulary)`` of every token there.
         hidden: ``(rows, hidden_size)`` last hidden state where the prompt ends, for value heads.
     """
 
     rows: list[int]
     log_probs: Tensor
     mask: Tensor
-    entropies: Tensor
+    log_softmax: Tensor
     hidden: Tensor
+
+    @property
+    def entropies(self) -> Tensor:
+        """``(rows, time)`` of the whole distribution there, in nats."""
+        return -(self.log_softmax.exp() * self.log_softmax).sum(-1) * self.mask
 
 
 class Policy:
@@ -92,7 +98,7 @@ class Policy:
         *,
         sampling: Sampling | None = None,
         max_new_tokens: int = 256,
-        template: Literal["base", "instruct"] = "base",
+        template: Template = "base",
         gradient_checkpointing: bool = False,
     ) -> None:
         if template == "instruct" and not tokenizer.chat_template:
@@ -138,17 +144,9 @@ class Policy:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self._student.tokenizer
 
-    def prompt_ids(self, instruction: str) -> list[int]:
-        """Token ids of an observation's ``instruction``."""
-        if self.template == "base":
-            return list(self.tokenizer(instruction, verbose=False)["input_ids"])
-        message = [{"role": "user", "content": instruction}]
-        text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
     def sample(self, instructions: Sequence[str], seeds: Sequence[int]) -> list[Completion]:
         """Write an edit for each instruction; each depends on its instruction, its seed and the weights alone."""
-        prompts = [self.prompt_ids(instruction) for instruction in instructions]
+        prompts = [prompt_ids(self.tokenizer, instruction, self.template) for instruction in instructions]
         with torch.no_grad():
             (answers,) = self._student.sample(
                 self.adapter.detach().cpu()[None],
@@ -157,16 +155,7 @@ class Policy:
                 sampling=self.sampling,
                 max_new_tokens=self.max_new_tokens,
             )
-        return [self._completion(prompt, answer) for prompt, answer in zip(prompts, answers)]
-
-    def _completion(self, prompt: list[int], answer: Answer) -> Completion:
-        end = () if answer.eos is None else (answer.eos,)
-        return Completion(tuple(prompt), (*answer.ids, *end), answer.text, answer.finish)
-
-    def completion(self, instruction: str, edit: str) -> Completion:
-        """``edit`` as if the policy had written it: its tokens and the end of the text."""
-        ids = self.tokenizer(edit, add_special_tokens=False, verbose=False)["input_ids"]
-        return Completion(tuple(self.prompt_ids(instruction)), (*ids, self.tokenizer.eos_token_id), edit, "eos")
+        return [_completion(prompt, answer) for prompt, answer in zip(prompts, answers)]
 
     # Learning -------------------------------------------------------------------------------------------------------
 
@@ -217,8 +206,7 @@ class Policy:
                 picked = hidden.gather(1, (places - 1)[..., None].expand(-1, -1, hidden.shape[-1]))
                 log_softmax = torch.log_softmax(model.get_output_embeddings()(picked).float() / self.sampling.temperature, -1)
                 log_probs = log_softmax.gather(2, tokens.gather(1, places)[..., None]).squeeze(2) * mask
-                entropies = -(log_softmax.exp() * log_softmax).sum(-1) * mask
-            yield Scores(rows, log_probs, mask, entropies, picked[:, 0])
+            yield Scores(rows, log_probs, mask, log_softmax, picked[:, 0])
             model.eval()
 
     def log_probs(self, completions: Sequence[Completion], *, reference: bool = False) -> Tensor:
@@ -266,9 +254,8 @@ class Policy:
             return
         save_joined(self._student, [*self.merged, self.adapter.detach().cpu()], target)
         tensors = {f"merged.{i}": adapter for i, adapter in enumerate(self.merged)} | {"adapter": self.adapter.detach().cpu()}
-        with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as temporary:
-            save_file(tensors, Path(temporary) / "policy.safetensors")
-            os.replace(Path(temporary) / "policy.safetensors", target / "policy.safetensors")
+        with whole(target / "policy.safetensors") as partial:
+            save_file(tensors, partial)
 
     @torch.no_grad()
     def load(self, folder: str | os.PathLike[str]) -> None:
@@ -315,6 +302,11 @@ def save_joined(student: Student, adapters: Sequence[Tensor], folder: Path) -> N
             torch.cat([own.b(adapter[None])[0] for adapter in adapters], 1) * own.scaling / target.scaling
         )
     save_adapter(layout, joined[0], folder, student.model.config._name_or_path)
+
+
+def _completion(prompt: list[int], answer: Answer) -> Completion:
+    end = () if answer.eos is None else (answer.eos,)
+    return Completion(tuple(prompt), (*answer.ids, *end), answer.text, answer.finish)
 
 
 def _check_there(path: Path) -> None:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from agents.base import Agent, Clock, Round, Scored, load_optimizer_state, optimizer_state
 from agents.policy import Completion, Policy, Scores
+from seal_env.checks import check_choice
 
 try:
     import stable_baselines3
@@ -79,8 +80,7 @@ class PPOConfig:
             if getattr(self, name) < least:
                 same = " (samples)" if name == "batch_size" else ""
                 raise ValueError(f"{name} must be at least {least}{same}, got {getattr(self, name)!r}")
-        if self.log_ratio not in get_args(LogRatio):
-            raise ValueError(f"log_ratio must be one of {', '.join(get_args(LogRatio))}, got {self.log_ratio!r}")
+        check_choice("log_ratio", self.log_ratio, get_args(LogRatio))
 
 
 class PPO(Agent):
@@ -100,7 +100,7 @@ class PPO(Agent):
             return None
         tasks = self.draw_tasks(contexts)
         with clock("collect"):
-            scored = self.collect([task for task in tasks for _ in range(config.samples)])
+            scored = self.collect(tasks, config.samples)
         with clock("learn"):
             metrics = self.update(scored)
         return Round(scored, metrics=metrics, seconds=clock.seconds)

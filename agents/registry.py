@@ -6,7 +6,7 @@ import importlib
 from importlib.metadata import entry_points
 
 from agents.base import Agent
-from seal_env.hints import did_you_mean
+from seal_env.checks import did_you_mean
 
 GROUP = "seal_env.agents"
 

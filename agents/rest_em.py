@@ -14,7 +14,7 @@ import torch
 from agents.base import Agent, Clock, Round, Scored
 from agents.policy import Completion, Policy
 from agents.selection import SELECTIONS, by_task
-from seal_env.hints import did_you_mean
+from seal_env.checks import check_at_least, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class ReSTEMConfig:
 
     def __post_init__(self) -> None:
         for name in ("contexts", "samples", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            check_at_least(name, getattr(self, name), 1)
         if self.selection not in SELECTIONS:
             hint = did_you_mean(self.selection, list(SELECTIONS))
             raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}.{hint}")
@@ -71,7 +70,7 @@ class ReSTEM(Agent):
             return None
         tasks = self.draw_tasks(contexts)
         with clock("collect"):
-            scored = self.collect([task for task in tasks for _ in range(config.samples)])
+            scored = self.collect(tasks, config.samples)
         again: list[Scored] = []
         judged: list[Scored] = scored
         if config.rescore:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,7 +23,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from agents.base import load_optimizer_state, optimizer_state
 from benchmarks.nano_corpus import Document, document, make_tokenizer
+from seal_env.files import whole
 from seal_env.student import keep_freed_memory
 
 IGNORED = -100
@@ -178,14 +178,11 @@ class Pretraining:
         """Write everything needed to go on, whole or not at all."""
         tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
         for i, optimizer in enumerate(self.optimizers):
-            for j, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{i}.{j}.{name}": torch.as_tensor(value) for name, value in state.items()}
+            tensors |= optimizer_state(optimizer, f"optimizer.{i}")
         about = {"config": asdict(self.config), "step": self.step, "next_document": self.next_document, "seconds": self.seconds}
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-            path = Path(temporary) / "checkpoint.safetensors"
-            save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata={"about": json.dumps(about)})
-            os.replace(path, folder / path.name)
+        with whole(folder / "checkpoint.safetensors") as partial:
+            save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata={"about": json.dumps(about)})
 
     def resume(self, folder: Path) -> bool:
         """Go on from a checkpoint in ``folder``, if there is one.
@@ -205,14 +202,7 @@ class Pretraining:
             for name, p in self.model.named_parameters():
                 p.copy_(tensors[f"model.{name}"])
         for i, optimizer in enumerate(self.optimizers):
-            whole = optimizer.state_dict()
-            for key, value in tensors.items():
-                kind, _, rest = key.partition(".")
-                number, _, rest = rest.partition(".")
-                if kind == "optimizer" and int(number) == i:
-                    j, _, name = rest.partition(".")
-                    whole["state"].setdefault(int(j), {})[name] = value
-            optimizer.load_state_dict(whole)
+            load_optimizer_state(optimizer, tensors, f"optimizer.{i}")
         self.step, self.next_document, self.seconds = about["step"], about["next_document"], about["seconds"]
         return True
 
@@ -267,7 +257,8 @@ def _forget_after(log: Path, step: int) -> None:
     """Leave out of the log what came after the checkpoint and will come again."""
     if log.is_file():
         lines = [line for line in log.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
-        log.write_text("".join(f"{line}\n" for line in lines))
+        with whole(log) as partial:
+            partial.write_text("".join(f"{line}\n" for line in lines))
 
 
 def main() -> None:

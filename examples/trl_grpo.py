@@ -25,12 +25,11 @@ import gymnasium as gym
 import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
 from datasets import Dataset
-from gymnasium.vector import VectorEnv
 from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
 import agents.grpo
-from agents.base import seal_of
+from agents.episodes import Env, begin, score, seal_of
 from agents.policy import POLICY_LORA
 from seal_env.student import load_base
 
@@ -98,26 +97,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def tasks_of(env: VectorEnv[Any, Any, Any], count: int, seed: int) -> Dataset:
+def tasks_of(env: Env, count: int, seed: int) -> Dataset:
     """``count`` tasks: the ``prompt`` that asks for an edit, and the ``task`` by its index."""
-    tasks, prompts = seal_of(env).draw_tasks(np.random.default_rng(seed), count), list[str]()
+    rng = np.random.default_rng(seed)
+    tasks, prompts = seal_of(env).draw_tasks(rng, count), list[str]()
     for start in range(0, count, env.num_envs):
-        part = tasks[start : start + env.num_envs]
-        idle = env.num_envs - len(part)
-        observations, _ = env.reset(seed=seed, options={"task": part + part[-1:] * idle})
-        prompts += observations["instruction"][: len(part)]
+        observations, _ = begin(env, tasks[start : start + env.num_envs], rng)
+        prompts += observations["instruction"]
     return Dataset.from_dict({"prompt": prompts, "task": tasks})
 
 
-def reward_of(env: VectorEnv[Any, Any, Any], seed: Sequence[int]) -> Callable[..., list[float]]:
+def reward_of(env: Env, seed: Sequence[int]) -> Callable[..., list[float]]:
     """The environment's reward of edits, ``env.num_envs`` at a time, as TRL asks for it."""
     rng = np.random.default_rng(seed)
 
     def seal_reward(completions: list[str], task: list[int], **_: Any) -> list[float]:
-        seeds = [int(s) for s in rng.integers(0, 2**31, env.num_envs)]
-        env.reset(seed=seeds, options={"task": task})  # type: ignore[arg-type]
-        _, rewards, _, _, _ = env.step(completions)
-        return [float(reward) for reward in rewards]
+        begin(env, task, rng)
+        return [reward for reward, _ in score(env, completions)]
 
     return seal_reward
 

@@ -11,6 +11,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from seal_env.checks import check_choice
+
 Schedule = Literal["linear", "cosine", "constant"]
 
 
@@ -83,8 +85,7 @@ class UpdatePlan:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {self.schedule!r}")
+        check_choice("schedule", self.schedule, get_args(Schedule))
         if not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be > 0 (inf never clips), got {self.max_grad_norm}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seal_env.files import whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -87,14 +89,10 @@ def plot_accuracy_matrix(matrix: ArrayLike, target: str | os.PathLike[str] | Axe
     _draw(shares, figure.subplots(), title)
     kind = path.suffix.lower()[1:]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):  # equal matrices make equal files
-            dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-            figure.savefig(partial, format=kind, dpi=150, metadata=dates.get(kind))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    # Equal matrices make equal files.
+    with whole(path) as partial, rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):
+        figure.savefig(partial, format=kind, dpi=150, metadata=dates.get(kind))
 
 
 def _row(info: Mapping[str, Any], step: int, place: int | None) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from seal_env.checks import check_count
 from seal_env.edits import Template, get_format
 from seal_env.edits.formats import check_template
 from seal_env.grading import exact, normalize
@@ -77,9 +78,7 @@ class SelfQuestions:
 
     def __post_init__(self) -> None:
         for name in ("count", "samples", "readings", "max_question", "max_answer", "writing_tokens", "max_new_tokens"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, getattr(self, name))
         if not isinstance(self.agreement, int | float) or not 0.5 < self.agreement <= 1:
             raise ValueError(f"agreement must be above 0.5 and at most 1, got {self.agreement!r}")
         if not isinstance(self.seed, int):

@@ -11,11 +11,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from agents import Policy, agent_names, evaluate, get_agent
-from agents.base import Callback, Scored, summary
+from agents.base import Scored, summary
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, StopEarly, drop_lines, latest
 from agents.grpo import GRPO, group_advantages
 from agents.policy import Completion
@@ -23,11 +23,9 @@ from agents.rest_em import ReSTEM
 from agents.selection import SELECTIONS, by_task
 from seal_env.student import Sampling
 from seal_env.tasks.almanac import Almanac
-from tests.toy import Rewarded, share_of_letters
+from tests.toy import LORA, SMALL, Curve, share_of_letters, toy
 
 SEAL_RUNS = Path(__file__).parents[2] / "shared" / "data" / "seal_runs"
-LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
-SMALL = {"lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 1, "batch_size": 0}, "max_new_tokens": 2}
 
 
 @pytest.fixture
@@ -35,9 +33,7 @@ def make(model_path):
     """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
 
     def made(num_envs: int = 8, reward=share_of_letters, model: str = "llama", **options):
-        env = gym.make_vec("SEAL-SQuAD-v0", num_envs=num_envs, model=model_path(model), limit=4, **SMALL)
-        policy = Policy.from_pretrained(model_path(model), options.pop("lora", LORA), max_new_tokens=12, **options)
-        return (Rewarded(env, reward) if reward else env), policy
+        return toy(model_path(model), num_envs, reward, **options)
 
     return made
 
@@ -45,17 +41,6 @@ def make(model_path):
 REST_EM = {"contexts": 4, "samples": 8, "learning_rate": 3e-2, "epochs": 3, "batch_size": 4}
 GRPO_ = {"contexts": 4, "num_generations": 8, "learning_rate": 2e-2}
 LEARNERS = [(ReSTEM, REST_EM), (GRPO, GRPO_)]
-
-
-class Curve(Callback):
-    """The mean reward of each round."""
-
-    def __init__(self) -> None:
-        self.rewards: list[float] = []
-
-    def on_round(self, agent, result):
-        self.rewards.append(result.metrics["reward"])
-        return True
 
 
 @pytest.mark.parametrize(
@@ -69,13 +54,13 @@ def test_a_toy_reward_is_learnt_and_a_shuffled_one_is_not(make, agent_type, conf
     env, policy = make(32, model="toy")
     curve = Curve()
     agent_type(env, policy, seed=1, **config).learn(32 * rounds, curve)
-    assert curve.rewards[-1] > curve.rewards[0] + least, curve.rewards
+    assert curve["reward"][-1] > curve["reward"][0] + least, curve["reward"]
 
     rng = np.random.default_rng(0)
     env, policy = make(32, reward=lambda edit: rng.random(), model="toy")
     agent = agent_type(env, policy, seed=1, **config).learn(32 * rounds)
     texts = agent.predict({"instruction": ["Go on:"] * 32})
-    assert np.mean([share_of_letters(text) for text in texts]) < curve.rewards[0] + least
+    assert np.mean([share_of_letters(text) for text in texts]) < curve["reward"][0] + least
 
 
 @pytest.mark.parametrize(("agent_type", "config"), LEARNERS)

@@ -206,3 +206,12 @@ def test_values_of_common_words_alone_are_told_apart_too():
     assert _words("river water") == ["river water"]
     assert _words("1,250 crowns") == ["1,250"]
     assert _words("Lake Morhaven") == ["morhaven"]
+
+
+def test_an_article_is_found_by_its_tasks_id() -> None:
+    almanac = Almanac()
+    article = almanac.article("validation", 7)
+    assert almanac.article_of(article.task.id) == article
+    for other in ("", "almanac-0", "almanac-1-validation-7", "almanac-0-validation-x", "almanac-0-dev-7"):
+        with pytest.raises(ValueError):
+            almanac.article_of(other)

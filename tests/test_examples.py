@@ -11,15 +11,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, LoraConfig
+from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 
 from agents import Policy, agent_names, get_agent
-from agents.base import Callback
-from tests.toy import Rewarded, share_of_letters
+from tests.toy import Curve, toy
 
 ROOT = Path(__file__).parents[1]
-SMALL = {"lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 1, "batch_size": 0}, "max_new_tokens": 2}
 CONFIG = {"contexts": 4, "samples": 8, "learning_rate": 2e-2}
 
 
@@ -33,22 +31,9 @@ def make(model_path):
     """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
 
     def made(num_envs: int = 32):
-        env = gym.make_vec("SEAL-SQuAD-v0", num_envs=num_envs, model=model_path("toy"), limit=4, **SMALL)
-        lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
-        return Rewarded(env, share_of_letters), Policy.from_pretrained(model_path("toy"), lora, max_new_tokens=12)
+        return toy(model_path("toy"), num_envs)
 
     return made
-
-
-class Curve(Callback):
-    """The mean reward of each round."""
-
-    def __init__(self) -> None:
-        self.rewards: list[float] = []
-
-    def on_round(self, agent, result):
-        self.rewards.append(result.metrics["reward"])
-        return True
 
 
 # An agent of one's own --------------------------------------------------------------------------------------------------
@@ -57,7 +42,7 @@ class Curve(Callback):
 def test_the_example_agent_learns_and_is_short(make, examples):
     curve = Curve()
     get_agent("examples.my_agent:RLOO")(*make(), seed=2, **CONFIG).learn(32 * 12, curve)
-    assert curve.rewards[-1] > curve.rewards[0] + 0.3, curve.rewards
+    assert curve["reward"][-1] > curve["reward"][0] + 0.3, curve["reward"]
     assert len((ROOT / "examples" / "my_agent.py").read_text().splitlines()) < 60
 
 

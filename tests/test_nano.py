@@ -63,7 +63,7 @@ def test_the_default_environment_works_at_once_and_pairs_beat_echoes():
     envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=8)
     observations, infos = envs.reset(seed=0, options={"task": list(range(8))})
     almanac = Almanac()
-    articles = [almanac.article("train", int(name.rsplit("-", 1)[1])) for name in infos["task_id"]]
+    articles = [almanac.article_of(name) for name in infos["task_id"]]
     assert [article.context for article in articles] == list(observations["context"])
     _, echoes, *_ = envs.step([context.replace(". ", ".\n") for context in observations["context"]])
     envs.reset(seed=0, options={"task": list(range(8))})

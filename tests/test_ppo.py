@@ -5,20 +5,16 @@ from __future__ import annotations
 import random
 import re
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
 
-from agents import Policy
-from agents.base import Callback
 from agents.callbacks import Checkpoint, LogEdits, latest
 from agents.ppo import PPO
 from seal_env.student import Sampling
-from tests.toy import Rewarded, share_of_letters
+from tests.toy import Curve, Rewarded, share_of_letters, toy
 
-SMALL = {"lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 1, "batch_size": 0}, "max_new_tokens": 2}
 CONFIG = {"contexts": 4, "samples": 8, "learning_rate": 5e-3, "clip_range": 0.2, "target_kl": None}
 
 
@@ -44,27 +40,11 @@ class Easy(Toy):
 def make(model_path):
     """``make()``: an environment with the toy reward, and a policy whose temperature lets a random model say anything."""
 
-    def made(num_envs: int = 32, reward=share_of_letters, toy=Toy, **options):
-        env = gym.make_vec("SEAL-SQuAD-v0", num_envs=num_envs, model=model_path("llama"), limit=4, **SMALL)
-        options = {"lora": LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"), **options}
-        policy = Policy.from_pretrained(model_path("llama"), max_new_tokens=12, sampling=Sampling(temperature=0.2), **options)
-        return toy(env, reward), policy
+    def made(num_envs: int = 32, reward=share_of_letters, rewarded=Toy, **options):
+        env, policy = toy(model_path("llama"), num_envs, None, sampling=Sampling(temperature=0.2), **options)
+        return rewarded(env, reward), policy
 
     return made
-
-
-class Curve(Callback):
-    """The metrics of each round."""
-
-    def __init__(self) -> None:
-        self.rounds: list[dict[str, float]] = []
-
-    def on_round(self, agent, result):
-        self.rounds.append(result.metrics)
-        return True
-
-    def __getitem__(self, name: str) -> list[float]:
-        return [metrics[name] for metrics in self.rounds]
 
 
 def test_a_toy_reward_is_learnt(make):
@@ -110,7 +90,7 @@ def test_the_critic_leaves_the_language_model_alone_unless_it_is_told_to_share(m
 
 
 def test_the_value_head_learns_what_to_expect_of_a_passage(make):
-    env, policy = make(16, toy=Easy)
+    env, policy = make(16, rewarded=Easy)
     curve = Curve()
     agent = PPO(env, policy, contexts=4, samples=4, learning_rate=2e-2, n_epochs=8, target_kl=None)
     policy.adapter.requires_grad_(False)  # what it sees of the passages stays the same

@@ -13,6 +13,7 @@ from seal_env.edits.formats import (
     Template,
     available_formats,
     get_format,
+    prompt_ids,
     register_format,
 )
 from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
@@ -31,6 +32,7 @@ __all__ = [
     "pairs_text",
     "parse",
     "passage_only",
+    "prompt_ids",
     "register_format",
     "segments",
     "segments_after_thoughts",

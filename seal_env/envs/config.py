@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 
 from peft import LoraConfig
 
+from seal_env.checks import check_choice, check_count, check_names, did_you_mean
 from seal_env.edits import EditSettings, get_format
 from seal_env.edits.formats import Template
-from seal_env.hints import did_you_mean
 from seal_env.models import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS, SEAL_LORA, bundled_folder
 from seal_env.scoring import Outcome
 from seal_env.self_questions import SelfQuestions
@@ -68,12 +68,10 @@ class EnvConfig:
             ("carry", get_args(Carry)),
             ("adapter_observation", get_args(AdapterObservation)),
         ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), choices)
         for name in ("evaluations_per_edit", "updates_per_episode", "max_new_tokens"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
         if self.mode == "single" and self.updates != 1:
             raise ValueError(
                 f"mode='single' takes one update an episode, got updates_per_episode={self.updates};"
@@ -96,7 +94,7 @@ class EnvConfig:
     def settings(self) -> EditSettings:
         """How an edit is read and learnt: the model's defaults, then ``inner_loop``."""
         base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
-        _check_names(
+        _check_options(
             "inner_loop", self.inner_loop, [f.name for f in fields(EditSettings) if f.name not in ("format", "template")]
         )
         return replace(base, format=self.edit_format, template=self.template, **self.inner_loop)
@@ -104,7 +102,7 @@ class EnvConfig:
     def lora_config(self) -> LoraConfig:
         """The adapter: the model's default, or ``lora``."""
         chosen = self.lora if self.lora is not None else NANO_LORA if bundled_folder(self.model) else SEAL_LORA
-        _check_names("lora", chosen, [f.name for f in fields(LoraConfig)])
+        _check_options("lora", chosen, [f.name for f in fields(LoraConfig)])
         return LoraConfig(**chosen)
 
     @property
@@ -114,13 +112,13 @@ class EnvConfig:
 
     def almanac_config(self) -> AlmanacConfig:
         """The Almanac that tasks come from."""
-        _check_names("almanac", self.almanac, [f.name for f in fields(AlmanacConfig)])
+        _check_options("almanac", self.almanac, [f.name for f in fields(AlmanacConfig)])
         return AlmanacConfig(**self.almanac)
 
     def self_question_settings(self) -> SelfQuestions:
         """How the model writes questions about documents that have none; they are answered as in the exam."""
         names = [f.name for f in fields(SelfQuestions) if f.name not in ("template", "max_new_tokens")]
-        _check_names("self_questions", self.self_questions, names)
+        _check_options("self_questions", self.self_questions, names)
         return SelfQuestions(template=self.template, max_new_tokens=self.answer_tokens, **self.self_questions)
 
     def reward_function(self) -> Reward:
@@ -133,7 +131,7 @@ class EnvConfig:
 
 def from_keywords(keywords: Mapping[str, Any]) -> EnvConfig:
     """The configuration of ``gym.make(id, **keywords)``; an unknown keyword names the closest that exists."""
-    _check_names("SEAL environments", keywords, [f.name for f in fields(EnvConfig)])
+    _check_options("SEAL environments", keywords, [f.name for f in fields(EnvConfig)])
     return EnvConfig(**keywords)
 
 
@@ -156,10 +154,7 @@ def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
     return found
 
 
-def _check_names(where: str, given: Mapping[str, Any], known: list[str]) -> None:
+def _check_options(where: str, given: Mapping[str, Any], known: list[str]) -> None:
     if not isinstance(given, Mapping):
         raise ValueError(f"{where} must be a dictionary of {', '.join(known)}, got {given!r}")
-    for name in given:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise ValueError(f"{where}: no option {name!r}.{hint} There are: {', '.join(known)}")
+    check_names(where, given, known)

@@ -20,6 +20,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from seal_env.checks import check_count
+from seal_env.edits import prompt_ids
 from seal_env.envs.env import SealEnv, SealVectorEnv
 from seal_env.models import bundled_folder
 
@@ -157,8 +159,7 @@ class _Codec:
         self, env: SealEnv | SealVectorEnv, space: Space[Any], prompt_length: int, action_length: int, tokenizer: str | None
     ) -> None:
         for name, value in (("max_observation_tokens", prompt_length), ("max_action_tokens", action_length)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, value)
         if not isinstance(space, Dict) or not {"context", "instruction"} <= set(space):
             raise TypeError(f"token ids are made of the texts 'context' and 'instruction', which {space!r} does not have")
         self.prompt_length, self.action_length = prompt_length, action_length
@@ -166,8 +167,8 @@ class _Codec:
         named = "the student's tokenizer" if tokenizer is None else f"tokenizer {tokenizer!r}"
         if self.tokenizer.eos_token_id is None:
             raise ValueError(f"{named} has no end-of-text token, without which no edit ends; name one with tokenizer=")
-        self.chat = env.config.template == "instruct"
-        if self.chat and not self.tokenizer.chat_template:
+        self.template = env.config.template
+        if self.template == "instruct" and not self.tokenizer.chat_template:
             raise ValueError(f"{named} has no chat template, which template='instruct' needs; name one with tokenizer=")
         pad, end = self.tokenizer.pad_token_id, int(self.tokenizer.eos_token_id)
         self.pad, self.end = end if pad is None else int(pad), end
@@ -228,11 +229,8 @@ class _Codec:
             )
         return self._ids(head + context[:kept] + tail), len(context) - kept
 
-    def _ids(self, text: str) -> list[int]:
-        if self.chat:
-            turn = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer(text, add_special_tokens=not self.chat, verbose=False)["input_ids"])
+    def _ids(self, instruction: str) -> list[int]:
+        return prompt_ids(self.tokenizer, instruction, self.template)
 
 
 def _load(name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

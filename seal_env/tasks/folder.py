@@ -10,7 +10,6 @@ marks a question that a model wrote (``seal_env.self_questions``): take it off w
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from seal_env.files import whole
 from seal_env.tasks.squad import parse_questions
 from seal_env.tasks.tables import read_json, read_records, read_text
 from seal_env.tasks.task import Question, Task
@@ -94,12 +94,8 @@ def write_question_file(path: Path, questions: Iterable[Question]) -> Path:
         for one in questions
     ]
     target = path.with_name(path.stem + _QUESTIONS[0])
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with whole(target) as partial:
         partial.write_text(json.dumps(records, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 

@@ -17,7 +17,7 @@ from operator import index as as_index
 from pathlib import Path
 from typing import overload
 
-from seal_env.hints import did_you_mean
+from seal_env.checks import did_you_mean
 from seal_env.tasks.almanac import SPLITS, Almanac, AlmanacConfig
 from seal_env.tasks.folder import (
     DOCUMENTS,

@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from seal_env.hints import did_you_mean
+from seal_env.checks import did_you_mean
 from seal_env.tasks.task import Question, Task
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

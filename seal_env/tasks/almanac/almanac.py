@@ -128,12 +128,28 @@ class Almanac:
             )
             for fact, start in zip(facts, starts)
         )
-        task = Task(title, context, questions, f"almanac-{config.seed}-{split}-{index}")
+        task = Task(title, context, questions, f"{self._ids}{split}-{index}")
         return Article(kind.name, title, facts, context, task, seed)
 
     def task(self, split: str, index: int) -> Task:
         """Task ``index`` (from 0) of ``split``: the article's passage and questions."""
         return self.article(split, index).task
+
+    def article_of(self, task_id: str) -> Article:
+        """The article whose task has this id.
+
+        Raises:
+            ValueError: the id is not one of this Almanac's tasks.
+        """
+        split, dash, index = task_id.removeprefix(self._ids).partition("-")
+        if not (task_id.startswith(self._ids) and dash and index.isdecimal()):
+            raise ValueError(f"{task_id!r} is no task of the Almanac of seed {self.config.seed}")
+        return self.article(split, int(index))
+
+    @property
+    def _ids(self) -> str:
+        """How the ids of all its tasks begin."""
+        return f"almanac-{self.config.seed}-"
 
     def retell(self, article: Article, seed: int) -> str:
         """The article's facts narrated once more in other words, without distractors."""

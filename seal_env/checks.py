@@ -1,0 +1,39 @@
+"""What a user passed wrongly is named, with what would work: one-line errors for options of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` for the closest of ``known``, to put after a sentence; nothing where none is close."""
+    close = get_close_matches(given, list(known), n=1) if isinstance(given, str) else []
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_names(where: str, given: Mapping[str, Any], known: list[str]) -> None:
+    """Raise a ValueError for the first name in ``given`` that is not ``known``."""
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{where}: no option {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise a ValueError unless ``value`` is one of ``choices``."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise a ValueError unless ``value`` is an integer from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise a ValueError if ``value`` is less than ``least``."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
