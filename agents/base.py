@@ -64,7 +64,8 @@ class Round:
         scored: the edits of this round.
         rescored: edits that were scored once more; they count towards the budget as well.
         metrics: what the agent reports of it, by name; every agent reports ``reward``, ``gain``, ``edit_tokens``, ``unusable``
-            (share of edits that could not be trained on) and ``spread`` (share of tasks whose edits differ in reward) besides.
+            (share of edits that could not be trained on) and ``frac_reward_zero_std`` (share of tasks whose edits all got one
+            reward, by TRL's name) besides.
         seconds: of each phase, by name.
     """
 
@@ -273,7 +274,7 @@ def summary(scored: Sequence[Scored]) -> dict[str, float]:
         "gain": float(np.mean([one.info["gain"] for one in scored])),
         "edit_tokens": float(np.mean([len(one.completion.ids) for one in scored])),
         "unusable": float(np.mean([one.info["fit_status"] not in ("trained", "truncated") for one in scored])),
-        "spread": float(np.mean([len(rewards) > 1 for rewards in groups.values()])),
+        "frac_reward_zero_std": float(np.mean([len(rewards) == 1 for rewards in groups.values()])),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,10 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError("TensorBoard logs need tensorboard: pip install tensorboard") from error
-        self.writer = SummaryWriter(str(folder))
+        self._open = lambda step: SummaryWriter(str(folder), purge_step=step)
+
+    def on_start(self, agent: Agent) -> None:
+        self.writer = self._open(agent.edits + 1)  # what a killed run wrote beyond its checkpoint is not shown
 
     def on_round(self, agent: Agent, result: Round) -> bool:
         for name, value in result.metrics.items():
@@ -150,7 +154,8 @@ class Evaluate(Callback):
 
     def on_start(self, agent: Agent) -> None:
         if self.path:
-            kept = drop_lines(self.path, lambda line: line["edits"] <= agent.edits)
+            count = Counter(line["edits"] for line in drop_lines(self.path, lambda line: line["edits"] <= agent.edits))
+            kept = drop_lines(self.path, lambda line: count[line["edits"]] == len(self.tasks))  # a torn evaluation goes
             means: dict[int, list[float]] = {}
             for line in kept:
                 means.setdefault(line["edits"], []).append(line["reward"])

@@ -38,7 +38,7 @@ def get_agent(name: str) -> type[Agent]:
     if path is None and ":" in name:
         path = name
     if path is None:
-        path = next((point.value for point in entry_points(group=GROUP) if point.name == name), None)
+        path = next((f"{point.module}:{point.attr}" for point in entry_points(group=GROUP) if point.name == name), None)
     if path is None:
         names = agent_names()
         raise ValueError(

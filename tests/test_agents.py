@@ -273,7 +273,7 @@ def test_learning_stops_when_asked_and_within_the_budget(make, tmp_path):
     assert agent.edits <= 30 and agent.edits % 6 == 0
     rows = drop_lines(tmp_path / "rounds.jsonl", lambda line: True)
     assert [row["edits"] for row in rows][-1] == agent.edits
-    assert {"reward", "gain", "edit_tokens", "unusable", "spread", "loss", "kept"} <= rows[0].keys()
+    assert {"reward", "gain", "edit_tokens", "unusable", "frac_reward_zero_std", "loss", "kept"} <= rows[0].keys()
     assert {"collect", "learn", "rescore"} <= rows[0]["seconds"].keys()
     with pytest.raises(ValueError, match="no metric 'rewards'"):
         agent.learn(60, StopEarly(metric="rewards"))
@@ -281,4 +281,4 @@ def test_learning_stops_when_asked_and_within_the_budget(make, tmp_path):
 
 def test_a_round_is_summed_up():
     found = summary([one(0.2, task=0), one(0.4, task=0), one(0.6, task=1), one(0.6, task=1)])
-    assert found["reward"] == pytest.approx(0.45) and found["spread"] == 0.5 and found["edit_tokens"] == 1
+    assert found["reward"] == pytest.approx(0.45) and found["frac_reward_zero_std"] == 0.5 and found["edit_tokens"] == 1

@@ -1,0 +1,363 @@
+"""``seal-bench run``: agents x seeds on equal budgets, evaluated on held-out tasks, in a folder that can be gone on with.
+
+A run directory holds ``benchmark.json`` (the settings), ``about.json`` (command, versions, revision), ``tasks.jsonl`` (what
+is evaluated on) and, in ``runs/LABEL/seed-N``, a line for every scored edit, every round and every evaluated task, TensorBoard
+events, the newest checkpoint, the final policy, and ``done.json`` when it is complete. Everything in the lines but seconds is
+the same whether or not a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+import seal_env
+from agents import Agent, Callback, Round
+from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, append_lines, latest
+from benchmarks.live import Event, View, make_view
+from benchmarks.settings import LEARNERS, Settings, default_agents, from_mapping, read_config
+from seal_env.files import whole
+
+EXAMPLES = """examples:
+  seal-bench run --env SEAL-SQuAD-v0 --agents rest_em,grpo --seeds 3 --budget 480 --out runs/first
+  seal-bench run --config squad --workers 2 --out runs/squad
+  seal-bench run --config squad -P agents.grpo.config.beta=0.04 -P evaluation.tasks=50 --out runs/kl
+  seal-bench run --resume runs/squad
+"""
+_PACKAGES = ("seal-env", "torch", "transformers", "peft", "gymnasium", "stable-baselines3", "numpy", "datasets")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--env", help="id of the environment")
+    parser.add_argument("--agents", help=f"learners, by name or import path, with commas; default {','.join(LEARNERS)}")
+    parser.add_argument("--no-baselines", action="store_true", help="leave out the lines to compare with")
+    parser.add_argument("--seeds", type=int, help="how many seeds")
+    parser.add_argument("--budget", type=int, help="scored self-edits of every run")
+    parser.add_argument("--config", help="a benchmark's YAML file, or the name of one that comes with the package")
+    parser.add_argument(
+        "-P", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="a setting; dots go down"
+    )
+    parser.add_argument("--out", help="the run directory; default runs/ENV-TIME")
+    parser.add_argument("--resume", metavar="DIR", help="go on with a run directory")
+    parser.add_argument("--workers", type=int, default=1, help="runs at once, each in a process of its own")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the settings, and run nothing")
+    parser.add_argument("--no-report", action="store_true", help="print no table at the end and write no report")
+
+
+def run(arguments: argparse.Namespace) -> Path | None:
+    """Run, or go on; returns the run directory.
+
+    Raises:
+        ValueError: a setting, or a run directory that is not one or has other settings.
+    """
+    if arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+    settings = _settings(arguments)
+    if arguments.dry_run:
+        print(json.dumps(settings.to_json(), indent=1))
+        print(f"{len(settings.agents)} agents x {len(settings.seeds)} seeds, {_edits(settings)} scored edits of training")
+        return None
+    default = Path("runs") / f"{settings.env}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = Path(arguments.resume or arguments.out or default)
+    if not arguments.resume:
+        create(folder, settings)
+    with _locked(folder):
+        _note_command(folder)
+        try:
+            run_all(folder, settings, arguments.workers)
+        except ValueError:
+            if not any(folder.glob("runs/*/*/*.jsonl")):
+                shutil.rmtree(folder)  # nothing came of it
+            raise
+        except KeyboardInterrupt:
+            print(f"\nstopped; go on with: seal-bench run --resume {folder}", file=sys.stderr)
+            raise
+    print(f"done: {folder}")
+    return folder
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    tree = read_config(arguments.config) if arguments.config else {}
+    named = {"env": arguments.env, "seeds": arguments.seeds, "budget": arguments.budget}
+    changed = {name: value for name, value in named.items() if value is not None}
+    asked = bool(arguments.config or changed or arguments.agents or arguments.overrides or arguments.no_baselines)
+    if arguments.resume:
+        before = read_settings(Path(arguments.resume))
+        if asked:
+            base = tree or before.to_json()
+            if arguments.agents or arguments.no_baselines:
+                raise ValueError("--resume takes the agents of the run directory; leave --agents and --no-baselines out")
+            _refuse_changes(before, from_mapping({**base, **changed}, arguments.overrides), arguments.resume)
+        return before
+    tree |= changed
+    if arguments.agents or "agents" not in tree:
+        learners = arguments.agents.split(",") if arguments.agents else LEARNERS
+        tree["agents"] = default_agents(tree.get("env_options") or {}, learners, not arguments.no_baselines)
+    return from_mapping(tree, arguments.overrides)
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings of a run directory.
+
+    Raises:
+        ValueError: it is none.
+    """
+    path = folder / "benchmark.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run directory (it has no benchmark.json)")
+    try:
+        return from_mapping(json.loads(path.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def _refuse_changes(before: Settings, now: Settings, folder: str) -> None:
+    old, new = _flat(before.to_json()), _flat(now.to_json())
+    changes = [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in {**old, **new} if old.get(name) != new.get(name)]
+    if changes:
+        raise ValueError(f"{folder} was begun with other settings, and results would not compare: {'; '.join(changes)}")
+
+
+def _flat(tree: Any, above: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict) or not tree:
+        return {above: tree}
+    return {name: value for key, below in tree.items() for name, value in _flat(below, f"{above}.{key}".strip(".")).items()}
+
+
+# The run directory ------------------------------------------------------------------------------------------------------
+
+
+def create(folder: Path, settings: Settings) -> None:
+    """Make a run directory; it appears whole or not at all.
+
+    Raises:
+        ValueError: there is something already, or the place cannot be written to.
+    """
+    if (folder / "benchmark.json").is_file():
+        raise ValueError(f"{folder} holds a benchmark already: --resume {folder} goes on with it")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is no run directory: choose another --out")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".creating-") as temporary:
+            new = Path(temporary) / "new"
+            new.mkdir()
+            (new / "benchmark.json").write_text(json.dumps(settings.to_json(), indent=1) + "\n")
+            append_lines(new / "tasks.jsonl", _evaluation_tasks(settings))
+            new.rename(folder)  # onto an empty folder, or nothing
+    except OSError as error:
+        raise ValueError(f"cannot write a run directory at {folder}: {error.strerror or error}") from error
+
+
+def _evaluation_tasks(settings: Settings) -> list[dict[str, Any]]:
+    core = _make_env(settings, training=False, places=1).unwrapped.core
+    count = core.task_count
+    if count is not None and count < settings.evaluation.tasks:
+        raise ValueError(f"evaluation.tasks is {settings.evaluation.tasks}, and there are {count}")
+    return [
+        {
+            "task": i,
+            "title": task.title,
+            "context": task.context,
+            "questions": [{"question": one.question, "answers": list(one.answers)} for one in task.questions],
+        }
+        for i, task in enumerate(core.source[i] for i in range(settings.evaluation.tasks))
+    ]
+
+
+def _note_command(folder: Path) -> None:
+    """Add this command to about.json: a benchmark that was gone on with has several."""
+    path = folder / "about.json"
+    sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.is_file() else []
+    versions = {name: version(name) for name in _PACKAGES if _installed(name)}
+    about = {
+        "command": sys.argv,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "git": _git(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    with whole(path) as partial:
+        partial.write_text(json.dumps({"sessions": [*sessions, about]}, indent=1) + "\n")
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _git() -> dict[str, Any] | None:
+    """Revision of the checkout that this runs from, and whether it has changes; None where it is not one."""
+    root = Path(seal_env.__file__).parents[1]
+    found = []
+    for command in (["rev-parse", "HEAD"], ["status", "--porcelain"]):
+        try:
+            done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode:
+            return None
+        found.append(done.stdout.strip())
+    return {"revision": found[0], "changed": bool(found[1])}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Within: nobody else writes there.
+
+    Raises:
+        ValueError: somebody does already.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"another process is writing to {folder}; wait for it or stop it") from error
+        yield
+
+
+# Runs -------------------------------------------------------------------------------------------------------------------
+
+
+def run_all(folder: Path, settings: Settings, workers: int) -> None:
+    """Every run that is not complete yet, ``workers`` at once."""
+    jobs = [(label, seed) for seed in settings.seeds for label in settings.agents]
+    waiting = [job for job in jobs if not (run_folder(folder, *job) / "done.json").is_file()]
+    learners = [job for job in jobs if settings.agents[job[0]].learns]
+    learnt = sum(job not in waiting for job in learners) * settings.budget
+    with make_view(total=_edits(settings), done=learnt, runs=len(jobs), complete=len(jobs) - len(waiting)) as view:
+        if workers == 1:
+            for job in waiting:
+                run_one(folder, settings, *job, view)
+        elif waiting:
+            _run_in_processes(folder, settings, waiting, workers, view)
+
+
+def _run_in_processes(folder: Path, settings: Settings, waiting: Sequence[tuple[str, int]], workers: int, view: View) -> None:
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // workers)
+    with context.Manager() as manager:
+        events = manager.Queue()
+        with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+            futures = [pool.submit(_run_in_worker, folder, settings, *job, events, os.getpid()) for job in waiting]
+            try:
+                while not all(future.done() for future in futures):
+                    time.sleep(0.2)
+                    failed = [future for future in futures if future.done() and future.exception()]
+                    for event in _drain(events):
+                        view(event)
+                    if failed:
+                        break
+                for future in as_completed([future for future in futures if future.done()]):
+                    future.result()
+                for event in _drain(events):
+                    view(event)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(pool._processes.values()):
+                    process.terminate()
+                raise
+
+
+def _drain(events: Any) -> Iterator[Event]:
+    while not events.empty():
+        yield events.get()
+
+
+def _run_in_worker(folder: Path, settings: Settings, label: str, seed: int, events: Any, parent: int) -> None:
+    def tell(event: Event) -> None:
+        if os.getppid() != parent:  # whoever started this was killed, and may have been started again
+            os._exit(1)
+        events.put(event)
+
+    run_one(folder, settings, label, seed, tell)
+
+
+def run_one(folder: Path, settings: Settings, label: str, seed: int, tell: Callable[[Event], None]) -> None:
+    """One agent with one seed, from its newest checkpoint if there is one.
+
+    Raises:
+        ValueError: the budget is too small for the agent to learn anything.
+    """
+    own, about = run_folder(folder, label, seed), settings.agents[label]
+    own.mkdir(parents=True, exist_ok=True)
+    tell(Event(label, seed, "started", 0, None))
+    env = _make_env(settings, training=about.learns, places=settings.places)
+    test = _make_env(settings, training=False, places=settings.places)
+    policy = settings.make_policy()
+    with _locked(own):
+        checkpoint = latest(own / "checkpoints")
+        if checkpoint:
+            agent = about.type.load(checkpoint, env, policy)
+        else:
+            agent = about.type(env, policy, seed=seed, self_adapting=about.self_adapting, **about.config)
+        evaluation = settings.evaluation
+        evaluate = Evaluate(test, range(evaluation.tasks), evaluation.every, own / "evaluation.jsonl", seed)
+        callbacks: list[Callback] = [evaluate]
+        if about.learns:
+            logs = [LogEdits(own / "edits.jsonl"), LogRounds(own / "rounds.jsonl"), TensorBoard(own / "tensorboard")]
+            callbacks = [*logs, evaluate, Checkpoint(own / "checkpoints"), _Tell(label, seed, tell, agent.edits)]
+        agent.learn(settings.budget, callbacks)
+        if about.learns:
+            if agent.edits == 0:
+                shutil.rmtree(own)
+                raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
+            with tempfile.TemporaryDirectory(dir=own, prefix=".saving-") as temporary:
+                policy.save(Path(temporary) / "policy")
+                shutil.rmtree(own / "policy", ignore_errors=True)
+                (Path(temporary) / "policy").rename(own / "policy")
+        with whole(own / "done.json") as partial:
+            partial.write_text(json.dumps({"edits": agent.edits, "rounds": agent.rounds}) + "\n")
+    tell(Event(label, seed, "complete", 0, evaluate.history[-1][1]))
+
+
+class _Tell(Callback):
+    def __init__(self, label: str, seed: int, tell: Callable[[Event], None], before: int) -> None:
+        self.label, self.seed, self.tell, self.before = label, seed, tell, before
+
+    def on_start(self, agent: Agent) -> None:
+        if self.before:
+            self.tell(Event(self.label, self.seed, "resumed", self.before, None))
+
+    def on_round(self, agent: Agent, result: Round) -> bool:
+        new = len(result.scored) + len(result.rescored)
+        self.tell(Event(self.label, self.seed, f"{agent.edits} edits", new, result.metrics["reward"]))
+        return True
+
+
+def run_folder(folder: Path, label: str, seed: int) -> Path:
+    """Where one run is kept."""
+    return folder / "runs" / label / f"seed-{seed}"
+
+
+def _make_env(settings: Settings, training: bool, places: int) -> Any:
+    return gym.make_vec(settings.env, num_envs=places, **settings.keywords(training))
+
+
+def _edits(settings: Settings) -> int:
+    return sum(agent.learns for agent in settings.agents.values()) * len(settings.seeds) * settings.budget

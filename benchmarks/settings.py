@@ -1,0 +1,265 @@
+"""What a benchmark is: environment, agents, seeds and budget, from YAML and the command line, checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from peft import LoraConfig
+
+from agents import Agent, Policy, get_agent
+from agents.baselines import Baseline
+from seal_env.checks import check_count, check_names, did_you_mean
+from seal_env.envs.config import EnvConfig, from_keywords
+from seal_env.registration import ENVIRONMENTS
+from seal_env.student import Sampling
+
+CONFIGS = Path(__file__).parent / "configs"
+DEFAULTS = "defaults"  # of environments and agents; not a benchmark
+LEARNERS = ("rest_em", "grpo", "ppo")
+BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "hand_made")
+_POLICY = ("model", "lora", "device", "dtype", "trust_remote_code", "temperature", "top_p", "max_new_tokens", "template")
+_POLICY_OPTIONS = (*_POLICY, "gradient_checkpointing")
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """One line of the comparison.
+
+    Attributes:
+        agent: a name of :func:`agents.get_agent`.
+        config: its hyperparameters; what is left out has the agent's default.
+        self_adapting: the student becomes the policy after every round.
+    """
+
+    agent: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    self_adapting: bool = False
+
+    @property
+    def type(self) -> type[Agent]:
+        return get_agent(self.agent)
+
+    @property
+    def learns(self) -> bool:
+        return not issubclass(self.type, Baseline)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How agents are evaluated.
+
+    Attributes:
+        tasks: the first so many of the evaluation's environment.
+        every: scored edits between evaluations; start and end are always evaluated.
+        env_options: in what its environment differs from the one that is learnt from.
+    """
+
+    tasks: int = 100
+    every: int = 240
+    env_options: Mapping[str, Any] = field(default_factory=lambda: {"split": "test"})
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "every"):
+            check_count(f"evaluation.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A benchmark; everything that its results depend on, besides versions and hardware.
+
+    Attributes:
+        env: the environment's id.
+        agents: by the label that reports show.
+        env_options: keywords of the environment.
+        policy: what :class:`agents.Policy` is made of: ``model`` (by default the environment's), ``lora`` (options, or
+            ``all``), ``temperature``, ``top_p``, ``max_new_tokens``, ...
+        seeds: a run for each agent and seed.
+        budget: scored self-edits of a run.
+        places: edits that are scored together.
+        evaluation: see :class:`EvaluationSettings`.
+
+    Raises:
+        ValueError: a value that cannot work; it is named, and what would.
+    """
+
+    env: str
+    agents: Mapping[str, AgentSettings]
+    env_options: Mapping[str, Any] = field(default_factory=dict)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Sequence[int] = (0, 1, 2)
+    budget: int = 480
+    places: int = 48
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    def __post_init__(self) -> None:
+        if self.env not in ENVIRONMENTS:
+            raise ValueError(
+                f"no environment {self.env!r}.{did_you_mean(self.env, list(ENVIRONMENTS))} There are: {', '.join(ENVIRONMENTS)}"
+            )
+        for name in ("budget", "places"):
+            check_count(name, getattr(self, name))
+        seeds = list(self.seeds)
+        if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds must be a number of seeds, at least 1, or a list of different ones from 0, got {seeds}")
+        if not self.agents:
+            raise ValueError("agents must name at least one agent")
+        check_names("policy", self.policy, list(_POLICY_OPTIONS))
+        for training in (True, False):
+            if self.env_config(training).updates != 1:
+                raise ValueError(f"agents learn from episodes of one update, and {self.env} has several")
+        for label, agent in self.agents.items():
+            if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", label):
+                raise ValueError(f"an agent's label is a folder's name: letters, digits, '_', '-', '.', '+'; got {label!r}")
+            check_names(agent.agent, agent.config, [f.name for f in fields(agent.type.Config)])
+            try:
+                agent.type.Config(**agent.config)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"agents.{label}: {error}") from error
+
+    def env_config(self, training: bool) -> EnvConfig:
+        """The environment that is learnt from, or the one of evaluations."""
+        return from_keywords({**ENVIRONMENTS[self.env], **self.keywords(training)})
+
+    def keywords(self, training: bool) -> dict[str, Any]:
+        """Keywords of ``gym.make_vec`` for the environment that is learnt from, or for the one of evaluations."""
+        return {**self.env_options, **({} if training else self.evaluation.env_options)}
+
+    def make_policy(self) -> Policy:
+        """A policy as it is before any learning."""
+        config, options = self.env_config(True), dict(self.policy)
+        name, lora = options.pop("model", config.model), options.pop("lora", None)
+        sampling = {key: options.pop(key) for key in ("temperature", "top_p") if key in options}
+        if sampling:
+            options["sampling"] = Sampling(**{"top_p": 0.95, **sampling})
+        inherited = {key: getattr(config, key) for key in ("device", "dtype", "trust_remote_code", "template")}
+        chosen = LoraConfig(**lora) if isinstance(lora, Mapping) else lora
+        return Policy.from_pretrained(name, chosen, **{**inherited, **options})
+
+    def to_json(self) -> dict[str, Any]:
+        """As :func:`from_mapping` reads it."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:
+    """Settings from what YAML or JSON holds, then from ``key=value`` with dots between levels (``evaluation.tasks=50``).
+
+    ``agents`` is a list of names, or a mapping from labels to ``agent``, ``config`` and ``self_adapting``, all optional;
+    ``seeds`` is a list or a number. What is left out comes from ``configs/defaults.yaml`` for this environment and agent.
+
+    Raises:
+        ValueError: an unknown key or a value that cannot work.
+    """
+    tree = _numbers(json.loads(json.dumps(given)))
+    if isinstance(agents := tree.get("agents"), list):
+        tree["agents"] = {name: {} for name in agents}
+    for override in overrides:
+        _override(tree, override)
+    check_names("benchmark", tree, [f.name for f in fields(Settings)])
+    if "env" not in tree:
+        raise ValueError("a benchmark needs env: the id of an environment")
+    default = _read_defaults().get(tree["env"], {})
+    tree["policy"] = {**default.get("policy", {}), **_mapping("policy", tree.get("policy"))}
+    tree["env_options"] = _mapping("env_options", tree.get("env_options"))
+    if "places" in default:
+        tree.setdefault("places", default["places"])
+    evaluation = _mapping("evaluation", tree.get("evaluation"))
+    check_names("evaluation", evaluation, [f.name for f in fields(EvaluationSettings)])
+    tree["evaluation"] = EvaluationSettings(**evaluation)
+    if type(tree.get("seeds")) is int:
+        tree["seeds"] = range(tree["seeds"])
+    elif "seeds" in tree and not isinstance(tree["seeds"], list):
+        raise ValueError(f"seeds must be a number of seeds or a list, got {tree['seeds']!r}")
+    if "seeds" in tree:
+        tree["seeds"] = tuple(tree["seeds"])
+    agents = _mapping("agents", tree.get("agents"))
+    tree["agents"] = {label: _agent(label, value, default.get("agents", {})) for label, value in agents.items()}
+    return Settings(**tree)
+
+
+def default_agents(env_options: Mapping[str, Any], learners: Sequence[str], baselines: bool) -> dict[str, Any]:
+    """Labels for ``learners`` and the baselines that go with them; edits written by hand exist for the Almanac alone."""
+    almanac = env_options.get("dataset", "almanac") == "almanac"
+    beside = [name for name in BASELINES if almanac or name != "hand_made"] if baselines else []
+    return {name: {} for name in [*learners, *beside]}
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """A benchmark's YAML: a path, or the name of one that comes with the package.
+
+    Raises:
+        ValueError: there is none, or it is no mapping.
+    """
+    bundled = [path.stem for path in sorted(CONFIGS.glob("*.yaml")) if path.stem != DEFAULTS]
+    path = CONFIGS / f"{name}.yaml" if name in bundled else Path(name)
+    if not path.is_file():
+        raise ValueError(f"no config {name!r}.{did_you_mean(name, bundled)} Give a path, or one of: {', '.join(bundled)}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must hold a mapping such as 'env: SEAL-SQuAD-v0'")
+    return tree
+
+
+def value_of(text: str) -> Any:
+    """A YAML value; ``3e-4`` is a number here, which YAML 1.1 takes for text.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    try:
+        return _numbers(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is not a YAML value: {' '.join(str(error).split())}") from error
+
+
+def _numbers(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _numbers(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_numbers(value) for value in tree]
+    if isinstance(tree, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", tree):
+        return float(tree)
+    return tree
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ValueError(f"-P takes key=value, got {override!r}")
+    *above, last = path.split(".")
+    for name in above:
+        if tree.get(name) is None:
+            tree[name] = {}
+        tree = tree[name]
+        if not isinstance(tree, dict):
+            raise ValueError(f"-P {override}: {name!r} is a value and has nothing below it")
+    tree[last] = value_of(text)
+
+
+def _mapping(name: str, given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise ValueError(f"{name} must be a mapping, got {given!r}")
+    return given
+
+
+def _agent(label: str, given: Any, defaults: Mapping[str, Any]) -> AgentSettings:
+    tree = _mapping(f"agents.{label}", given)
+    check_names(f"agents.{label}", tree, [f.name for f in fields(AgentSettings)])
+    name = tree.get("agent", label)
+    config = {**defaults.get(name, {}), **_mapping(f"agents.{label}.config", tree.get("config"))}
+    return AgentSettings(name, config, bool(tree.get("self_adapting", False)))
+
+
+def _read_defaults() -> dict[str, Any]:
+    tree = yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8"))
+    return _numbers(tree)

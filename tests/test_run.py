@@ -1,0 +1,217 @@
+"""seal-bench run: equal budgets, whole or interrupted, in one process or several, and what cannot work is said in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.run import _flat
+from benchmarks.settings import from_mapping, read_config, value_of
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def config(model_path, tmp_path_factory) -> Path:
+    """A benchmark of three learners and two baselines that takes seconds."""
+    path = tmp_path_factory.mktemp("config") / "small.json"  # JSON is YAML
+    small = {
+        "env": "SEAL-SQuAD-v0",
+        "env_options": {
+            "model": model_path("toy"),
+            "lora": {"r": 2, "lora_alpha": 4},
+            "inner_loop": {"epochs": 1, "batch_size": 0},
+            "max_new_tokens": 2,
+        },
+        "policy": {"lora": {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}, "max_new_tokens": 8},
+        "agents": {
+            "rest_em": {"config": {"contexts": 2, "samples": 2}},
+            "grpo": {"config": {"contexts": 2, "num_generations": 2, "learning_rate": "1e-2"}, "self_adapting": True},
+            "ppo": {"config": {"contexts": 2, "samples": 2, "batch_size": 4}},
+            "untrained": {},
+            "best_of_2": {"agent": "best_of_k", "config": {"k": 2}},
+        },
+        "seeds": [3],
+        "budget": 12,
+        "places": 4,
+        "evaluation": {"tasks": 3, "every": 4},
+    }
+    path.write_text(json.dumps(small))
+    return path
+
+
+def start(*arguments: str) -> int:
+    return main(["run", "--no-report", *map(str, arguments)])
+
+
+def lines_of(folder: Path) -> dict[str, list[dict]]:
+    """Every line of a run directory, without the seconds that rounds took."""
+    found = {}
+    for path in sorted(folder.glob("**/*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        found[str(path.relative_to(folder))] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return found
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    assert start("--config", config, "--out", folder) == 0
+    return folder
+
+
+def test_a_run_directory_holds_what_is_promised(unbroken):
+    lines = lines_of(unbroken)
+    for label in ("rest_em", "grpo", "ppo"):
+        own = f"runs/{label}/seed-3"
+        assert [line["edit"] for line in lines[f"{own}/edits.jsonl"]] == list(range(12))
+        assert [line["edits"] for line in lines[f"{own}/rounds.jsonl"]] == [4, 8, 12]
+        assert [line["edits"] for line in lines[f"{own}/evaluation.jsonl"]] == [0] * 3 + [4] * 3 + [8] * 3 + [12] * 3
+        assert json.loads((unbroken / own / "done.json").read_text()) == {"edits": 12, "rounds": 3}
+        assert (unbroken / own / "policy" / "adapter_model.safetensors").is_file()
+        assert list((unbroken / own / "tensorboard").iterdir())
+    for label in ("untrained", "best_of_2"):
+        assert [line["edits"] for line in lines[f"runs/{label}/seed-3/evaluation.jsonl"]] == [0] * 3
+    assert [line["task"] for line in lines["tasks.jsonl"]] == [0, 1, 2]
+    (session,) = json.loads((unbroken / "about.json").read_text())["sessions"]
+    assert session["versions"]["torch"] and session["command"]
+
+
+def test_processes_give_the_same_lines(config, unbroken, tmp_path):
+    assert start("--config", config, "--out", tmp_path / "run", "--workers", "2") == 0
+    assert lines_of(tmp_path / "run") == lines_of(unbroken)
+
+
+def test_a_killed_run_goes_on_to_the_same_lines(config, unbroken, tmp_path):
+    """Killed at random moments of a run until it is complete; heavier: tests/kill_runs.py."""
+    folder, rng, kills = tmp_path / "run", random.Random(1), 0
+    command = [sys.executable, "-m", "benchmarks.cli", "run", "--no-report"]
+    arguments = ["--config", str(config), "--out", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for _ in range(3):
+        process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        while not (folder / "benchmark.json").is_file() and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(1, 5))
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        arguments = ["--resume", str(folder)]
+    assert kills > 0
+    for path in folder.glob("runs/*/*/e*.jsonl"):
+        with path.open("a") as file:
+            file.write('{"edits": 4, "torn')
+        break
+    assert start("--resume", folder) == 0
+    assert lines_of(folder) == lines_of(unbroken)
+
+
+def test_resume_refuses_other_settings_and_shows_them(unbroken, capsys):
+    assert start("--resume", unbroken, "--budget", "24", "-P", "agents.grpo.config.beta=0.1") == 2
+    said = capsys.readouterr().err
+    assert "budget: 12 -> 24" in said and "agents.grpo.config.beta: None -> 0.1" in said
+    assert start("--resume", unbroken, "--budget", "12") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-P", "env=SEAL-SQUAD-v0"], "Did you mean 'SEAL-SQuAD-v0'"),
+        (["--agents", "rest_me"], "no agent 'rest_me'. Did you mean 'rest_em'"),
+        (["-P", "agents.grpo.config.epsylon=1"], "no option 'epsylon'. Did you mean 'epsilon'"),
+        (["-P", "agents.grpo.config.num_generations=1"], "agents.grpo: num_generations must be at least 2"),
+        (["-P", "evaluation.task=1"], "no option 'task'. Did you mean 'tasks'"),
+        (["-P", "env_options.edit_fromat=rewrite"], "Did you mean 'edit_format'"),
+        (["-P", "policy.top_q=1"], "Did you mean 'top_p'"),
+        (["-P", "bugdet=1"], "Did you mean 'budget'"),
+        (["-P", "budget"], "-P takes key=value"),
+        (["-P", "budget.x=1"], "'budget' is a value"),
+        (["-P", "seeds=[1, 1]"], "seeds must be"),
+        (["--seeds", "0"], "at least 1"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--budget", "0"], "budget must be an integer >= 1"),
+        (["--budget", "1", "-P", "agents={grpo: {}}"], "a budget of 1 edits is too small for one round of grpo"),
+        (["-P", "agents={../x: {agent: grpo}}"], "label"),
+        (["-P", "agents=[unclosed"], "is not a YAML value"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line_and_leaves_nothing(config, tmp_path, capsys, arguments, said):
+    assert start("--config", config, "--out", tmp_path / "new" / "run", *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("seal-bench: ") and said in error
+    assert not (tmp_path / "new" / "run").exists()
+
+
+def test_directories_that_cannot_be_used_are_named(config, unbroken, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("precious")
+    (tmp_path / "file").write_text("")
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "benchmark.json").write_text('{"env": ')
+    for arguments, said in (
+        (["--config", config, "--out", tmp_path / "other"], "is no run directory"),
+        (["--config", config, "--out", tmp_path / "file"], "is no run directory"),
+        (["--config", config, "--out", tmp_path / "file" / "below"], "cannot write a run directory"),
+        (["--config", config, "--out", unbroken], "--resume"),
+        (["--resume", tmp_path / "other"], "no benchmark.json"),
+        (["--resume", half], "is not JSON"),
+        (["--config", tmp_path / "file"], "must hold a mapping"),
+        (["--config", "sqaud"], "no config 'sqaud'"),
+    ):
+        assert start(*arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert said in error and len(error.splitlines()) == 1, error
+    assert (tmp_path / "other" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_later(config, unbroken, tmp_path, capsys, monkeypatch):
+    import agents.callbacks
+
+    real, count = agents.callbacks.append_lines, 0
+
+    def fill(path, lines):
+        nonlocal count
+        count += 1
+        if count == 9:
+            path.open("a").write('{"edits": 8, "to')
+            raise OSError(28, "No space left on device")
+        real(path, lines)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agents.callbacks, "append_lines", fill)
+        assert start("--config", config, "--out", tmp_path / "run") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert start("--resume", tmp_path / "run") == 0
+    assert lines_of(tmp_path / "run") == lines_of(unbroken)
+
+
+def test_dry_run_checks_and_prints_and_writes_nothing(config, tmp_path, capsys):
+    assert start("--config", config, "--out", tmp_path / "run", "--dry-run", "-P", "seeds=4") == 0
+    said = capsys.readouterr().out
+    assert '"budget": 12' in said and "5 agents x 4 seeds, 144 scored edits" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_config_that_comes_with_the_package_is_sound():
+    names = [path.stem for path in (ROOT / "benchmarks" / "configs").glob("*.yaml") if path.stem != "defaults"]
+    for name in names:
+        settings = from_mapping(read_config(name))
+        assert from_mapping(settings.to_json()) == settings
+    paper = from_mapping({"env": "SEAL-SQuAD-Qwen2.5-7B-v0", "agents": ["rest_em"]})
+    assert paper.agents["rest_em"].config["learning_rate"] == 3e-4
+    assert paper.policy["lora"]["r"] == 64 and paper.places == 5
+
+
+def test_yaml_values_are_what_a_person_means():
+    assert value_of("3e-4") == 3e-4 and value_of("[1e5, a]") == [1e5, "a"] and value_of("on") is True
+    assert _flat({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
