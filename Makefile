@@ -12,7 +12,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/seal-bench speed --quick
+	$(BIN)/seal-bench run $(if $(wildcard runs/demo/benchmark.json),--resume runs/demo,--config demo --out runs/demo)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

@@ -7,29 +7,35 @@ import sys
 
 from transformers.utils import logging
 
-from benchmarks import run, speed
+from benchmarks import adapt, evaluate, listing, report, run, speed
+
+COMMANDS = {
+    "run": (run, "agents and baselines on equal budgets"),
+    "report": (report, "tables, curves and a page from run directories"),
+    "list": (listing, "what there is to choose from"),
+    "eval": (evaluate, "mean reward of a policy, a file of edits or a baseline"),
+    "adapt": (adapt, "an adapter from documents of your own"),
+    "speed": (speed, "seconds per self-edit, beside PEFT and Trainer loops"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command in ``argv``; returns the exit status (2 where an argument is unusable, 130 after Ctrl-C)."""
     parser = argparse.ArgumentParser(prog="seal-bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser(
-        "run",
-        help="agents and baselines on equal budgets",
-        description=run.__doc__,
-        epilog=run.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run.add_arguments(running)
-    running.set_defaults(job=run.run)
-    timing = commands.add_parser("speed", help="seconds per self-edit, beside PEFT and Trainer loops")
-    speed.add_arguments(timing)
-    timing.set_defaults(job=speed.run)
+    for name, (module, about) in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=about,
+            description=module.__doc__,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
     arguments = parser.parse_args(argv)
     logging.disable_progress_bar()  # of weights being loaded, again for every run
     try:
-        arguments.job(arguments)
+        COMMANDS[arguments.command][0].run(arguments)
     except (ValueError, OSError) as error:
         print(f"seal-bench: {error}", file=sys.stderr)
         return 2

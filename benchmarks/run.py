@@ -34,6 +34,8 @@ import seal_env
 from agents import Agent, Callback, Round
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, append_lines, latest
 from benchmarks.live import Event, View, make_view
+from benchmarks.records import read
+from benchmarks.report import summarise, table_text, write
 from benchmarks.settings import LEARNERS, Settings, default_agents, from_mapping, read_config
 from seal_env.files import whole
 
@@ -91,7 +93,15 @@ def run(arguments: argparse.Namespace) -> Path | None:
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: seal-bench run --resume {folder}", file=sys.stderr)
             raise
-    print(f"done: {folder}")
+    if arguments.no_report:
+        print(f"done: {folder}")
+        return folder
+    summary = summarise(read([folder]))
+    write(summary, folder / "report")
+    print(f"\n{table_text(summary)}\n\nreport    {folder / 'report' / 'report.html'}")
+    for label, agent in settings.agents.items():
+        if agent.learns:
+            print(f"policy    {run_folder(folder, label, settings.seeds[0]) / 'policy'}  ({label})")
     return folder
 
 

@@ -159,7 +159,7 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     if isinstance(agents := tree.get("agents"), list):
         tree["agents"] = {name: {} for name in agents}
     for override in overrides:
-        _override(tree, override)
+        apply_override(tree, override)
     check_names("benchmark", tree, [f.name for f in fields(Settings)])
     if "env" not in tree:
         raise ValueError("a benchmark needs env: the id of an environment")
@@ -230,7 +230,7 @@ def _numbers(tree: Any) -> Any:
     return tree
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ValueError(f"-P takes key=value, got {override!r}")

@@ -34,6 +34,10 @@ from seal_env.plan import TokenExample, UpdatePlan
 from seal_env.student import Student, load_base
 from seal_env.student.loading import check_device, check_dtype
 
+EXAMPLES = """examples:
+  seal-bench speed --quick
+  seal-bench speed --methods peft,ours --slots 1,16 --repeats 5 --json speed.json
+"""
 METHODS = ("trainer", "peft", "tuned", "tuned-bf16", "tuned-compile", "vmap", "ours")
 
 

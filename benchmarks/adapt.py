@@ -1,0 +1,182 @@
+"""``seal-bench adapt``: self-edits for documents of your own, one joint update on all of them, and the adapter it made.
+
+The adapter is a PEFT checkpoint over the student's base, which plain ``peft`` loads; ``edits.jsonl`` in its folder holds what
+was written, a line an edit, with the passage. The student is the base as it is: a policy writes for it, and stays apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from agents import Policy
+from agents.callbacks import append_lines
+from benchmarks.evaluate import base_of, load_policy, options_of
+from seal_env.checks import check_at_least, check_names
+from seal_env.edits import ParsedEdit, get_format, parse
+from seal_env.envs import EnvConfig
+from seal_env.envs.config import from_keywords
+from seal_env.student import FitStatus, Student
+from seal_env.tasks import Document, Task, load_tasks
+from seal_env.tasks.folder import DOCUMENTS, is_questions, read_passages, visible_files
+
+EXAMPLES = """examples:
+  seal-bench adapt notes --out notes-adapter
+  seal-bench adapt notes --policy runs/first/runs/rest_em/seed-0/policy --out notes-adapter
+  seal-bench adapt handbook.md --model Qwen/Qwen2.5-7B -P device=cuda -P dtype=bfloat16 --edits-per-document 5 --out handbook
+  seal-bench adapt articles.jsonl --edit-format self-qa -P inner_loop.epochs=3 --out articles-adapter --overwrite
+
+in Python:
+  PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL), "notes-adapter")
+"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One self-edit and what it came to."""
+
+    document: Document
+    edit: str
+    parsed: ParsedEdit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("documents", help="a folder, .txt, .md, .json, .jsonl, .csv or .parquet file, or a hub id")
+    parser.add_argument(
+        "--policy", metavar="DIR", help="who writes, as seal-bench eval takes it; the untrained student if left out"
+    )
+    parser.add_argument("--out", type=Path, metavar="ADAPTER", required=True, help="folder of the adapter")
+    parser.add_argument("--overwrite", action="store_true", help="replace an adapter that is there already")
+    parser.add_argument("--model", metavar="NAME", help="the student; by default the policy's base, or seal-nano")
+    parser.add_argument("--edit-format", help="how an edit is asked for, see seal-bench list formats; default implications")
+    parser.add_argument("--edits-per-document", type=int, default=1, metavar="K")
+    parser.add_argument("--edit-tokens", type=int, default=256, help="most tokens of an edit")
+    parser.add_argument("--split", default="train", help="of a data set that has several")
+    parser.add_argument(
+        "-P",
+        dest="options",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="device, dtype, template, lora, inner_loop, ... as for an environment; YAML, dots go down",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of edits and update")
+
+
+def run(arguments: argparse.Namespace) -> Path:
+    """Write the edits, update the student on them, and save; returns the adapter's folder.
+
+    Raises:
+        ValueError: an argument is unusable, or nothing could be learnt; nothing is written then.
+    """
+    for name in ("edits_per_document", "edit_tokens"):
+        check_at_least(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
+    check_at_least("--seed", arguments.seed, 0)
+    _check_out(arguments.out, arguments.overwrite)
+    config = _config(arguments)
+    documents = read(arguments.documents, arguments.split)
+    written = write(arguments, config, documents)
+    student = Student.from_pretrained(
+        config.model, config.lora_config(), device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code
+    )
+    # A passage is learnt once, however many edits were written about it.
+    sequences = tuple(dict.fromkeys(sequence for one in written for sequence in one.parsed.sequences))
+    fitted = student.fit([config.settings().plan(sequences, arguments.seed)], progress=config.progress)
+    report = fitted.reports[0]
+    if report.status not in (FitStatus.TRAINED, FitStatus.TRUNCATED):
+        raise ValueError(f"the update ended as {report.status}: {_what_to_do(report.status)}")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".saving-") as temporary:
+        new = Path(temporary) / "new"
+        student.save_adapter(fitted.adapters[0], new)
+        append_lines(new / "edits.jsonl", [_line(one) for one in written])
+        if arguments.out.exists():
+            arguments.out.rename(Path(temporary) / "old")
+        new.rename(arguments.out)
+    cut = ", some cut to the longest that can be learnt" if report.status is FitStatus.TRUNCATED else ""
+    losses = np.array(report.losses).reshape(config.settings().epochs, -1).mean(1)
+    print(
+        f"{arguments.out}: {len(documents)} passages, {len(written)} edits, {report.sequences} sequences{cut},"
+        f" {report.steps} steps, loss {losses[0]:.2f} to {losses[-1]:.2f} nats a token"
+    )
+    return cast(Path, arguments.out)
+
+
+def read(documents: str, split: str = "train") -> list[Document]:
+    """The passages of a folder, a file or a data set, with questions or without.
+
+    Raises:
+        ValueError: there are none, or they never end.
+    """
+    path = Path(documents).expanduser()
+    # Where some documents have questions, load_tasks leaves out the others: here all are read.
+    asked_about = path.is_dir() and any(map(is_questions, visible_files(path)))
+    if asked_about or (path.is_file() and path.suffix.lower() in DOCUMENTS):
+        return [document for passages in read_passages(path).values() for document in passages]
+    source = load_tasks(documents, split)
+    if source.size is None:
+        raise ValueError(f"{documents!r} never ends: name documents of your own")
+    return [source.document(i) for i in range(source.size)]
+
+
+def write(arguments: argparse.Namespace, config: EnvConfig, documents: Sequence[Document]) -> list[Written]:
+    """The edits of each document, side by side; each depends on seed, place and policy alone."""
+    inherited = {key: getattr(config, key) for key in ("device", "dtype", "trust_remote_code", "template")}
+    if arguments.policy:
+        own = base_of(Path(arguments.policy)) or config.model
+        policy, _ = load_policy(Path(arguments.policy), own, edit_tokens=arguments.edit_tokens, **inherited)
+    else:
+        policy = Policy.from_pretrained(config.model, max_new_tokens=arguments.edit_tokens, **inherited)
+    edit_format, edit_settings = get_format(config.edit_format), config.settings()
+    places = [document for document in documents for _ in range(arguments.edits_per_document)]
+    seeds = np.random.default_rng([arguments.seed, 3]).integers(0, 2**62, len(places)).tolist()
+    written = policy.sample([edit_format.prompt(document, config.template) for document in places], seeds)
+    return [
+        # An edit is read by title and passage; what is asked about them plays no part.
+        Written(document, one.text, parse(one.text, cast(Task, document), edit_settings, arguments.seed))
+        for document, one in zip(places, written)
+    ]
+
+
+def _config(arguments: argparse.Namespace) -> EnvConfig:
+    """The environment's configuration, for what it says of student, edits and inner loop."""
+    options: dict[str, Any] = options_of(arguments.options)
+    check_names("-P", options, ["device", "dtype", "trust_remote_code", "template", "lora", "inner_loop", "progress"])
+    if arguments.edit_format:
+        options["edit_format"] = arguments.edit_format
+    model = arguments.model or (base_of(Path(arguments.policy)) if arguments.policy else "seal-nano")
+    if model is None:
+        raise ValueError(f"{arguments.policy} names no base: say --model, the student that the edits are for")
+    return from_keywords({**options, "model": model})
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise ValueError(f"--out {out} is there already: say --overwrite to replace it, or choose another name")
+    if not (out / "adapter_config.json").is_file():
+        raise ValueError(f"--out {out} is no adapter, and --overwrite replaces nothing else: choose another name")
+
+
+def _what_to_do(status: FitStatus) -> str:
+    if status is FitStatus.DIVERGED:
+        return "take a smaller learning rate, such as -P inner_loop.learning_rate=1e-4"
+    return "no edit had any text to learn; another --seed, --edit-format or --policy may write some"
+
+
+def _line(one: Written) -> dict[str, Any]:
+    document = one.document
+    return {
+        "title": document.title,
+        "id": document.id,
+        "context": document.context,
+        "edit": one.edit,
+        "status": str(one.parsed.status),
+    }

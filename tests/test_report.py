@@ -1,0 +1,377 @@
+"""`seal-bench report`: its figures are those of the JSON lines, and nothing that an agent wrote gets out of its place."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import re
+import shutil
+import statistics
+import string
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("plotly")
+
+from benchmarks import report
+from benchmarks.records import read
+
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\u2028\u2029 & "quotes" \' {{ 7 * 7 }} \ud800 $x$'
+TASKS, QUESTIONS, POINTS, EVERY = 6, 3, (0, 8, 16), 8
+BENCHMARK = {
+    "env": "SEAL-SQuAD-v0",
+    "env_options": {"learning_rate": 1e-3},
+    "policy": {"model": "seal-nano"},
+    "seeds": [0, 1, 2],
+    "budget": 16,
+    "evaluation": {"tasks": TASKS, "every": EVERY, "env_options": {"split": "test"}},
+}
+AGENTS = ("rest_em", "grpo", "untrained")
+
+
+def json_lines(path: Path, lines: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def evaluation_line(rng: random.Random, task: int, edits: int) -> dict:
+    questions = [
+        {
+            "question": f"Question {i} of {task}? {HOSTILE if i == 0 else ''}",
+            "gold": gold,
+            "answer_before": rng.choice(["", "no", HOSTILE]),
+            "answer": rng.choice([gold, "another", HOSTILE]),
+            "correct_before": rng.random() < 0.2,
+            "correct": rng.random() < 0.3 + 0.02 * edits,
+        }
+        for i, gold in enumerate(("The Bell!", f"{task}", "1874"))
+    ]
+    text = " ".join(rng.choices(["bell", "in 1874", "18745", str(task), HOSTILE, "Edda"], k=rng.randint(0, 5)))
+    score = sum(question["correct"] for question in questions) / QUESTIONS
+    status = {"fit_status": "trained", "score_before": 0.0, "score": score}
+    return {"edits": edits, "task": task, "reward": score - 0.1, "text": text, **status, "questions": questions}
+
+
+def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, **changes: object) -> Path:
+    settings = {**BENCHMARK, **changes}
+    about = {label: {"agent": label.split("+")[0], "config": {}, "self_adapting": False} for label in agents}
+    folder.mkdir(parents=True)
+    (folder / "benchmark.json").write_text(json.dumps({**settings, "agents": about}))
+    (folder / "about.json").write_text(json.dumps({"command": ["seal-bench", HOSTILE], "versions": {"torch": "2.9"}}))
+    tasks = [{"task": i, "title": f"{HOSTILE} {i}", "context": HOSTILE, "questions": []} for i in range(TASKS)]
+    json_lines(folder / "tasks.jsonl", tasks)
+    for label in agents:
+        for seed in settings["seeds"]:
+            path, rng = folder / "runs" / label / f"seed-{seed}", random.Random(f"{label}{seed}")
+            points = POINTS[:1] if label == "untrained" else POINTS
+            lines = [evaluation_line(rng, task, edits) for edits in points for task in range(TASKS)]
+            json_lines(path / "evaluation.jsonl", lines)
+            (path / "done.json").write_text("{}")
+            if label != "untrained":
+                edits = [
+                    {"edit": i, "task": i, "reward": 0.5, "text": HOSTILE, "tokens": rng.randint(9, 99)} for i in range(16)
+                ]
+                for edit in edits[::2]:
+                    edit["scores"] = [0.5, 0.5]  # scored with two updates
+                json_lines(path / "edits.jsonl", edits)
+                rounds = [{"edits": e, "reward": 0.5, "seconds": {"a": rng.random(), "b": 1.5}} for e in (4, 8, 12, 16)]
+                json_lines(path / "rounds.jsonl", rounds)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_benchmark(tmp_path_factory.mktemp("report") / "benchmark")
+
+
+@pytest.fixture(scope="module")
+def out(folder: Path) -> Path:
+    return report.run(arguments(folder))
+
+
+def arguments(*given: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    return parser.parse_args([str(each) for each in given])
+
+
+class Page(HTMLParser):
+    """Scripts, and the cells of tables by id: their text and ``data-value``."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[tuple[dict, str]] = []
+        self.tables: dict[str, list[list[tuple[str, str | None]]]] = {}
+        self.tags: list[tuple[str, dict]] = []
+        self._table, self._cell, self._script = "", False, False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.tags.append((tag, named))
+        self._script = tag == "script"
+        if tag == "script":
+            self.scripts.append((named, ""))
+        if tag == "table":
+            self._table = named.get("id") or f"{named.get('class')}-{len(self.tables)}"
+            self.tables[self._table] = []
+        if tag == "tr" and self._table:
+            self.tables[self._table].append([])
+        if tag in ("td", "th"):
+            self.tables[self._table][-1].append(("", named.get("data-value")))
+            self._cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._cell = False
+        if tag == "script":
+            self._script = False
+
+    def handle_data(self, data):
+        if self._script:
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        elif self._cell:
+            row = self.tables[self._table][-1]
+            row[-1] = (row[-1][0] + data, row[-1][1])
+
+    def json(self, name: str):
+        return next(json.loads(text) for named, text in self.scripts if named.get("id") == name)
+
+
+@pytest.fixture(scope="module")
+def shown(out: Path) -> Page:
+    return Page((out / "report.html").read_text())
+
+
+# Recomputed from the lines in plain Python -------------------------------------------------------------------------
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+
+
+def normal(text: str) -> list[str]:
+    kept = "".join(" " if c.isspace() else c for c in text.lower() if c not in string.punctuation)
+    return [word for word in kept.split() if word not in ("a", "an", "the")]
+
+
+def occurs(gold: str, edit: str) -> bool:
+    gold_words, words = normal(gold), normal(edit)
+    return any(words[i : i + len(gold_words)] == gold_words for i in range(len(words)))
+
+
+def recomputed(run: Path, edits: int) -> dict[str, float]:
+    found = [line for line in lines_of(run / "evaluation.jsonl") if line["edits"] == edits]
+    covered = [statistics.fmean(occurs(q["gold"], line["text"]) for q in line["questions"]) for line in found]
+    spent = [line for line in lines_of(run / "edits.jsonl") if line["edit"] < edits]
+    return {
+        "score": statistics.fmean(line["score"] for line in found),
+        "coverage": statistics.fmean(covered),
+        "length": statistics.fmean(len(line["text"]) for line in found),
+        "tokens": sum(line["tokens"] * len(line.get("scores", [0])) for line in spent),
+        "seconds": sum(sum(r["seconds"].values()) for r in lines_of(run / "rounds.jsonl") if r["edits"] <= edits),
+    }
+
+
+def runs_of(folder: Path, label: str) -> list[dict[int, dict[str, float]]]:
+    points = POINTS[:1] if label == "untrained" else POINTS
+    return [{edits: recomputed(run, edits) for edits in points} for run in sorted((folder / "runs" / label).iterdir())]
+
+
+def close(one: float, other: float) -> bool:
+    return abs(one - other) < 1e-9 * max(1, abs(other))
+
+
+def test_the_curves_are_those_of_the_lines(folder, shown):
+    curves = {curve["label"]: curve for curve in shown.json("curve-data")}
+    assert set(curves) == set(AGENTS)
+    for label, curve in curves.items():
+        runs = runs_of(folder, label)
+        assert [point["edits"] for point in curve["points"]] == list(runs[0])
+        for point in curve["points"]:
+            found = [run[point["edits"]] for run in runs]
+            assert point["seeds"] == 3
+            for name in ("tokens", "seconds"):
+                assert close(point[name], statistics.fmean(each[name] for each in found))
+            for name in ("score", "coverage", "length"):  # of three seeds nothing is trimmed, and the interval is their range
+                values = [each[name] for each in found]
+                expected = [statistics.fmean(values), min(values), max(values)]
+                assert all(map(close, point[name], expected)), (label, point["edits"], name)
+
+
+def test_the_table_is_that_of_the_lines(folder, out, shown):
+    head, *rows = shown.tables["figures"]
+    names = [text for text, _ in head]
+    figures = {row[0][1]: dict(zip(names, row)) for row in rows}
+    finals = {label: [run[max(run)]["score"] for run in runs_of(folder, label)] for label in AGENTS}
+    assert list(figures) == sorted(AGENTS, key=lambda label: -statistics.fmean(finals[label]))
+    learners = [label for label in AGENTS if label != "untrained"]
+    start = statistics.fmean(run[0]["score"] for label in learners for run in runs_of(folder, label))
+    target = (start + max(statistics.fmean(finals[label]) for label in learners)) / 2
+    for label in AGENTS:
+        shown_row, runs, final = figures[label], runs_of(folder, label), finals[label]
+        assert close(float(shown_row["score"][1]), statistics.fmean(final))
+        spread = f"[{100 * min(final):.1f}, {100 * max(final):.1f}]"
+        assert shown_row["score"][0] == f"{100 * statistics.fmean(final):.1f} {spread}"
+        assert shown_row["worst"][0] == f"{100 * min(final):.1f}"
+        last = [run[max(run)] for run in runs]
+        assert close(float(shown_row["coverage"][1]), 100 * statistics.fmean(each["coverage"] for each in last))
+        assert close(float(shown_row["length"][1]), statistics.fmean(each["length"] for each in last))
+        if label == "untrained":
+            assert [shown_row[name][0] for name in ("area", f"to {100 * target:.1f}", "tokens", "collapsed")] == ["-"] * 4
+            continue
+        scores = [[run[edits]["score"] for edits in POINTS] for run in runs]
+        areas = [(s[0] / 2 + s[1] + s[2] / 2) / 2 for s in scores]
+        assert close(float(shown_row["area"][1]), statistics.fmean(areas))
+        reached = sorted(next((e for e, score in zip(POINTS, each) if score >= target), 1e18) for each in scores)
+        assert float(shown_row[f"to {100 * target:.1f}"][1]) == reached[1]
+        collapsed = sum(max(each) - each[-1] > 0.05 for each in scores)
+        assert shown_row["collapsed"][0] == f"{collapsed}/3"
+        assert close(float(shown_row["tokens"][1]), statistics.fmean(each["tokens"] for each in last))
+        ours, theirs = (task_means(folder, each) for each in (label, "untrained"))
+        difference = statistics.fmean(a - b for a, b in zip(ours, theirs))
+        assert close(float(shown_row["vs untrained"][1]), difference)
+    with (out / "table.csv").open() as file:
+        for line in csv.DictReader(file):
+            final = finals[line["label"]]
+            assert close(float(line["score"]), statistics.fmean(final)) and close(float(line["score_low"]), min(final))
+
+
+def task_means(folder: Path, label: str) -> list[float]:
+    runs = [lines_of(run / "evaluation.jsonl")[-TASKS:] for run in sorted((folder / "runs" / label).iterdir())]
+    return [statistics.fmean(line["score"] for line in task) for task in zip(*runs)]
+
+
+def test_the_matrices_are_those_of_the_lines(folder, shown):
+    wins, margins = (table for name, table in shown.tables.items() if name.startswith("matrix"))
+    labels = [text for text, _ in wins[0][1:]]
+    for i, row in enumerate(labels):
+        for j, column in enumerate(labels):
+            if row == column:
+                continue
+            ours, theirs = ([run[max(run)]["score"] for run in runs_of(folder, label)] for label in (row, column))
+            won = statistics.fmean((a > b) + (a == b) / 2 for a in ours for b in theirs)
+            assert close(float(wins[i + 1][j + 1][1]), won)
+            means = zip(task_means(folder, row), task_means(folder, column))
+            assert close(float(margins[i + 1][j + 1][1]), statistics.fmean(a - b for a, b in means))
+
+
+def test_the_reader_has_every_evaluated_edit_as_it_was_written(folder, shown):
+    data = shown.json("edit-data")
+    texts, seen = data["texts"], 0
+    for run in data["runs"]:
+        path = folder / "runs" / run["label"] / f"seed-{run['seed']}" / "evaluation.jsonl"
+        points = {point["edits"]: point["rows"] for point in run["points"]}
+        for line in lines_of(path):
+            edit, score, status, questions = points[line["edits"]][str(line["task"])]
+            assert (texts[edit], score, texts[status]) == (line["text"], line["score"], "trained")
+            for question, (asked, gold, before, after, was, now) in zip(line["questions"], questions, strict=True):
+                assert [texts[n] for n in (asked, gold, before, after)] == list(question.values())[:4]
+                assert (bool(was), bool(now)) == (question["correct_before"], question["correct"])
+            seen += 1
+    assert seen == TASKS * 3 * (2 * len(POINTS) + 1)
+
+
+def test_no_text_gets_out_of_its_place(out, shown):
+    page = (out / "report.html").read_text()
+    assert len(shown.scripts) == 4 and not [tag for tag in shown.tags if tag[0] == "img"]
+    assert "<script>alert" not in page and 'onerror="alert' not in page and "49 " not in shown.json("edit-data")["texts"][0]
+    assert "\u2028" not in "".join(text for named, text in shown.scripts if named)
+    assert not [v for tag, named in shown.tags for n, v in named.items() if n in ("src", "href") and not v.startswith("data:")]
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(shown):
+    policy = next(named["content"] for tag, named in shown.tags if named.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'") and "http" not in policy
+
+
+def test_everything_is_written_and_equal_records_make_equal_files(folder, out, tmp_path, capsys):
+    names = {"table.md", "table.csv", "curves.csv", "curves.png", "curves.svg", "edits.png", "edits.svg", "report.html"}
+    assert {path.name for path in out.iterdir()} == names
+    assert (out / "curves.png").stat().st_size > 10_000
+    again = report.run(arguments(folder, "--out", tmp_path / "again"))
+    for name in names:
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+    printed = capsys.readouterr().out
+    assert re.search(r"^rest_em +\d+\.\d \[\d+\.\d, \d+\.\d\]", printed, re.M) and "3 seeds" in printed
+    assert max(map(len, report.table_text(read([folder])).split("\n")[: len(AGENTS) + 2])) <= 128
+
+
+def test_an_unfinished_run_is_told_of_and_not_counted(tmp_path):
+    folder = write_benchmark(tmp_path / "benchmark")
+    path = folder / "runs" / "grpo" / "seed-1"
+    (path / "done.json").unlink()
+    torn = path / "evaluation.jsonl"
+    torn.write_text(torn.read_text()[:-30])  # the last task is torn, so the last evaluation is not complete
+    shutil.rmtree(folder / "runs" / "rest_em" / "seed-2")
+    summary = report.summarise(read([folder]))
+    rows = {row.label: row for row in summary.rows}
+    assert rows["grpo"].seeds == (0, 2) and rows["rest_em"].seeds == (0, 1) and rows["grpo"].planned == 3
+    assert [point.seeds for point in summary.curves["grpo"]] == [3, 3, 2]
+    assert {
+        "grpo, seed 1: unfinished, evaluated up to 8 scored edits.",
+        "grpo, seed 1: the last line of evaluation.jsonl is torn and left out.",
+        "grpo, seed 1: the evaluation at 16 scored edits has 5 of 6 tasks and is left out.",
+        "rest_em, seed 2: not evaluated yet.",
+    } <= set(summary.notes)
+    report.page(summary)
+
+
+def test_equal_settings_pool_and_a_run_in_two_folders_counts_once(tmp_path, folder):
+    more = write_benchmark(tmp_path / "more", ("rest_em", "untrained"), seeds=[2, 3])
+    records = read([folder, more, folder])
+    assert [run.seed for run in records.of("rest_em")] == [0, 1, 2, 3] and len(records.of("grpo")) == 3
+    assert report.summarise(records).rows[0].planned in (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget": 32}, "budget is 16 and 32"),
+        ({"env": "SEAL-SQuAD-Other-v0"}, "env is 'SEAL-SQuAD-v0' and 'SEAL-SQuAD-Other-v0'"),
+        ({"env_options": {}}, "env_options.learning_rate is 0.001 and not set"),
+        ({"evaluation": {**BENCHMARK["evaluation"], "every": 4}}, "evaluation.every is 8 and 4"),
+    ],
+)
+def test_other_settings_are_not_pooled(tmp_path, folder, changes, said):
+    other = write_benchmark(tmp_path / "other", ("grpo",), **changes)
+    with pytest.raises(ValueError, match=f"cannot be pooled: {re.escape(said)}"):
+        read([folder, other])
+
+
+def test_another_result_of_one_run_is_not_pooled(tmp_path, folder):
+    other = write_benchmark(tmp_path / "other", ("grpo",))
+    path = other / "runs" / "grpo" / "seed-0" / "evaluation.jsonl"
+    lines = lines_of(path)
+    json_lines(path, [{**lines[0], "text": "another"}, *lines[1:]])
+    with pytest.raises(ValueError, match="both hold 'grpo' with seed 0"):
+        read([folder, other])
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    folder = write_benchmark(tmp_path / "benchmark")
+    path = folder / "runs" / "grpo" / "seed-0" / "evaluation.jsonl"
+    lines = lines_of(path)
+    for broken, said in (
+        ("{\n" + json.dumps(lines[0]) + "\n", "line 1 is no JSON"),
+        (json.dumps({"edits": 0, "task": 0}) + "\n", "line 1: no 'score'"),
+        (json.dumps({**lines[0], "task": 99}) + "\n", "task 99 is not in tasks.jsonl"),
+        (json.dumps(lines[0]) + "\n" + json.dumps(lines[0]) + "\n", "evaluated twice"),
+    ):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=said):
+            read([folder])
+    for given, said in (
+        ([tmp_path], "benchmark.json is missing"),
+        ([folder, folder], "--out must name a folder"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            report.run(arguments(*given))
+    path.unlink()
+    for options, said in (({"reference": "nobody"}, "no agent 'nobody'"), ({"target": 40}, "target must be a share")):
+        with pytest.raises(ValueError, match=said):
+            report.summarise(read([folder]), report.Options(**options))
