@@ -18,6 +18,7 @@ import numpy as np
 from agents import Policy
 from agents.callbacks import append_lines
 from benchmarks.evaluate import base_of, load_policy, options_of
+from benchmarks.settings import policy_options
 from seal_env.checks import check_at_least, check_names
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.envs import EnvConfig
@@ -127,7 +128,7 @@ def read(documents: str, split: str = "train") -> list[Document]:
 
 def write(arguments: argparse.Namespace, config: EnvConfig, documents: Sequence[Document]) -> list[Written]:
     """The edits of each document, side by side; each depends on seed, place and policy alone."""
-    inherited = {key: getattr(config, key) for key in ("device", "dtype", "trust_remote_code", "template")}
+    inherited = policy_options(config)
     if arguments.policy:
         own = base_of(Path(arguments.policy)) or config.model
         policy, _ = load_policy(Path(arguments.policy), own, edit_tokens=arguments.edit_tokens, **inherited)

@@ -180,7 +180,7 @@ def _whole(number: float) -> Any:
 
 
 def _agent(arguments: argparse.Namespace, config: EnvConfig, env: Any) -> Agent:
-    inherited = {key: getattr(config, key) for key in ("device", "dtype", "trust_remote_code", "template")}
+    inherited = settings.policy_options(config)
     if arguments.policy:
         folder = Path(arguments.policy)
         policy, about = load_policy(folder, arguments.model, edit_tokens=arguments.edit_tokens, **inherited)

@@ -137,13 +137,17 @@ class Settings:
         sampling = {key: options.pop(key) for key in ("temperature", "top_p") if key in options}
         if sampling:
             options["sampling"] = Sampling(**{"top_p": 0.95, **sampling})
-        inherited = {key: getattr(config, key) for key in ("device", "dtype", "trust_remote_code", "template")}
         chosen = LoraConfig(**lora) if isinstance(lora, Mapping) else lora
-        return Policy.from_pretrained(name, chosen, **{**inherited, **options})
+        return Policy.from_pretrained(name, chosen, **{**policy_options(config), **options})
 
     def to_json(self) -> dict[str, Any]:
         """As :func:`from_mapping` reads it."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def policy_options(config: EnvConfig) -> dict[str, Any]:
+    """What a policy takes over from its environment, as :meth:`agents.Policy.from_pretrained` names it."""
+    return {name: getattr(config, name) for name in ("device", "dtype", "trust_remote_code", "template")}
 
 
 def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:
