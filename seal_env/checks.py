@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -37,3 +38,22 @@ def check_at_least(name: str, value: float, least: float) -> None:
     """Raise a ValueError if ``value`` is less than ``least``."""
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
+
+
+def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
+    """The callable at ``package.module:name``.
+
+    Raises:
+        ValueError: there is none; ``names`` are the ones that need no import.
+    """
+    module, colon, attribute = path.partition(":") if isinstance(path, str) else ("", "", "")
+    if not colon:
+        hint = did_you_mean(path, names)
+        raise ValueError(f"{what} must be one of {', '.join(names)} or 'package.module:function', got {path!r}.{hint}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{what} {path!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(f"{what} {path!r} is not callable: {found!r}")
+    return found

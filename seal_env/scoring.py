@@ -6,18 +6,17 @@ jobs together only saves time. What an un-updated student answers is the same fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seal_env.grading import exact
+from seal_env.grading import Answered, Grader, Mark, by_text, exact, grade
 from seal_env.plan import UpdatePlan
 from seal_env.student import FitReport, FitStatus, Student
 from seal_env.tasks import Task, question_prompt
 
-Grader = Callable[[str, Sequence[str]], bool]
 Answers = tuple[str, ...]
 
 
@@ -41,15 +40,15 @@ class TaskResult:
     """How one task's questions were answered, in their order, before and after the update.
 
     Attributes:
-        correct_before: verdict on each of ``answers_before``.
+        correct_before: verdict on each of ``answers_before``; a mark from 0 to 1 where the grader gives marks.
         correct: verdict on each of ``answers``.
     """
 
     task: Task
     answers_before: Answers
     answers: Answers
-    correct_before: tuple[bool, ...]
-    correct: tuple[bool, ...]
+    correct_before: tuple[Mark, ...]
+    correct: tuple[Mark, ...]
 
     @property
     def score_before(self) -> float:
@@ -97,23 +96,27 @@ class Scorer:
 
     Args:
         student: updated and asked; its base may change between calls by :meth:`Student.merge` and :meth:`Student.load_base`.
-        grader: ``grader(answer, accepted answers)``: was this answer right?
+        grader: was this answer right? See :mod:`seal_env.grading`; by default exact match.
         max_new_tokens: most tokens of an answer.
         stop: strings that end an answer.
     """
 
     def __init__(
-        self, student: Student, grader: Grader = exact, *, max_new_tokens: int = 64, stop: Sequence[str] = ("\n",)
+        self, student: Student, grader: Grader | None = None, *, max_new_tokens: int = 64, stop: Sequence[str] = ("\n",)
     ) -> None:
         self.student = student
-        self.grader = grader
+        self.grader = grader or by_text(exact)
         self.max_new_tokens = max_new_tokens
         self.stop = tuple(stop)
         self._before: dict[Task, Answers] = {}
         self._base_version = student.base_version
 
     def score(self, jobs: Sequence[Job], *, progress: bool = False) -> list[Outcome]:
-        """Update and ask; one outcome a job, in order."""
+        """Update and ask; one outcome a job, in order.
+
+        Raises:
+            GradingError: the grader could not say of every answer whether it is right.
+        """
         jobs = list(jobs)
         if not jobs:
             return []
@@ -123,9 +126,11 @@ class Scorer:
         before = self._answers_before(jobs)
         changed = [i for i, r in enumerate(fitted.reports) if r.status in (FitStatus.TRAINED, FitStatus.TRUNCATED)]
         after = dict(zip(changed, self.ask(fitted.adapters[changed], [jobs[i].tasks for i in changed])))
+        groups = [list(zip(job.tasks, before[i], after.get(i, before[i]))) for i, job in enumerate(jobs)]
+        verdicts = grade(self.grader, (one for group in groups for part in group for one in _all_answered(*part)))
         return [
-            Outcome(self._results(job, before[i], after.get(i, before[i])), fitted.reports[i], fitted.adapters[i])
-            for i, job in enumerate(jobs)
+            Outcome(tuple(_result(verdicts, *part) for part in group), report, adapter)
+            for group, report, adapter in zip(groups, fitted.reports, fitted.adapters)
         ]
 
     def ask(self, adapters: Tensor, tasks: Sequence[Sequence[Task]]) -> list[list[Answers]]:
@@ -151,9 +156,15 @@ class Scorer:
         own = dict(zip(started, asked))
         return [own.get((id(job.start), job.tasks)) or [self._before[task] for task in job.tasks] for job in jobs]
 
-    def _results(self, job: Job, before: list[Answers], after: list[Answers]) -> tuple[TaskResult, ...]:
-        results = []
-        for task, *answers in zip(job.tasks, before, after):
-            verdicts = [tuple(self.grader(a, q.answers) for a, q in zip(texts, task.questions)) for texts in answers]
-            results.append(TaskResult(task, answers[0], answers[1], verdicts[0], verdicts[1]))
-        return tuple(results)
+
+def _answered(task: Task, answers: Answers) -> list[Answered]:
+    return [Answered(one.question, answer, tuple(one.answers)) for one, answer in zip(task.questions, answers)]
+
+
+def _all_answered(task: Task, before: Answers, after: Answers) -> list[Answered]:
+    return _answered(task, before) + _answered(task, after)
+
+
+def _result(verdicts: Mapping[Answered, Mark], task: Task, before: Answers, after: Answers) -> TaskResult:
+    correct_before, correct = (tuple(verdicts[one] for one in _answered(task, answers)) for answers in (before, after))
+    return TaskResult(task, before, after, correct_before, correct)

@@ -1,8 +1,12 @@
 """Grading by text: what SQuAD's official script says, this says."""
 
+from collections.abc import Sequence
+
+import gymnasium as gym
 import pytest
 
-from seal_env.grading import exact, f1, normalize
+import seal_env  # noqa: F401 (registers the ids)
+from seal_env.grading import Answered, GradingError, Verdict, contains, exact, f1, get_grader, grade, normalize
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,62 @@ def test_a_string_or_nothing_in_place_of_answers_is_refused() -> None:
         exact("Denver", "Denver")
     with pytest.raises(ValueError, match="at least one"):
         f1("Denver", ())
+
+
+@pytest.mark.parametrize(
+    ("prediction", "right"), [("It was in the year 1858.", True), ("18581", False), ("", False), ("in 1859", False)]
+)
+def test_containment_asks_for_whole_words(prediction: str, right: bool) -> None:
+    assert contains(prediction, ("1858",)) is right
+
+
+def test_an_answer_that_is_all_articles_is_contained_in_nothing_else() -> None:
+    assert contains("the", ("a",)) and not contains("a dog", ("The",))
+
+
+def test_graders_are_found_by_name_and_take_their_options() -> None:
+    item = Answered("When?", "in 1858", ("1858",))
+    assert [get_grader(name)([item]) for name in ("exact", "contains")] == [[False], [True]]
+    assert get_grader("f1")([item]) == [pytest.approx(2 / 3)]
+    with pytest.raises(ValueError, match="Did you mean 'exact'"):
+        get_grader("exac")
+    with pytest.raises(ValueError, match="no option 'modle'"):
+        get_grader("exact", {"modle": "gpt"})
+
+
+def begins_with(answered: Sequence[Answered], letter: str = "x") -> list[Verdict]:
+    return [None if not one.prediction else one.prediction[0] == letter for one in answered]
+
+
+def test_a_function_by_its_path_is_a_grader() -> None:
+    grader = get_grader(f"{__name__}:begins_with", {"letter": "i"})
+    assert grader([Answered("When?", "in 1858", ("1858",))]) == [True]
+
+
+def test_each_item_is_graded_once_and_a_missing_verdict_is_an_error() -> None:
+    asked: list[Answered] = []
+
+    def grader(answered: Sequence[Answered]) -> list[Verdict]:
+        asked.extend(answered)
+        return begins_with(answered)
+
+    item = Answered("When?", "xyz", ("1858",))
+    assert grade(grader, [item, item]) == {item: True} and asked == [item]
+    with pytest.raises(GradingError, match="no verdict on 1 of 2"):
+        grade(grader, [item, Answered("When?", "", ("1858",))])
+
+
+def test_the_environment_grades_as_it_is_told() -> None:
+    scores = {}
+    for name in ("exact", "f1", "contains"):
+        env = gym.make("SEAL-SQuAD-v0", grader=name)
+        observation, _ = env.reset(seed=3)
+        _, reward, *_, info = env.step(observation["context"])
+        marks = [
+            float(get_grader(name)([Answered(q["question"], q["answer"], (q["gold"],))])[0] or 0) for q in info["questions"]
+        ]
+        assert [float(q["correct"]) for q in info["questions"]] == marks  # this passage has one accepted form an answer
+        scores[name] = reward
+    assert scores["exact"] <= scores["f1"]
+    with pytest.raises(ValueError, match="grader"):
+        gym.make("SEAL-SQuAD-v0", grader="exactly")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from peft import LoraConfig
 
-from seal_env.checks import check_choice, check_count, check_names, did_you_mean
+from seal_env.checks import check_choice, check_count, check_names, imported
 from seal_env.edits import EditSettings, get_format
 from seal_env.edits.formats import Template
+from seal_env.grading import Grader, get_grader
 from seal_env.models import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS, SEAL_LORA, bundled_folder
 from seal_env.scoring import Outcome
 from seal_env.self_questions import SelfQuestions
@@ -60,6 +60,8 @@ class EnvConfig:
     retention_weight: float = 0.0
     adapter_observation: AdapterObservation = "auto"
     max_new_tokens: int | None = None
+    grader: str = "exact"
+    grader_options: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class EnvConfig:
             raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
         get_format(self.edit_format)
         self.reward_function()
+        self.make_grader()
         self.settings()
         self.almanac_config()
         self.self_question_settings()
@@ -121,6 +124,12 @@ class EnvConfig:
         _check_options("self_questions", self.self_questions, names)
         return SelfQuestions(template=self.template, max_new_tokens=self.answer_tokens, **self.self_questions)
 
+    def make_grader(self) -> Grader:
+        """``grader`` by name or import path, with its options."""
+        if not isinstance(self.grader_options, Mapping):
+            raise ValueError(f"grader_options must be a dictionary, got {self.grader_options!r}")
+        return get_grader(self.grader, self.grader_options)
+
     def reward_function(self) -> Reward:
         """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain."""
         name = self.reward or ("gain" if self.mode == "refine" else "score")
@@ -133,25 +142,6 @@ def from_keywords(keywords: Mapping[str, Any]) -> EnvConfig:
     """The configuration of ``gym.make(id, **keywords)``; an unknown keyword names the closest that exists."""
     _check_options("SEAL environments", keywords, [f.name for f in fields(EnvConfig)])
     return EnvConfig(**keywords)
-
-
-def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
-    """The callable at ``package.module:name``.
-
-    Raises:
-        ValueError: there is none; ``names`` are the ones that need no import.
-    """
-    module, colon, attribute = path.partition(":") if isinstance(path, str) else ("", "", "")
-    if not colon:
-        hint = did_you_mean(path, names)
-        raise ValueError(f"{what} must be one of {', '.join(names)} or 'package.module:function', got {path!r}.{hint}")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{what} {path!r} cannot be imported: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{what} {path!r} is not callable: {found!r}")
-    return found
 
 
 def _check_options(where: str, given: Mapping[str, Any], known: list[str]) -> None:

@@ -95,6 +95,7 @@ class Core:
         self.format = get_format(config.edit_format)
         self.source = _source(config)
         self.reward = config.reward_function()
+        self.grader = config.make_grader()
         base = (config.model, config.device, config.dtype, config.trust_remote_code)
         self.student = self._make_student(*shared_base(*base))
         self.writes_questions = not self.source.has_questions
@@ -283,7 +284,7 @@ class Core:
         return Student(model, tokenizer, self.config.lora_config())
 
     def _make_scorer(self) -> Scorer:
-        return Scorer(self.student, max_new_tokens=self.config.answer_tokens)
+        return Scorer(self.student, self.grader, max_new_tokens=self.config.answer_tokens)
 
 
 def _source(config: EnvConfig) -> TaskSource:

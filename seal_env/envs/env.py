@@ -97,8 +97,9 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     :class:`seal_env.self_questions.SelfQuestions`: ``{"count": 5, "samples": 4, "agreement": 0.75, "seed": 0}``; they are
     those of ``model`` as it was loaded, whatever is trained or loaded later), ``model`` (``seal-nano``, a folder or a hub id),
     ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template`` (``base`` or
-    ``instruct``), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`), ``max_new_tokens`` of an answer, ``progress``
-    (a bar of tokens while adapters are trained), and those above.
+    ``instruct``), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`), ``max_new_tokens`` of an answer, ``grader`` (a
+    name of :data:`seal_env.grading.GRADERS` or an import path: was this answer right?), ``grader_options``, ``progress`` (a bar
+    of tokens while adapters are trained), and those above.
 
     ## Version History
     - v0: first version.

@@ -1,5 +1,20 @@
 """Was this answer right?"""
 
-from seal_env.grading.text import exact, f1, normalize
+from seal_env.grading.base import GRADERS, Answered, Grader, GradingError, Mark, Verdict, by_text, get_grader, grade
+from seal_env.grading.text import contains, exact, f1, normalize
 
-__all__ = ["exact", "f1", "normalize"]
+__all__ = [
+    "GRADERS",
+    "Answered",
+    "Grader",
+    "GradingError",
+    "Mark",
+    "Verdict",
+    "by_text",
+    "contains",
+    "exact",
+    "f1",
+    "get_grader",
+    "grade",
+    "normalize",
+]

@@ -1,4 +1,4 @@
-"""Grading by the text alone, as SQuAD does: exact match and F1 after its normalization.
+"""Grading by the text alone, as SQuAD does: exact match, containment and F1 after its normalization.
 
 No model is asked. An answer is held against every accepted form and the best one counts.
 """
@@ -23,6 +23,14 @@ def exact(prediction: str, answers: Sequence[str]) -> bool:
     """Whether ``prediction`` equals any of ``answers`` after normalization."""
     given = normalize(prediction)
     return any(given == normalize(answer) for answer in _checked(answers))
+
+
+def contains(prediction: str, answers: Sequence[str]) -> bool:
+    """Whether ``prediction`` holds any of ``answers`` as whole words after normalization; one that normalizes to nothing counts
+    only against nothing."""
+    given = normalize(prediction)
+    golds = [normalize(answer) for answer in _checked(answers)]
+    return any(f" {gold} " in f" {given} " if gold else not given for gold in golds)
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:

@@ -1,0 +1,79 @@
+"""What a grader is, and how one is found by name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seal_env.checks import check_names, imported
+from seal_env.grading.text import contains, exact, f1
+
+Mark = bool | float  # right or wrong, or from 0 to 1
+Verdict = Mark | None  # None: the grader cannot say
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question and what was answered.
+
+    Attributes:
+        answers: that are accepted; any of them will do.
+    """
+
+    question: str
+    prediction: str
+    answers: tuple[str, ...]
+
+
+Grader = Callable[[Sequence[Answered]], list[Verdict]]  # one verdict an item, in order
+
+
+def by_text(rule: Callable[[str, Sequence[str]], Mark]) -> Grader:
+    """A grader that looks at each answer alone, without the question."""
+    return lambda answered: [rule(one.prediction, one.answers) for one in answered]
+
+
+GRADERS: dict[str, tuple[Callable[..., Grader] | str, str]] = {
+    "exact": (lambda: by_text(exact), "equal to an accepted answer after SQuAD's normalization"),
+    "contains": (lambda: by_text(contains), "holds an accepted answer as whole words, after the same normalization"),
+    "f1": (lambda: by_text(f1), "SQuAD's F1 over words: a mark from 0 to 1"),
+}
+
+
+def get_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
+    """The grader of this name with its ``options``, or the function at ``package.module:name``, which gets them as keywords.
+
+    Raises:
+        ValueError: there is none, or it has no such option; the closest is named.
+    """
+    options = options or {}
+    if name not in GRADERS:
+        return functools.partial(imported("grader", name, list(GRADERS)), **options)
+    make, _ = GRADERS[name]
+    if isinstance(make, str):
+        make = imported("grader", make, list(GRADERS))
+    check_names(f"grader {name!r}", options, list(inspect.signature(make).parameters))
+    return make(**options)
+
+
+class GradingError(RuntimeError):
+    """Answers without a verdict; those that there were are kept where the grader keeps any."""
+
+
+def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Mark]:
+    """The verdict on every different item; each is asked for once.
+
+    Raises:
+        GradingError: the grader could not say.
+    """
+    items = list(dict.fromkeys(answered))
+    verdicts = grader(items)
+    if len(verdicts) != len(items):
+        raise ValueError(f"a grader gives one verdict an item, in order: got {len(verdicts)} for {len(items)}")
+    found = {item: verdict for item, verdict in zip(items, verdicts) if verdict is not None}
+    if missing := len(items) - len(found):
+        raise GradingError(f"no verdict on {missing} of {len(items)} answers; the same call asks for these alone again")
+    return found
