@@ -35,8 +35,10 @@ from agents import Agent, Callback, Round
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, append_lines, latest
 from benchmarks.live import Event, View, make_view
 from benchmarks.records import read
-from benchmarks.report import summarise, table_text, write
+from benchmarks.report import write
 from benchmarks.settings import LEARNERS, Settings, default_agents, from_mapping, read_config
+from benchmarks.summary import summarise
+from benchmarks.tables import table_text
 from seal_env.files import whole
 
 EXAMPLES = """examples:

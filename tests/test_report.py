@@ -18,7 +18,10 @@ import pytest
 pytest.importorskip("plotly")
 
 from benchmarks import report
+from benchmarks.page import page
 from benchmarks.records import read
+from benchmarks.summary import Options, summarise
+from benchmarks.tables import table_text
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\u2028\u2029 & "quotes" \' {{ 7 * 7 }} \ud800 $x$'
 TASKS, QUESTIONS, POINTS, EVERY = 6, 3, (0, 8, 16), 8
@@ -277,9 +280,9 @@ def test_the_reader_has_every_evaluated_edit_as_it_was_written(folder, shown):
 
 
 def test_no_text_gets_out_of_its_place(out, shown):
-    page = (out / "report.html").read_text()
+    text = (out / "report.html").read_text()
     assert len(shown.scripts) == 4 and not [tag for tag in shown.tags if tag[0] == "img"]
-    assert "<script>alert" not in page and 'onerror="alert' not in page and "49 " not in shown.json("edit-data")["texts"][0]
+    assert "<script>alert" not in text and 'onerror="alert' not in text and "49 " not in shown.json("edit-data")["texts"][0]
     assert "\u2028" not in "".join(text for named, text in shown.scripts if named)
     assert not [v for tag, named in shown.tags for n, v in named.items() if n in ("src", "href") and not v.startswith("data:")]
 
@@ -298,7 +301,7 @@ def test_everything_is_written_and_equal_records_make_equal_files(folder, out, t
         assert (again / name).read_bytes() == (out / name).read_bytes(), name
     printed = capsys.readouterr().out
     assert re.search(r"^rest_em +\d+\.\d \[\d+\.\d, \d+\.\d\]", printed, re.M) and "3 seeds" in printed
-    assert max(map(len, report.table_text(read([folder])).split("\n")[: len(AGENTS) + 2])) <= 128
+    assert max(map(len, table_text(read([folder])).split("\n")[: len(AGENTS) + 2])) <= 128
 
 
 def test_an_unfinished_run_is_told_of_and_not_counted(tmp_path):
@@ -308,7 +311,7 @@ def test_an_unfinished_run_is_told_of_and_not_counted(tmp_path):
     torn = path / "evaluation.jsonl"
     torn.write_text(torn.read_text()[:-30])  # the last task is torn, so the last evaluation is not complete
     shutil.rmtree(folder / "runs" / "rest_em" / "seed-2")
-    summary = report.summarise(read([folder]))
+    summary = summarise(read([folder]))
     rows = {row.label: row for row in summary.rows}
     assert rows["grpo"].seeds == (0, 2) and rows["rest_em"].seeds == (0, 1) and rows["grpo"].planned == 3
     assert [point.seeds for point in summary.curves["grpo"]] == [3, 3, 2]
@@ -318,14 +321,14 @@ def test_an_unfinished_run_is_told_of_and_not_counted(tmp_path):
         "grpo, seed 1: the evaluation at 16 scored edits has 5 of 6 tasks and is left out.",
         "rest_em, seed 2: not evaluated yet.",
     } <= set(summary.notes)
-    report.page(summary)
+    page(summary)
 
 
 def test_equal_settings_pool_and_a_run_in_two_folders_counts_once(tmp_path, folder):
     more = write_benchmark(tmp_path / "more", ("rest_em", "untrained"), seeds=[2, 3])
     records = read([folder, more, folder])
     assert [run.seed for run in records.of("rest_em")] == [0, 1, 2, 3] and len(records.of("grpo")) == 3
-    assert report.summarise(records).rows[0].planned in (3, 4)
+    assert summarise(records).rows[0].planned in (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -374,4 +377,4 @@ def test_what_cannot_be_read_is_named(tmp_path):
     path.unlink()
     for options, said in (({"reference": "nobody"}, "no agent 'nobody'"), ({"target": 40}, "target must be a share")):
         with pytest.raises(ValueError, match=said):
-            report.summarise(read([folder]), report.Options(**options))
+            summarise(read([folder]), Options(**options))
