@@ -6,7 +6,7 @@ agent.learn(budget=480)
 """
 
 from agents.base import Agent, Callback, Round, Scored
-from agents.evaluation import Evaluated, evaluate
+from agents.evaluation import Evaluated, evaluate, evaluate_sequences
 from agents.policy import Completion, Policy
 from agents.registry import agent_names, get_agent
 
@@ -20,5 +20,6 @@ __all__ = [
     "Scored",
     "agent_names",
     "evaluate",
+    "evaluate_sequences",
     "get_agent",
 ]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from torch import Tensor
 from agents.episodes import Env, begin, score, seal_of
 from agents.policy import Completion, Policy
 from seal_env.checks import check_names
+from seal_env.files import whole_folder
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,7 @@ class Agent(ABC):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write all that :meth:`load` needs to go on; the folder appears whole or not at all."""
-        target = Path(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as temporary:
-            new = Path(temporary) / "new"
+        with whole_folder(Path(folder)) as new:
             self.policy.save(new / "policy")
             if state := self.state():
                 save_file(state, new / "state.safetensors")
@@ -178,9 +175,6 @@ class Agent(ABC):
                 "rounds": self.rounds,
             }
             (new / "agent.json").write_text(json.dumps(about, indent=1) + "\n")
-            if target.exists():
-                os.replace(target, Path(temporary) / "old")
-            os.replace(new, target)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], env: Env, policy: Policy) -> Self:

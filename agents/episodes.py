@@ -1,4 +1,4 @@
-"""One-update episodes of a vector environment, for any number of tasks up to its places; the other places idle."""
+"""Episodes of a vector environment, for any number of tasks up to its places; the other places idle."""
 
 from __future__ import annotations
 
@@ -25,19 +25,34 @@ def seal_of(env: Env) -> SealVectorEnv:
     return inner
 
 
-def begin(env: Env, tasks: list[int], rng: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Reset one place for each task (by index), with seeds drawn by ``rng``; their observations and infos."""
+def begin(
+    env: Env, tasks: Sequence[int] | Sequence[Sequence[int]], rng: np.random.Generator
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Reset one place for each task (by index; a list of them where an episode has several), with seeds drawn by ``rng``.
+
+    Returns their observations and infos.
+    """
     seeds = [int(seed) for seed in rng.integers(0, 2**31, env.num_envs)]
-    idle = env.num_envs - len(tasks)
-    observations, infos = env.reset(seed=seeds, options={"task": tasks + tasks[-1:] * idle})  # type: ignore[arg-type]
-    shown = {name: values[: len(tasks)] for name, values in observations.items()}
-    return shown, [_info_of(infos, i) for i in range(len(tasks))]
+    asked = [*tasks, *[tasks[-1]] * (env.num_envs - len(tasks))]
+    name = "task" if isinstance(tasks[0], int) else "tasks"
+    observations, infos = env.reset(seed=seeds, options={name: asked})  # type: ignore[arg-type]
+    return _shown(observations, len(tasks)), [_info_of(infos, i) for i in range(len(tasks))]
+
+
+def act(env: Env, edits: Sequence[str]) -> tuple[dict[str, Any], list[tuple[float, dict[str, Any]]]]:
+    """An edit at each place that :func:`begin` gave a task: what is observed then, and reward and info of each."""
+    observations, rewards, _, _, infos = env.step([*edits, *[""] * (env.num_envs - len(edits))])
+    infos = infos.get("final_info", infos)  # all places begin together, so all end together
+    return _shown(observations, len(edits)), [(float(rewards[i]), _info_of(infos, i)) for i in range(len(edits))]
 
 
 def score(env: Env, edits: Sequence[str]) -> list[tuple[float, dict[str, Any]]]:
     """Reward and info of an edit at each place that :func:`begin` gave a task."""
-    _, rewards, _, _, infos = env.step([*edits, *[""] * (env.num_envs - len(edits))])
-    return [(float(rewards[i]), _info_of(infos["final_info"], i)) for i in range(len(edits))]
+    return act(env, edits)[1]
+
+
+def _shown(observations: Mapping[str, Any], count: int) -> dict[str, Any]:
+    return {name: values[:count] for name, values in observations.items()}
 
 
 def _info_of(infos: Mapping[str, Any], i: int) -> dict[str, Any]:

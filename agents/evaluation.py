@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents.base import Agent
-from agents.episodes import Env, begin, score
+from agents.episodes import Env, act, begin, score, seal_of
 
 
 @dataclass(frozen=True)
@@ -47,4 +47,48 @@ def evaluate(agent: Agent, env: Env, tasks: Sequence[int], *, seed: int = 0) -> 
         edits = agent.predict(observations, infos, seed=int(rng.integers(2**31)))
         outcomes = score(env, edits)
         found += [Evaluated(task, edit, reward, info) for task, edit, (reward, info) in zip(part, edits, outcomes)]
+    return found
+
+
+def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], *, seed: int = 0) -> list[list[Evaluated]]:
+    """Continual episodes (paper, figure 6): an edit for each task of a sequence in turn, learnt on top of those before it.
+
+    The ``accuracy_row`` in the info of step t is the accuracy on each of the first t + 1 tasks after it. Nothing is learnt by
+    the agent; the result is a function of agent, environment, sequences and seed.
+
+    Args:
+        env: ``gym.make_vec`` with ``mode="continual"``, whose ``updates_per_episode`` is the length of each sequence.
+        sequences: task indices.
+
+    Returns:
+        The steps of each sequence.
+
+    Raises:
+        ValueError: an environment of another mode, or a sequence of another length.
+    """
+    config = seal_of(env).config
+    if config.mode != "continual" or any(len(sequence) != config.updates for sequence in sequences):
+        raise ValueError(
+            f"sequences of {sorted({len(sequence) for sequence in sequences})} tasks need mode='continual' with as many"
+            f" updates_per_episode; this environment has mode={config.mode!r} and {config.updates}"
+        )
+    if agent.self_adapting:
+        agent.adapt(env)
+    rng, found = np.random.default_rng([seed, 4]), list[list[Evaluated]]()
+    for start in range(0, len(sequences), env.num_envs):
+        part = [list(sequence) for sequence in sequences[start : start + env.num_envs]]
+        found += _play(agent, env, part, rng)
+    return found
+
+
+def _play(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], rng: np.random.Generator) -> list[list[Evaluated]]:
+    """One episode at each place, side by side."""
+    source, found = seal_of(env).core.source, [list[Evaluated]() for _ in sequences]
+    observations, _ = begin(env, sequences, rng)
+    for tasks in zip(*sequences):
+        infos = [{"task_indices": (task,), "task_id": source[task].id, "title": source[task].title} for task in tasks]
+        edits = agent.predict(observations, infos, seed=int(rng.integers(2**31)))
+        observations, outcomes = act(env, edits)
+        for steps, task, edit, (reward, info) in zip(found, tasks, edits, outcomes):
+            steps.append(Evaluated(task, edit, reward, info))
     return found

@@ -7,7 +7,6 @@ was written, a line an edit, with the passage. The student is the base as it is:
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,9 @@ from seal_env.checks import check_at_least, check_names
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.envs import EnvConfig
 from seal_env.envs.config import from_keywords
+from seal_env.files import whole_folder
 from seal_env.student import FitStatus, Student
-from seal_env.tasks import Document, Task, load_tasks
+from seal_env.tasks import Document, load_tasks
 from seal_env.tasks.folder import DOCUMENTS, is_questions, read_passages, visible_files
 
 EXAMPLES = """examples:
@@ -92,14 +92,9 @@ def run(arguments: argparse.Namespace) -> Path:
     report = fitted.reports[0]
     if report.status not in (FitStatus.TRAINED, FitStatus.TRUNCATED):
         raise ValueError(f"the update ended as {report.status}: {_what_to_do(report.status)}")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".saving-") as temporary:
-        new = Path(temporary) / "new"
+    with whole_folder(arguments.out) as new:
         student.save_adapter(fitted.adapters[0], new)
         append_lines(new / "edits.jsonl", [_line(one) for one in written])
-        if arguments.out.exists():
-            arguments.out.rename(Path(temporary) / "old")
-        new.rename(arguments.out)
     cut = ", some cut to the longest that can be learnt" if report.status is FitStatus.TRUNCATED else ""
     losses = np.array(report.losses).reshape(config.settings().epochs, -1).mean(1)
     print(
@@ -139,8 +134,7 @@ def write(arguments: argparse.Namespace, config: EnvConfig, documents: Sequence[
     seeds = np.random.default_rng([arguments.seed, 3]).integers(0, 2**62, len(places)).tolist()
     written = policy.sample([edit_format.prompt(document, config.template) for document in places], seeds)
     return [
-        # An edit is read by title and passage; what is asked about them plays no part.
-        Written(document, one.text, parse(one.text, cast(Task, document), edit_settings, arguments.seed))
+        Written(document, one.text, parse(one.text, document, edit_settings, arguments.seed))
         for document, one in zip(places, written)
     ]
 

@@ -11,7 +11,7 @@ from benchmarks.pictures import AXES, SVG_DASHES, SVG_SHAPES, styles
 from benchmarks.records import Records
 from benchmarks.statistics import Estimate
 from benchmarks.summary import MEASURES, Summary, begun
-from benchmarks.tables import Cell, percent, table_columns
+from benchmarks.tables import Cell, forgetting_columns, percent, table_columns
 
 _TEMPLATE = Path(__file__).parent / "report_page.html.j2"
 
@@ -40,6 +40,8 @@ def page(summary: Summary) -> str:
         settings_text=json.dumps(records.settings, indent=1),
         tasks=len(records.tasks),
         columns=table_columns(summary),
+        forgetting=summary.forgetting,
+        forgetting_columns=forgetting_columns(summary) if summary.forgetting else [],
         labels=labels,
         matrices=matrices if len(labels) > 1 else [],
         styles=styles(summary),

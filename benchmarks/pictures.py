@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,16 +94,47 @@ def _draw_edits(summary: Summary) -> Figure:
     return _legend(figure, panels[0])
 
 
-PICTURES: dict[str, Callable[[Summary], Figure]] = {"curves": _draw_scores, "edits": _draw_edits}
+def _draw_forgetting(summary: Summary) -> Figure:
+    """A heat map an agent: which passages are still known after each update."""
+    found = summary.forgetting
+    figure = _figure_class()(figsize=(2.6 * min(len(found), 4) + 0.9, 2.9 * math.ceil(len(found) / 4)), layout="constrained")
+    panels = figure.subplots(math.ceil(len(found) / 4), min(len(found), 4), squeeze=False).flat
+    for axes, one in itertools.zip_longest(panels, found):
+        if one is None:
+            axes.set_axis_off()
+            continue
+        shares = [[math.nan if value is None else 100 * value for value in row] for row in one.matrix]
+        image = axes.imshow(shares, vmin=0, vmax=100, cmap="viridis")
+        axes.set_title(_plain(one.label), fontsize=10)
+        axes.set(xlabel="passage", ylabel="after update")
+        for kind in ("x", "y"):
+            getattr(axes, f"set_{kind}ticks")(range(len(shares)), range(1, len(shares) + 1), fontsize=7)
+        for t, row in enumerate(shares):
+            for i, value in enumerate(row[: t + 1]):
+                axes.text(i, t, f"{value:.0f}", ha="center", va="center", fontsize=6, color="white" if value < 60 else "black")
+    figure.colorbar(image, ax=list(figure.axes), label="answered right (%)", shrink=0.8)
+    return figure
+
+
+def pictures(summary: Summary) -> dict[str, Callable[[Summary], Figure]]:
+    """What there is to draw, by the name of its file."""
+    found: dict[str, Callable[[Summary], Figure]] = {"curves": _draw_scores, "edits": _draw_edits}
+    if summary.forgetting:
+        found["forgetting"] = _draw_forgetting
+    return found
 
 
 def _figure(panels: int, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
+    figure = _figure_class()(figsize=(4.2 * panels, 4.2), layout="constrained")
+    return figure, list(figure.subplots(1, panels, sharey=shared))
+
+
+def _figure_class() -> type[Figure]:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("reports need matplotlib: pip install 'seal-env[bench]'") from error
-    figure = Figure(figsize=(4.2 * panels, 4.2), layout="constrained")
-    return figure, list(figure.subplots(1, panels, sharey=shared))
+    return Figure
 
 
 def _draw(summary: Summary, axes: Axes, across: str, name: str) -> None:

@@ -73,6 +73,17 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Continual:
+    """Passages that were learnt one after the other.
+
+    Attributes:
+        rows: ``rows[t][i]``, accuracy on passage i after update t, for i up to t.
+    """
+
+    rows: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Edit:
     """A scored edit of training.
 
@@ -132,6 +143,7 @@ class Run:
     Attributes:
         done: it went to its end.
         evaluations: by scored edits, then by task; only complete ones.
+        sequences: of its final policy, if they were asked for.
         notes: what was left out.
     """
 
@@ -141,6 +153,7 @@ class Run:
     edits: tuple[Edit, ...]
     rounds: tuple[Round, ...]
     evaluations: Mapping[int, Mapping[int, Evaluation]]
+    sequences: tuple[Continual, ...] = ()
     notes: tuple[str, ...] = ()
 
     @functools.cached_property
@@ -226,10 +239,10 @@ def read(folders: Sequence[str | os.PathLike[str]]) -> Records:
 
 def _pool(one: Records, other: Records) -> Records:
     where = f"{one.folders[0]} and {other.folders[0]}"
-    if difference := _difference(one.settings, other.settings):
+    if difference := _first_difference(one.settings, other.settings):
         raise ValueError(f"{where} cannot be pooled: {difference}")
     for label in one.agents.keys() & other.agents.keys():
-        if difference := _difference(vars(one.agents[label]), vars(other.agents[label])):
+        if difference := _first_difference(vars(one.agents[label]), vars(other.agents[label])):
             raise ValueError(f"{where} cannot be pooled: {label!r} is not the same agent, {difference}")
     if one.tasks != other.tasks:
         index = next(i for i in sorted(one.tasks.keys() | other.tasks.keys()) if one.tasks.get(i) != other.tasks.get(i))
@@ -254,21 +267,25 @@ def _pool(one: Records, other: Records) -> Records:
     )
 
 
-def _difference(one: Any, other: Any, path: str = "") -> str:
-    """The first difference between two JSON trees, or nothing."""
+def differences(one: Any, other: Any, path: str = "") -> dict[str, tuple[str, str]]:
+    """Where two JSON trees differ: by path, with dots between levels, the value here and there."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
+        found: dict[str, tuple[str, str]] = {}
         for name in {**one, **other}:
             below = f"{path}.{name}" if path else str(name)
-            if found := _difference(one.get(name, _ABSENT), other.get(name, _ABSENT), below):
-                return found
-        return ""
-    return "" if one == other else f"{path} is {_shown(one)} and {_shown(other)}"
+            found |= differences(one.get(name, _ABSENT), other.get(name, _ABSENT), below)
+        return found
+    return {} if one == other else {path: (_said(one), _said(other))}
+
+
+def _first_difference(one: Any, other: Any) -> str:
+    return next((f"{path} is {here} and {there}" for path, (here, there) in differences(one, other).items()), "")
 
 
 _ABSENT = object()
 
 
-def _shown(value: Any) -> str:
+def _said(value: Any) -> str:
     return "not set" if value is _ABSENT else repr(value)
 
 
@@ -398,8 +415,22 @@ def _run(path: Path, label: str, seed: int, tasks: Mapping[int, Task]) -> Run:
         tuple(map(_edit, found["edits"])),
         tuple(map(_round, found["rounds"])),
         evaluations,
+        _sequences(path / "continual.jsonl"),
         tuple(notes),
     )
+
+
+def _sequences(path: Path) -> tuple[Continual, ...]:
+    rows: dict[int, list[tuple[float, ...]]] = {}
+    for line in _Line.all(path)[0]:
+        found = rows.setdefault(int(line.number_of("sequence")), [])
+        row = line["accuracy_row"]
+        if len(row) != len(found) + 1:
+            raise ValueError(
+                f"{path}, line {line.number}: step {len(found)} has an accuracy_row of {len(found) + 1}, got {row}"
+            )
+        found.append(tuple(map(float, row)))
+    return tuple(Continual(tuple(each)) for each in rows.values())
 
 
 def _edit(line: _Line) -> Edit:

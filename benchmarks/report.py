@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from benchmarks.page import page
-from benchmarks.pictures import PICTURES, save
+from benchmarks.pictures import pictures, save
 from benchmarks.records import read
 from benchmarks.summary import COLLAPSE, Options, Summary, summarise
-from benchmarks.tables import curves_csv, table_csv, table_markdown, table_text
+from benchmarks.tables import curves_csv, forgetting_csv, table_csv, table_markdown, table_text
 from seal_env.files import whole
 
 EXAMPLES = """examples:
@@ -45,7 +45,10 @@ def run(arguments: argparse.Namespace) -> Path:
 
 
 def write(summary: Summary, folder: Path) -> None:
-    """Write ``table.md``, ``table.csv``, ``curves.csv``, ``curves`` and ``edits`` as PNG and SVG, and ``report.html``."""
+    """Write ``table.md``, ``table.csv``, ``curves.csv``, ``curves`` and ``edits`` as PNG and SVG, and ``report.html``.
+
+    Where there were continual sequences, ``forgetting`` as CSV, PNG and SVG as well.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "table.md": table_markdown(summary),
@@ -53,10 +56,12 @@ def write(summary: Summary, folder: Path) -> None:
         "curves.csv": curves_csv(summary),
         "report.html": page(summary),
     }
+    if summary.forgetting:
+        texts["forgetting.csv"] = forgetting_csv(summary)
     for name, text in texts.items():
         with whole(folder / name) as partial:
             partial.write_text(text, encoding="utf-8", errors="replace", newline="")
-    for name, draw in PICTURES.items():
+    for name, draw in pictures(summary).items():
         for kind in ("png", "svg"):
             with whole(folder / f"{name}.{kind}") as partial:
                 save(draw(summary), partial, kind)

@@ -17,11 +17,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,17 +29,18 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from transformers.utils import logging
 
 import seal_env
-from agents import Agent, Callback, Round
-from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, append_lines, latest
+from agents import Agent, Callback, Round, evaluate_sequences
+from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, append_lines, edit_line, latest
 from benchmarks.live import Event, View, make_view
-from benchmarks.records import read
+from benchmarks.records import differences, read
 from benchmarks.report import write
-from benchmarks.settings import LEARNERS, Settings, default_agents, from_mapping, read_config
+from benchmarks.settings import LEARNERS, SEQUENCE, Settings, default_agents, from_mapping, read_config
 from benchmarks.summary import summarise
 from benchmarks.tables import table_text
-from seal_env.files import whole
+from seal_env.files import whole, whole_folder
 
 EXAMPLES = """examples:
   seal-bench run --env SEAL-SQuAD-v0 --agents rest_em,grpo --seeds 3 --budget 480 --out runs/first
@@ -85,6 +86,8 @@ def run(arguments: argparse.Namespace) -> Path | None:
     if not arguments.resume:
         create(folder, settings)
     with _locked(folder):
+        if arguments.resume:
+            _write_settings(folder, settings)  # they may have grown
         _note_command(folder)
         try:
             run_all(folder, settings, arguments.workers)
@@ -114,12 +117,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     asked = bool(arguments.config or changed or arguments.agents or arguments.overrides or arguments.no_baselines)
     if arguments.resume:
         before = read_settings(Path(arguments.resume))
-        if asked:
-            base = tree or before.to_json()
-            if arguments.agents or arguments.no_baselines:
-                raise ValueError("--resume takes the agents of the run directory; leave --agents and --no-baselines out")
-            _refuse_changes(before, from_mapping({**base, **changed}, arguments.overrides), arguments.resume)
-        return before
+        if not asked:
+            return before
+        if arguments.agents or arguments.no_baselines:
+            raise ValueError("--resume takes the agents of the run directory; leave --agents and --no-baselines out")
+        now = from_mapping({**(tree or before.to_json()), **changed}, arguments.overrides)
+        _refuse_changes(before, now, arguments.resume)
+        return now
     tree |= changed
     if arguments.agents or "agents" not in tree:
         learners = arguments.agents.split(",") if arguments.agents else LEARNERS
@@ -143,16 +147,15 @@ def read_settings(folder: Path) -> Settings:
 
 
 def _refuse_changes(before: Settings, now: Settings, folder: str) -> None:
-    old, new = _flat(before.to_json()), _flat(now.to_json())
-    changes = [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in {**old, **new} if old.get(name) != new.get(name)]
-    if changes:
-        raise ValueError(f"{folder} was begun with other settings, and results would not compare: {'; '.join(changes)}")
-
-
-def _flat(tree: Any, above: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict) or not tree:
-        return {above: tree}
-    return {name: value for key, below in tree.items() for name, value in _flat(below, f"{above}.{key}".strip(".")).items()}
+    """Raise a ValueError where ``now`` does more than to add seeds or, where there were none, continual sequences."""
+    same = before
+    if set(before.seeds) <= set(now.seeds):
+        same = replace(same, seeds=now.seeds)
+    if before.evaluation.sequences == 0:
+        same = replace(same, evaluation=replace(same.evaluation, sequences=now.evaluation.sequences))
+    if changes := differences(same.to_json(), now.to_json()):
+        said = "; ".join(f"{name}: {old} -> {new}" for name, (old, new) in changes.items())
+        raise ValueError(f"{folder} was begun with other settings, and results would not compare: {said}")
 
 
 # The run directory ------------------------------------------------------------------------------------------------------
@@ -169,22 +172,27 @@ def create(folder: Path, settings: Settings) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is no run directory: choose another --out")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".creating-") as temporary:
-            new = Path(temporary) / "new"
-            new.mkdir()
-            (new / "benchmark.json").write_text(json.dumps(settings.to_json(), indent=1) + "\n")
+        with whole_folder(folder) as new:
+            _write_settings(new, settings)
             append_lines(new / "tasks.jsonl", _evaluation_tasks(settings))
-            new.rename(folder)  # onto an empty folder, or nothing
     except OSError as error:
         raise ValueError(f"cannot write a run directory at {folder}: {error.strerror or error}") from error
+
+
+def _write_settings(folder: Path, settings: Settings) -> None:
+    with whole(folder / "benchmark.json") as partial:
+        partial.write_text(json.dumps(settings.to_json(), indent=1) + "\n")
 
 
 def _evaluation_tasks(settings: Settings) -> list[dict[str, Any]]:
     core = _make_env(settings, training=False, places=1).unwrapped.core
     count = core.task_count
-    if count is not None and count < settings.evaluation.tasks:
+    if count < settings.evaluation.tasks:
         raise ValueError(f"evaluation.tasks is {settings.evaluation.tasks}, and there are {count}")
+    if settings.evaluation.sequences and count < max(map(max, settings.sequences())) + 1:
+        raise ValueError(
+            f"evaluation.sequences is {settings.evaluation.sequences}, of {SEQUENCE} passages, and there are {count}"
+        )
     return [
         {
             "task": i,
@@ -259,7 +267,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def run_all(folder: Path, settings: Settings, workers: int) -> None:
     """Every run that is not complete yet, ``workers`` at once."""
     jobs = [(label, seed) for seed in settings.seeds for label in settings.agents]
-    waiting = [job for job in jobs if not (run_folder(folder, *job) / "done.json").is_file()]
+    waiting = [job for job in jobs if not _complete(run_folder(folder, *job), settings)]
     learners = [job for job in jobs if settings.agents[job[0]].learns]
     learnt = sum(job not in waiting for job in learners) * settings.budget
     with make_view(total=_edits(settings), done=learnt, runs=len(jobs), complete=len(jobs) - len(waiting)) as view:
@@ -270,12 +278,17 @@ def run_all(folder: Path, settings: Settings, workers: int) -> None:
             _run_in_processes(folder, settings, waiting, workers, view)
 
 
+def _complete(own: Path, settings: Settings) -> bool:
+    asked = ["done.json", *(["continual.jsonl"] if settings.evaluation.sequences else [])]
+    return all((own / name).is_file() for name in asked)
+
+
 def _run_in_processes(folder: Path, settings: Settings, waiting: Sequence[tuple[str, int]], workers: int, view: View) -> None:
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // workers)
     with context.Manager() as manager:
         events = manager.Queue()
-        with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(threads,)) as pool:
             futures = [pool.submit(_run_in_worker, folder, settings, *job, events, os.getpid()) for job in waiting]
             try:
                 while not all(future.done() for future in futures):
@@ -294,6 +307,11 @@ def _run_in_processes(folder: Path, settings: Settings, waiting: Sequence[tuple[
                 for process in list(pool._processes.values()):
                     process.terminate()
                 raise
+
+
+def _begin_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    logging.disable_progress_bar()  # of weights being loaded
 
 
 def _drain(events: Any) -> Iterator[Event]:
@@ -339,13 +357,26 @@ def run_one(folder: Path, settings: Settings, label: str, seed: int, tell: Calla
             if agent.edits == 0:
                 shutil.rmtree(own)
                 raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
-            with tempfile.TemporaryDirectory(dir=own, prefix=".saving-") as temporary:
-                policy.save(Path(temporary) / "policy")
-                shutil.rmtree(own / "policy", ignore_errors=True)
-                (Path(temporary) / "policy").rename(own / "policy")
+            with whole_folder(own / "policy") as new:
+                policy.save(new)
+        if evaluation.sequences and not (own / "continual.jsonl").is_file():
+            with whole(own / "continual.jsonl") as partial:
+                append_lines(partial, _continual_lines(agent, settings, seed))
         with whole(own / "done.json") as partial:
             partial.write_text(json.dumps({"edits": agent.edits, "rounds": agent.rounds}) + "\n")
     tell(Event(label, seed, "complete", 0, evaluate.history[-1][1]))
+
+
+def _continual_lines(agent: Agent, settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """What came of each step of each sequence of passages."""
+    count = settings.evaluation.sequences
+    env = gym.make_vec(settings.env, num_envs=min(count, settings.places), **settings.continual_keywords())
+    found = evaluate_sequences(agent, env, settings.sequences(), seed=seed)
+    return [
+        {"sequence": i, "step": t} | edit_line(one) | {"accuracy_row": list(one.info["accuracy_row"])}
+        for i, steps in enumerate(found)
+        for t, one in enumerate(steps)
+    ]
 
 
 class _Tell(Callback):

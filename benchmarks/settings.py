@@ -21,6 +21,7 @@ from seal_env.student import Sampling
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULTS = "defaults"  # of environments and agents; not a benchmark
+SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
 BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "hand_made")
 _POLICY = ("model", "lora", "device", "dtype", "trust_remote_code", "temperature", "top_p", "max_new_tokens", "template")
@@ -57,16 +58,21 @@ class EvaluationSettings:
     Attributes:
         tasks: the first so many of the evaluation's environment.
         every: scored edits between evaluations; start and end are always evaluated.
+        sequences: continual episodes at the end of a run, each of :data:`SEQUENCE` passages that are learnt one after the
+            other, all earlier ones asked again (paper, figure 6); 0: none.
         env_options: in what its environment differs from the one that is learnt from.
     """
 
     tasks: int = 100
     every: int = 240
+    sequences: int = 0
     env_options: Mapping[str, Any] = field(default_factory=lambda: {"split": "test"})
 
     def __post_init__(self) -> None:
         for name in ("tasks", "every"):
             check_count(f"evaluation.{name}", getattr(self, name))
+        if self.sequences:
+            check_count("evaluation.sequences", self.sequences)
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,14 @@ class Settings:
     def keywords(self, training: bool) -> dict[str, Any]:
         """Keywords of ``gym.make_vec`` for the environment that is learnt from, or for the one of evaluations."""
         return {**self.env_options, **({} if training else self.evaluation.env_options)}
+
+    def continual_keywords(self) -> dict[str, Any]:
+        """Keywords of the environment of continual sequences."""
+        return {**self.keywords(training=False), "mode": "continual", "updates_per_episode": SEQUENCE}
+
+    def sequences(self) -> list[list[int]]:
+        """The tasks of each continual sequence: the evaluation's, in their order."""
+        return [list(range(SEQUENCE * i, SEQUENCE * (i + 1))) for i in range(self.evaluation.sequences)]
 
     def make_policy(self) -> Policy:
         """A policy as it is before any learning."""

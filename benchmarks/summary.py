@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from benchmarks.records import Point, Records, Run
@@ -101,6 +102,24 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class Forgetting:
+    """What becomes of passages that are learnt one after the other; shares.
+
+    Attributes:
+        matrix: ``matrix[t][i]``, accuracy on passage i after update t, mean over sequences and seeds; None where i > t.
+        learnt: accuracy on a passage right after its update (the diagonal).
+        kept: accuracy on all passages at the end (the last row).
+        forgotten: what earlier passages lost since their update: the mean of diagonal minus last row, without the last passage.
+    """
+
+    label: str
+    matrix: tuple[tuple[float | None, ...], ...]
+    learnt: Estimate
+    kept: Estimate
+    forgotten: Estimate
+
+
+@dataclass(frozen=True)
 class Summary:
     """Figures of a whole benchmark.
 
@@ -122,6 +141,12 @@ class Summary:
     def curves(self) -> dict[str, list[CurvePoint]]:
         """By label, in the order of the rows."""
         return {row.label: _curve(begun(self.records, row.label)) for row in self.rows}
+
+    @functools.cached_property
+    def forgetting(self) -> list[Forgetting]:
+        """Of the agents that were given continual sequences, in the order of the rows."""
+        found = [(row.label, [run for run in self.records.of(row.label) if run.sequences]) for row in self.rows]
+        return [_forgetting(label, runs) for label, runs in found if runs]
 
     @functools.cached_property
     def improvements(self) -> dict[tuple[str, str], Estimate]:
@@ -248,6 +273,19 @@ def _curve_point(runs: Sequence[Run], edits: int) -> CurvePoint:
         None if any(map(math.isnan, coverage)) else estimate(coverage),
         estimate(values("length")),
     )
+
+
+def _forgetting(label: str, runs: Sequence[Run]) -> Forgetting:
+    # (seeds, steps, passages), mean over sequences; NaN above the diagonal
+    each = np.array([np.mean([_square(one.rows) for one in run.sequences], axis=0) for run in runs])
+    diagonals, last = np.diagonal(each, axis1=1, axis2=2), each[:, -1]
+    matrix = tuple(tuple(None if math.isnan(value) else float(value) for value in row) for row in each.mean(0))
+    lost = (diagonals - last)[:, :-1]
+    return Forgetting(label, matrix, *(estimate(values.mean(1)) for values in (diagonals, last, lost)))
+
+
+def _square(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    return np.array([[*row, *[math.nan] * (len(rows) - len(row))] for row in rows])
 
 
 def _cautions(rows: Sequence[Row]) -> list[str]:

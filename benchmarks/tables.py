@@ -45,14 +45,22 @@ def table_text(records: Records | Summary) -> str:
     """The table for a terminal, and what readers must know."""
     summary = summarise(records) if isinstance(records, Records) else records
     columns = [column for column in table_columns(summary) if column.head not in ("tokens", "seconds", "edits")]
+    tables = [_table_text(columns)]
+    if summary.forgetting:
+        tables.append("passages learnt one after the other:\n" + _table_text(forgetting_columns(summary)))
+    notes = [f"({note})" for note in [_KEY, *summary.notes]]
+    return "\n".join(["\n\n".join(tables), *notes])
+
+
+def _table_text(columns: Sequence[Column]) -> str:
     rows = [[column.head for column in columns]]
-    rows += [[str(column.cells[i]) for column in columns] for i in range(len(summary.rows))]
+    rows += [[str(column.cells[i]) for column in columns] for i in range(len(columns[0].cells))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = [
         "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
         for row in rows
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *(f"({note})" for note in [_KEY, *summary.notes])])
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 _KEY = "percent; interquartile means over seeds with 95 % intervals over seeds, differences with intervals over tasks"
@@ -60,11 +68,15 @@ _KEY = "percent; interquartile means over seeds with 95 % intervals over seeds, 
 
 def table_markdown(summary: Summary) -> str:
     """The table in Markdown."""
-    columns = table_columns(summary)
+    tables = [table_columns(summary), *([forgetting_columns(summary)] if summary.forgetting else [])]
+    notes = "\n".join(f"- {_markdown(note)}" for note in [_KEY, *summary.notes])
+    return "\n\n".join([*map(_table_markdown, tables), notes]) + "\n"
+
+
+def _table_markdown(columns: Sequence[Column]) -> str:
     lines = [[column.head for column in columns], ["---"] + ["---:"] * (len(columns) - 1)]
-    lines += [[str(column.cells[i]) for column in columns] for i in range(len(summary.rows))]
-    table = "\n".join(f"| {' | '.join(line if n == 1 else map(_markdown, line))} |" for n, line in enumerate(lines))
-    return "\n\n".join([table, *(f"- {_markdown(note)}" for note in [_KEY, *summary.notes])]) + "\n"
+    lines += [[str(column.cells[i]) for column in columns] for i in range(len(columns[0].cells))]
+    return "\n".join(f"| {' | '.join(line if n == 1 else map(_markdown, line))} |" for n, line in enumerate(lines))
 
 
 def _markdown(text: str) -> str:
@@ -141,6 +153,23 @@ def _seeds(row: Row) -> Cell:
     return Cell(text, "" if row.finished else "unfinished", len(row.seeds))
 
 
+def forgetting_columns(summary: Summary) -> list[Column]:
+    """What becomes of passages that are learnt one after the other."""
+    found = summary.forgetting
+    return [
+        Column("agent", "label in the benchmark", tuple(Cell(one.label, value=one.label) for one in found)),
+        Column(
+            "learnt",
+            "right answers about a passage right after its update, percent",
+            tuple(percent(one.learnt) for one in found),
+        ),
+        Column("kept", "right answers about all passages at the end, percent", tuple(percent(one.kept) for one in found)),
+        Column(
+            "forgotten", "points that earlier passages lost since their update", tuple(percent(one.forgotten) for one in found)
+        ),
+    ]
+
+
 def table_csv(summary: Summary) -> str:
     """Every figure of the table with all its digits; shares, not percent; empty where there is none."""
     lines = []
@@ -172,6 +201,18 @@ def curves_csv(summary: Summary) -> str:
                 line |= _spread(name, getattr(point, name))
             lines.append(line)
     return _csv(lines)
+
+
+def forgetting_csv(summary: Summary) -> str:
+    """The accuracy on each passage after each update, one line a pair."""
+    return _csv(
+        [
+            {"label": one.label, "update": t, "passage": i, "accuracy": value}
+            for one in summary.forgetting
+            for t, row in enumerate(one.matrix)
+            for i, value in enumerate(row[: t + 1])
+        ]
+    )
 
 
 def _spread(name: str, found: Estimate | None) -> dict[str, Any]:

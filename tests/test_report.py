@@ -74,6 +74,14 @@ def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, **changes: o
             lines = [evaluation_line(rng, task, edits) for edits in points for task in range(TASKS)]
             json_lines(path / "evaluation.jsonl", lines)
             (path / "done.json").write_text("{}")
+            rows = [[rng.randint(0, 4) / 4 for _ in range(t + 1)] for t in range(3)]
+            more = [[rng.randint(0, 4) / 4 for _ in range(t + 1)] for t in range(3)]
+            steps = [
+                {"sequence": i, "step": t, "task": t, "accuracy_row": row}
+                for i, s in enumerate((rows, more))
+                for t, row in enumerate(s)
+            ]
+            json_lines(path / "continual.jsonl", steps)
             if label != "untrained":
                 edits = [
                     {"edit": i, "task": i, "reward": 0.5, "text": HOSTILE, "tokens": rng.randint(9, 99)} for i in range(16)
@@ -263,6 +271,25 @@ def test_the_matrices_are_those_of_the_lines(folder, shown):
             assert close(float(margins[i + 1][j + 1][1]), statistics.fmean(a - b for a, b in means))
 
 
+def test_forgetting_is_that_of_the_lines(folder, out, shown):
+    maps = [table for name, table in shown.tables.items() if name.startswith("map")]
+    head, *rows = next(table for name, table in shown.tables.items() if name.startswith("plain"))
+    assert [text for text, _ in head] == ["agent", "learnt", "kept", "forgotten"] and len(maps) == len(rows) == len(AGENTS)
+    for row, cells in zip(rows, maps):
+        steps = [lines_of(run / "continual.jsonl") for run in sorted((folder / "runs" / row[0][0].strip()).iterdir())]
+        matrices = [[[line["accuracy_row"] for line in seed if line["sequence"] == i] for i in range(2)] for seed in steps]
+        for t in range(3):
+            for i in range(t + 1):
+                expected = statistics.fmean(one[t][i] for seed in matrices for one in seed)
+                assert close(float(cells[t][i][1]), expected)
+        learnt = statistics.fmean(one[t][t] for seed in matrices for one in seed for t in range(3))
+        kept = statistics.fmean(one[2][t] for seed in matrices for one in seed for t in range(3))
+        lost = statistics.fmean(one[t][t] - one[2][t] for seed in matrices for one in seed for t in range(2))
+        assert all(close(float(cell[1]), value) for cell, value in zip(row[1:], (learnt, kept, lost)))
+    with (out / "forgetting.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(AGENTS) * 6
+
+
 def test_the_reader_has_every_evaluated_edit_as_it_was_written(folder, shown):
     data = shown.json("edit-data")
     texts, seen = data["texts"], 0
@@ -293,7 +320,8 @@ def test_the_page_asks_for_nothing_from_elsewhere(shown):
 
 
 def test_everything_is_written_and_equal_records_make_equal_files(folder, out, tmp_path, capsys):
-    names = {"table.md", "table.csv", "curves.csv", "curves.png", "curves.svg", "edits.png", "edits.svg", "report.html"}
+    pictures = {f"{name}.{kind}" for name in ("curves", "edits", "forgetting") for kind in ("png", "svg")}
+    names = {"table.md", "table.csv", "curves.csv", "forgetting.csv", "report.html"} | pictures
     assert {path.name for path in out.iterdir()} == names
     assert (out / "curves.png").stat().st_size > 10_000
     again = report.run(arguments(folder, "--out", tmp_path / "again"))

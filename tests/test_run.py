@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.run import _flat
+from benchmarks.records import differences
 from benchmarks.settings import from_mapping, read_config, value_of
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def config(model_path, tmp_path_factory) -> Path:
         "seeds": [3],
         "budget": 12,
         "places": 4,
-        "evaluation": {"tasks": 3, "every": 4},
+        "evaluation": {"tasks": 3, "every": 4, "sequences": 2},
     }
     path.write_text(json.dumps(small))
     return path
@@ -81,6 +81,11 @@ def test_a_run_directory_holds_what_is_promised(unbroken):
         assert list((unbroken / own / "tensorboard").iterdir())
     for label in ("untrained", "best_of_2"):
         assert [line["edits"] for line in lines[f"runs/{label}/seed-3/evaluation.jsonl"]] == [0] * 3
+    for label in ("rest_em", "grpo", "ppo", "untrained", "best_of_2"):
+        steps = lines[f"runs/{label}/seed-3/continual.jsonl"]
+        assert [(line["sequence"], line["step"]) for line in steps] == [(i, t) for i in range(2) for t in range(8)]
+        assert [line["task"] for line in steps] == list(range(16))
+        assert all(len(line["accuracy_row"]) == line["step"] + 1 for line in steps)
     assert [line["task"] for line in lines["tasks.jsonl"]] == [0, 1, 2]
     (session,) = json.loads((unbroken / "about.json").read_text())["sessions"]
     assert session["versions"]["torch"] and session["command"]
@@ -118,8 +123,23 @@ def test_a_killed_run_goes_on_to_the_same_lines(config, unbroken, tmp_path):
 def test_resume_refuses_other_settings_and_shows_them(unbroken, capsys):
     assert start("--resume", unbroken, "--budget", "24", "-P", "agents.grpo.config.beta=0.1") == 2
     said = capsys.readouterr().err
-    assert "budget: 12 -> 24" in said and "agents.grpo.config.beta: None -> 0.1" in said
+    assert "budget: 12 -> 24" in said and "agents.grpo.config.beta: not set -> 0.1" in said
     assert start("--resume", unbroken, "--budget", "12") == 0
+
+
+def test_seeds_and_sequences_can_be_added(config, unbroken, tmp_path, capsys):
+    """What there is stays; a run of another seed and the sequences of every run come to it."""
+    folder, small = tmp_path / "run", ["-P", "agents={rest_em: {config: {contexts: 2, samples: 2}}}"]
+    assert start("--config", config, *small, "-P", "evaluation.sequences=0", "--out", folder) == 0
+    assert not list(folder.glob("runs/*/*/continual.jsonl"))
+    assert start("--resume", folder, "-P", "seeds=[3, 4]", "-P", "evaluation.sequences=2") == 0
+    found, before = lines_of(folder), lines_of(unbroken)
+    for name in ("edits", "rounds", "evaluation", "continual"):
+        assert found[f"runs/rest_em/seed-3/{name}.jsonl"] == before[f"runs/rest_em/seed-3/{name}.jsonl"]
+    assert len(found["runs/rest_em/seed-4/edits.jsonl"]) == 12 and found["runs/rest_em/seed-4/continual.jsonl"]
+    assert start("--resume", folder, "-P", "seeds=[4]") == 2
+    assert start("--resume", folder, "-P", "evaluation.sequences=3") == 2
+    assert "evaluation.sequences: 2 -> 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -214,4 +234,8 @@ def test_every_config_that_comes_with_the_package_is_sound():
 
 def test_yaml_values_are_what_a_person_means():
     assert value_of("3e-4") == 3e-4 and value_of("[1e5, a]") == [1e5, "a"] and value_of("on") is True
-    assert _flat({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+
+
+def test_differences_of_settings_are_named_with_their_place():
+    one, other = {"a": {"b": 1, "c": {}}, "d": [1]}, {"a": {"b": 2, "c": {}}, "d": [1], "e": None}
+    assert differences(one, other) == {"a.b": ("1", "2"), "e": ("not set", "None")}

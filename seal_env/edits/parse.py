@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from seal_env.edits.formats import Template, check_template, get_format
 from seal_env.plan import Example, Schedule, UpdatePlan
-from seal_env.tasks import Task
+from seal_env.tasks import Document, Task
 
 
 class EditStatus(StrEnum):
@@ -102,7 +102,7 @@ class ParsedEdit:
     dropped: int = 0
 
 
-def parse(action: object, task: Task, settings: EditSettings, seed: int) -> ParsedEdit:
+def parse(action: object, task: Task | Document, settings: EditSettings, seed: int) -> ParsedEdit:
     """Read ``action`` as a self-edit for ``task``; no action raises.
 
     Each segment becomes the training sequence ``title\\nsegment``; the passage, ``title\\ncontext``, comes last. An edit
@@ -137,7 +137,7 @@ def parse(action: object, task: Task, settings: EditSettings, seed: int) -> Pars
     return ParsedEdit(settings.plan(sequences, seed), sequences, status, dropped=len(found) - len(kept))
 
 
-def passage_only(task: Task, settings: EditSettings, seed: int) -> ParsedEdit:
+def passage_only(task: Task | Document, settings: EditSettings, seed: int) -> ParsedEdit:
     """The baseline without a self-edit: the passage alone is learnt, whatever ``append_passage`` says."""
     sequences = (_encodable(f"{task.title}\n{task.context}"),)
     return ParsedEdit(settings.plan(sequences, seed), sequences, EditStatus.OK)
