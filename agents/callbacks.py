@@ -6,8 +6,10 @@ import json
 import math
 import os
 import shutil
+import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,61 @@ class TensorBoard(Callback):
 
     def on_end(self, agent: Agent) -> None:
         self.writer.close()
+
+
+class WandB(Callback):
+    """Every metric in Weights & Biases, over scored edits; a run that is gone on with is the same run there.
+
+    Who is logged in, and whether anything is sent, is its own affair: ``wandb login``, ``WANDB_MODE=offline``.
+
+    Args:
+        project: there.
+        folder: where it keeps its files, and the id of the run.
+        name: of the run.
+        group: that the run belongs to.
+        config: settings to show beside it.
+
+    Raises:
+        ImportError: wandb is not installed.
+        ValueError: it could not begin (nobody is logged in, say).
+    """
+
+    def __init__(
+        self,
+        project: str,
+        folder: str | os.PathLike[str],
+        name: str | None = None,
+        group: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ImportError("W&B logs need wandb: pip install 'seal-env[wandb]'") from error
+        self.folder = Path(folder)
+        self._init = partial(wandb.init, project=project, dir=str(folder), name=name, group=group, config=dict(config or {}))
+        self._error = wandb.Error
+
+    def on_start(self, agent: Agent) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        known = self.folder / "id"
+        if not known.is_file():
+            with whole(known) as part:
+                part.write_text(uuid.uuid4().hex[:12])
+        try:
+            self.run = self._init(id=known.read_text(), resume="allow", reinit="create_new")
+        except self._error as error:
+            raise ValueError(f"W&B: {' '.join(str(error).split())}") from error
+        self.run.define_metric("edits")
+        self.run.define_metric("*", step_metric="edits")
+
+    def on_round(self, agent: Agent, result: Round) -> bool:
+        seconds = {f"seconds/{name}": value for name, value in result.seconds.items()}
+        self.run.log({"edits": agent.edits, **result.metrics, **seconds})
+        return True
+
+    def on_end(self, agent: Agent) -> None:
+        self.run.finish()
 
 
 class Checkpoint(Callback):
@@ -260,6 +317,6 @@ def drop_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[
             break
         if keep(line):
             lines.append(line)
-    with whole(path) as partial:
-        append_lines(partial, lines)
+    with whole(path) as part:
+        append_lines(part, lines)
     return lines

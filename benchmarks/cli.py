@@ -7,7 +7,8 @@ import sys
 
 from transformers.utils import logging
 
-from benchmarks import adapt, evaluate, listing, report, run, speed
+from benchmarks import adapt, evaluate, listing, replay, report, run, speed
+from seal_env.grading import GradingError
 
 COMMANDS = {
     "run": (run, "agents and baselines on equal budgets"),
@@ -15,6 +16,7 @@ COMMANDS = {
     "list": (listing, "what there is to choose from"),
     "eval": (evaluate, "mean reward of a policy, a file of edits or a baseline"),
     "adapt": (adapt, "an adapter from documents of your own"),
+    "replay": (replay, "SEAL's recorded runs through this code, beside what was published"),
     "speed": (speed, "seconds per self-edit, beside PEFT and Trainer loops"),
 }
 
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()  # of weights being loaded, again for every run
     try:
         COMMANDS[arguments.command][0].run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, GradingError) as error:
         print(f"seal-bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

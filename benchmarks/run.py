@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +33,7 @@ from transformers.utils import logging
 
 import seal_env
 from agents import Agent, Callback, Round, evaluate_sequences
-from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, append_lines, edit_line, latest
+from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, WandB, append_lines, edit_line, latest
 from benchmarks.live import Event, View, make_view
 from benchmarks.records import differences, read
 from benchmarks.report import write
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", metavar="DIR", help="go on with a run directory")
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each in a process of its own")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the settings, and run nothing")
+    parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases as well (WANDB_MODE=offline: on disk)")
     parser.add_argument("--no-report", action="store_true", help="print no table at the end and write no report")
 
 
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> Path | None:
             _write_settings(folder, settings)  # they may have grown
         _note_command(folder)
         try:
-            run_all(folder, settings, arguments.workers)
+            run_all(folder, settings, arguments.workers, arguments.wandb)
         except ValueError:
             if not any(folder.glob("runs/*/*/*.jsonl")):
                 shutil.rmtree(folder)  # nothing came of it
@@ -264,8 +265,8 @@ def _locked(folder: Path) -> Iterator[None]:
 # Runs -------------------------------------------------------------------------------------------------------------------
 
 
-def run_all(folder: Path, settings: Settings, workers: int) -> None:
-    """Every run that is not complete yet, ``workers`` at once."""
+def run_all(folder: Path, settings: Settings, workers: int, wandb: str | None = None) -> None:
+    """Every run that is not complete yet, ``workers`` at once, logged to the W&B project ``wandb`` if there is one."""
     jobs = [(label, seed) for seed in settings.seeds for label in settings.agents]
     waiting = [job for job in jobs if not _complete(run_folder(folder, *job), settings)]
     learners = [job for job in jobs if settings.agents[job[0]].learns]
@@ -273,9 +274,9 @@ def run_all(folder: Path, settings: Settings, workers: int) -> None:
     with make_view(total=_edits(settings), done=learnt, runs=len(jobs), complete=len(jobs) - len(waiting)) as view:
         if workers == 1:
             for job in waiting:
-                run_one(folder, settings, *job, view)
+                run_one(folder, settings, *job, view, wandb)
         elif waiting:
-            _run_in_processes(folder, settings, waiting, workers, view)
+            _run_in_processes(folder, settings, waiting, workers, view, wandb)
 
 
 def _complete(own: Path, settings: Settings) -> bool:
@@ -283,13 +284,15 @@ def _complete(own: Path, settings: Settings) -> bool:
     return all((own / name).is_file() for name in asked)
 
 
-def _run_in_processes(folder: Path, settings: Settings, waiting: Sequence[tuple[str, int]], workers: int, view: View) -> None:
+def _run_in_processes(
+    folder: Path, settings: Settings, waiting: Sequence[tuple[str, int]], workers: int, view: View, wandb: str | None
+) -> None:
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // workers)
     with context.Manager() as manager:
         events = manager.Queue()
         with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(threads,)) as pool:
-            futures = [pool.submit(_run_in_worker, folder, settings, *job, events, os.getpid()) for job in waiting]
+            futures = [pool.submit(_run_in_worker, folder, settings, *job, events, os.getpid(), wandb) for job in waiting]
             try:
                 while not all(future.done() for future in futures):
                     time.sleep(0.2)
@@ -319,16 +322,20 @@ def _drain(events: Any) -> Iterator[Event]:
         yield events.get()
 
 
-def _run_in_worker(folder: Path, settings: Settings, label: str, seed: int, events: Any, parent: int) -> None:
+def _run_in_worker(
+    folder: Path, settings: Settings, label: str, seed: int, events: Any, parent: int, wandb: str | None
+) -> None:
     def tell(event: Event) -> None:
         if os.getppid() != parent:  # whoever started this was killed, and may have been started again
             os._exit(1)
         events.put(event)
 
-    run_one(folder, settings, label, seed, tell)
+    run_one(folder, settings, label, seed, tell, wandb)
 
 
-def run_one(folder: Path, settings: Settings, label: str, seed: int, tell: Callable[[Event], None]) -> None:
+def run_one(
+    folder: Path, settings: Settings, label: str, seed: int, tell: Callable[[Event], None], wandb: str | None = None
+) -> None:
     """One agent with one seed, from its newest checkpoint if there is one.
 
     Raises:
@@ -350,7 +357,13 @@ def run_one(folder: Path, settings: Settings, label: str, seed: int, tell: Calla
         evaluate = Evaluate(test, range(evaluation.tasks), evaluation.every, own / "evaluation.jsonl", seed)
         callbacks: list[Callback] = [evaluate]
         if about.learns:
-            logs = [LogEdits(own / "edits.jsonl"), LogRounds(own / "rounds.jsonl"), TensorBoard(own / "tensorboard")]
+            logs: list[Callback] = [
+                LogEdits(own / "edits.jsonl"),
+                LogRounds(own / "rounds.jsonl"),
+                TensorBoard(own / "tensorboard"),
+            ]
+            if wandb:
+                logs.append(WandB(wandb, own / "wandb", f"{label} {seed}", folder.name, {"seed": seed, **asdict(about)}))
             callbacks = [*logs, evaluate, Checkpoint(own / "checkpoints"), _Tell(label, seed, tell, agent.edits)]
         agent.learn(settings.budget, callbacks)
         if about.learns:

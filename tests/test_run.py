@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.records import differences
+from benchmarks.records import differences, read
 from benchmarks.settings import from_mapping, read_config, value_of
+from benchmarks.tables import table_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,28 +97,40 @@ def test_processes_give_the_same_lines(config, unbroken, tmp_path):
     assert lines_of(tmp_path / "run") == lines_of(unbroken)
 
 
-def test_a_killed_run_goes_on_to_the_same_lines(config, unbroken, tmp_path):
-    """Killed at random moments, with a torn line left in every file of the runs that were not complete."""
-    folder, rng, kills = tmp_path / "run", random.Random(1), 0
+def test_a_killed_run_goes_on_to_the_same_lines_and_table(config, unbroken, tmp_path):
+    """Killed at random moments, with a torn line left in every file of the runs that were not complete.
+
+    SEAL_ENV_KILLS=20 asks for more; where a run comes to its end before them, the next one begins anew.
+    """
+    rng, kills, wanted, folder = random.Random(1), 0, int(os.environ.get("SEAL_ENV_KILLS", "3")), tmp_path / "run-0"
     command = [sys.executable, "-m", "benchmarks.cli", "run", "--no-report"]
-    arguments = ["--config", str(config), "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for _ in range(3):
+    while kills < wanted:
+        begun = (folder / "benchmark.json").is_file()
+        arguments = ["--resume", str(folder)] if begun else ["--config", str(config), "--out", str(folder)]
         process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         while not (folder / "benchmark.json").is_file() and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(rng.uniform(1, 5))
-        kills += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        arguments = ["--resume", str(folder)]
-    assert kills > 0
+        time.sleep(rng.uniform(1, 8))
+        if process.poll() is None:
+            kills += 1
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            tear(folder)
+        else:
+            assert process.returncode == 0 and lines_of(folder) == lines_of(unbroken)
+            folder = tmp_path / f"run-{kills}"
+    if (folder / "benchmark.json").is_file():
+        assert start("--resume", folder) == 0
+        assert lines_of(folder) == lines_of(unbroken)
+        assert table_text(read([folder])) == table_text(read([unbroken]))
+
+
+def tear(folder: Path) -> None:
     for path in folder.glob("runs/*/*/e*.jsonl"):
         if not (path.parent / "done.json").is_file():
             with path.open("a") as file:
                 file.write('{"edits": 4, "torn')
-    assert start("--resume", folder) == 0
-    assert lines_of(folder) == lines_of(unbroken)
 
 
 def test_resume_refuses_other_settings_and_shows_them(unbroken, capsys):
@@ -140,6 +153,24 @@ def test_seeds_and_sequences_can_be_added(config, unbroken, tmp_path, capsys):
     assert start("--resume", folder, "-P", "seeds=[4]") == 2
     assert start("--resume", folder, "-P", "evaluation.sequences=3") == 2
     assert "evaluation.sequences: 2 -> 3" in capsys.readouterr().err
+
+
+def test_weights_and_biases_gets_every_round_in_one_run(config, unbroken, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    folder, small = tmp_path / "run", ["-P", "agents={rest_em: {config: {contexts: 2, samples: 2}}}"]
+    assert start("--config", config, *small, "--out", folder, "--wandb", "seal") == 0
+    own = folder / "runs" / "rest_em" / "seed-3"
+    (kept,) = (own / "wandb" / "wandb").glob("offline-run-*/*.wandb")
+    assert kept.name == f"run-{(own / 'wandb' / 'id').read_text()}.wandb"
+    held = kept.read_bytes()  # values are JSON texts in it
+    rounds = [json.loads(line) for line in (own / "rounds.jsonl").read_text().splitlines()]
+    assert all(json.dumps(one["seconds"]["collect"]).encode() in held for one in rounds)
+    assert lines_of(folder)["runs/rest_em/seed-3/edits.jsonl"] == lines_of(unbroken)["runs/rest_em/seed-3/edits.jsonl"]
+    (own / "done.json").unlink()
+    assert start("--resume", folder, "--wandb", "seal") == 0
+    assert {path.name for path in (own / "wandb" / "wandb").glob("offline-run-*/*.wandb")} == {kept.name}
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ GRADERS: dict[str, tuple[Callable[..., Grader] | str, str]] = {
     "exact": (lambda: by_text(exact), "equal to an accepted answer after SQuAD's normalization"),
     "contains": (lambda: by_text(contains), "holds an accepted answer as whole words, after the same normalization"),
     "f1": (lambda: by_text(f1), "SQuAD's F1 over words: a mark from 0 to 1"),
+    "judge": (
+        "seal_env.grading.judge:Judge",
+        "a model behind an OpenAI-compatible endpoint says whether it agrees with an accepted answer, as in SEAL",
+    ),
+    "local-judge": (
+        "seal_env.grading.local_judge:LocalJudge",
+        "the same by an instruct model on this machine: is yes likelier than no?",
+    ),
 }
 
 
@@ -55,7 +63,11 @@ def get_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
     make, _ = GRADERS[name]
     if isinstance(make, str):
         make = imported("grader", make, list(GRADERS))
-    check_names(f"grader {name!r}", options, list(inspect.signature(make).parameters))
+    parameters = inspect.signature(make).parameters
+    check_names(f"grader {name!r}", options, list(parameters))
+    for needed, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and needed not in options:
+            raise ValueError(f"grader {name!r} needs {needed}: grader_options={{{needed!r}: ...}}")
     return make(**options)
 
 
