@@ -14,7 +14,8 @@ import pytest
 from scipy import stats
 
 from benchmarks import replay
-from benchmarks.replay import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN, Section
+from benchmarks.recorded import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN
+from benchmarks.replay import Section
 from seal_env.edits import get_format
 from seal_env.grading import Answered, Verdict
 from seal_env.tasks import Document
