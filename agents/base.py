@@ -166,15 +166,19 @@ class Agent(ABC):
             self.policy.save(new / "policy")
             if state := self.state():
                 save_file(state, new / "state.safetensors")
-            about = {
-                "agent": f"{type(self).__module__}:{type(self).__qualname__}",
-                "config": asdict(self.config),
-                "seed": self.seed,
-                "self_adapting": self.self_adapting,
-                "edits": self.edits,
-                "rounds": self.rounds,
-            }
-            (new / "agent.json").write_text(json.dumps(about, indent=1) + "\n")
+            self.write_about(new)
+
+    def write_about(self, folder: Path) -> None:
+        """Write ``agent.json``: what this agent is and how far it has come."""
+        about = {
+            "agent": f"{type(self).__module__}:{type(self).__qualname__}",
+            "config": asdict(self.config),
+            "seed": self.seed,
+            "self_adapting": self.self_adapting,
+            "edits": self.edits,
+            "rounds": self.rounds,
+        }
+        (folder / "agent.json").write_text(json.dumps(about, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], env: Env, policy: Policy) -> Self:

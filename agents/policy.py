@@ -8,10 +8,11 @@ log-probabilities are recomputed with the plain forward pass of Hugging Face, th
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,15 +22,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from agents.joined import save_joined
 from seal_env.edits import Template, prompt_ids
 from seal_env.files import whole
 from seal_env.student import Answer, Sampling, Student, load_base
-from seal_env.student.checkpoint import save_adapter
 from seal_env.student.generic import GenericNetwork
-from seal_env.student.layout import adapter_layout
 
 # SEAL's outer loop (paper, appendix on knowledge incorporation): rank 64 on all projections.
 POLICY_LORA: dict[str, Any] = {"r": 64, "lora_alpha": 128, "target_modules": "all-linear"}
+WRITING = "writing.json"  # how a saved policy wrote: sampling, tokens of an edit, template
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
 
 
@@ -244,14 +245,20 @@ class Policy:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the policy: a PEFT adapter over the original base, with all that was merged, or the whole model.
 
-        :meth:`load` finds there what it needs to go on exactly as from here.
+        :meth:`load` finds there what it needs to go on exactly as from here, :func:`agents.saved.open_policy` how it wrote.
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         if self.all_weights:
             self.model.save_pretrained(target / "model")
             self.tokenizer.save_pretrained(target / "model")
-            return
+        else:
+            self._save_adapters(target)
+        writing = {**asdict(self.sampling), "max_new_tokens": self.max_new_tokens, "template": self.template}
+        with whole(target / WRITING) as partial:
+            partial.write_text(json.dumps(writing, indent=1) + "\n")
+
+    def _save_adapters(self, target: Path) -> None:
         save_joined(self._student, [*self.merged, self.adapter.detach().cpu()], target)
         tensors = {f"merged.{i}": adapter for i, adapter in enumerate(self.merged)} | {"adapter": self.adapter.detach().cpu()}
         with whole(target / "policy.safetensors") as partial:
@@ -284,24 +291,6 @@ class Policy:
             self._student.merge(tensors[f"merged.{i}"])
             self.merged.append(tensors[f"merged.{i}"])
         self.adapter.copy_(tensors["adapter"])
-
-
-def save_joined(student: Student, adapters: Sequence[Tensor], folder: Path) -> None:
-    """Write the sum of adapters as one PEFT adapter, of the sum of their ranks: ``[B1 B2] [A1; A2] = B1 A1 + B2 A2``."""
-    lora, count = copy.deepcopy(student.layout.lora), len(adapters)
-    lora.r *= count
-    lora.lora_alpha *= count**0.5 if lora.use_rslora else count
-    lora.rank_pattern = {name: count * r for name, r in lora.rank_pattern.items()}
-    lora.alpha_pattern = {name: alpha * count for name, alpha in lora.alpha_pattern.items()}
-    layout = adapter_layout(student.model.config, lora)
-    joined = torch.zeros(1, layout.numel)
-    for target in layout.targets:
-        own = student.layout.by_name[target.name]
-        target.a(joined)[0].copy_(torch.cat([own.a(adapter[None])[0] for adapter in adapters]))
-        target.b(joined)[0].copy_(
-            torch.cat([own.b(adapter[None])[0] for adapter in adapters], 1) * own.scaling / target.scaling
-        )
-    save_adapter(layout, joined[0], folder, student.model.config._name_or_path)
 
 
 def _completion(prompt: list[int], answer: Answer) -> Completion:

@@ -16,7 +16,8 @@ import numpy as np
 
 from agents import Policy
 from agents.callbacks import append_lines
-from benchmarks.evaluate import base_of, load_policy, options_of
+from agents.saved import base_of, open_policy
+from benchmarks.evaluate import options_of
 from benchmarks.settings import policy_options
 from seal_env.checks import check_at_least, check_names
 from seal_env.edits import ParsedEdit, get_format, parse
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="the student; by default the policy's base, or seal-nano")
     parser.add_argument("--edit-format", help="how an edit is asked for, see seal-bench list formats; default implications")
     parser.add_argument("--edits-per-document", type=int, default=1, metavar="K")
-    parser.add_argument("--edit-tokens", type=int, default=256, help="most tokens of an edit")
+    parser.add_argument("--edit-tokens", type=int, help="most tokens of an edit; by default as the policy was saved, or 256")
     parser.add_argument("--split", default="train", help="of a data set that has several")
     parser.add_argument(
         "-P",
@@ -77,7 +78,8 @@ def run(arguments: argparse.Namespace) -> Path:
         ValueError: an argument is unusable, or nothing could be learnt; nothing is written then.
     """
     for name in ("edits_per_document", "edit_tokens"):
-        check_at_least(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
+        if getattr(arguments, name) is not None:
+            check_at_least(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
     check_at_least("--seed", arguments.seed, 0)
     _check_out(arguments.out, arguments.overwrite)
     config = _config(arguments)
@@ -124,11 +126,13 @@ def read(documents: str, split: str = "train") -> list[Document]:
 def write(arguments: argparse.Namespace, config: EnvConfig, documents: Sequence[Document]) -> list[Written]:
     """The edits of each document, side by side; each depends on seed, place and policy alone."""
     inherited = policy_options(config)
+    if arguments.edit_tokens is not None:
+        inherited["max_new_tokens"] = arguments.edit_tokens
     if arguments.policy:
-        own = base_of(Path(arguments.policy)) or config.model
-        policy, _ = load_policy(Path(arguments.policy), own, edit_tokens=arguments.edit_tokens, **inherited)
+        own = base_of(arguments.policy) or config.model
+        policy = open_policy(arguments.policy, own, **inherited)
     else:
-        policy = Policy.from_pretrained(config.model, max_new_tokens=arguments.edit_tokens, **inherited)
+        policy = Policy.from_pretrained(config.model, **inherited)
     edit_format, edit_settings = get_format(config.edit_format), config.settings()
     places = [document for document in documents for _ in range(arguments.edits_per_document)]
     seeds = np.random.default_rng([arguments.seed, 3]).integers(0, 2**62, len(places)).tolist()
@@ -145,7 +149,7 @@ def _config(arguments: argparse.Namespace) -> EnvConfig:
     check_names("-P", options, ["device", "dtype", "trust_remote_code", "template", "lora", "inner_loop", "progress"])
     if arguments.edit_format:
         options["edit_format"] = arguments.edit_format
-    model = arguments.model or (base_of(Path(arguments.policy)) if arguments.policy else "seal-nano")
+    model = arguments.model or (base_of(arguments.policy) if arguments.policy else "seal-nano")
     if model is None:
         raise ValueError(f"{arguments.policy} names no base: say --model, the student that the edits are for")
     return from_keywords({**options, "model": model})

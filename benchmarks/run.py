@@ -372,6 +372,7 @@ def run_one(
                 raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
             with whole_folder(own / "policy") as new:
                 policy.save(new)
+                agent.write_about(new)
         if evaluation.sequences and not (own / "continual.jsonl").is_file():
             with whole(own / "continual.jsonl") as partial:
                 append_lines(partial, _continual_lines(agent, settings, seed))

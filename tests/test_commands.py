@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from agents import Policy, agent_names, evaluate, get_agent
+from agents.joined import own_part
+from agents.saved import open_policy
 from benchmarks import adapt, listing
 from benchmarks import evaluate as evaluation
 from benchmarks.settings import CONFIGS
@@ -121,13 +123,15 @@ def test_any_peft_adapter_and_any_whole_model_is_a_policy(toy, tmp_path):
     policy = trained(toy.policy())
     policy.save(tmp_path / "policy")
     (tmp_path / "policy" / "policy.safetensors").unlink()  # what is left is what PEFT itself would write
-    joined, _ = evaluation.load_policy(tmp_path / "policy")
+    joined = open_policy(tmp_path / "policy")
+    assert (joined.max_new_tokens, joined.sampling) == (TOKENS, policy.sampling)
+    assert open_policy(tmp_path / "policy", max_new_tokens=3).max_new_tokens == 3
     for name, weight in joined.merged_weights().items():
         torch.testing.assert_close(weight, policy.merged_weights()[name], rtol=1e-4, atol=1e-5)
 
     whole = Policy.from_pretrained(toy.model, "all", max_new_tokens=TOKENS)
     whole.save(tmp_path / "whole")
-    read, _ = evaluation.load_policy(tmp_path / "whole", edit_tokens=TOKENS)
+    read = open_policy(tmp_path / "whole")
     assert read.sample(["Once"], [1]) == whole.sample(["Once"], [1])
 
 
@@ -259,7 +263,7 @@ def test_adapt_says_what_cannot_work(toy, notes, tmp_path):
         ([notes / "otra.md", *out], "Did you mean"),
         ([notes, *out, "--edit-format", "implication"], "Did you mean 'implications'"),
         ([notes, *out, "-P", "inner_lop.epochs=1"], "Did you mean 'inner_loop'"),
-        ([notes, *out, "--policy", tmp_path], "names no base: say --model"),
+        ([notes, *out, "--policy", tmp_path], "names no base"),
         ([notes, *out, "--policy", tmp_path, "--model", toy.model], "holds no policy"),
         ([notes, *out, "--edits-per-document", 0], "--edits-per-document must be at least 1, got 0"),
     ]:
@@ -271,5 +275,5 @@ def test_adapt_says_what_cannot_work(toy, notes, tmp_path):
 
 def test_a_lora_of_rank_patterns_is_taken_apart_as_it_was_joined():
     lora = LoraConfig(r=8, lora_alpha=32, rank_pattern={"q_proj": 4}, alpha_pattern={"q_proj": 6})
-    own = evaluation._own_part(lora, 2)
+    own = own_part(lora, 2)
     assert (own.r, own.lora_alpha, own.rank_pattern, own.alpha_pattern) == (4, 16, {"q_proj": 2}, {"q_proj": 3})

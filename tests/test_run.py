@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.saved import agent_of, open_policy
 from benchmarks.cli import main
 from benchmarks.records import differences, read
 from benchmarks.settings import from_mapping, read_config, value_of
@@ -80,6 +81,8 @@ def test_a_run_directory_holds_what_is_promised(unbroken):
         assert json.loads((unbroken / own / "done.json").read_text()) == {"edits": 12, "rounds": 3}
         assert (unbroken / own / "policy" / "adapter_model.safetensors").is_file()
         assert list((unbroken / own / "tensorboard").iterdir())
+        policy = open_policy(unbroken / own / "policy")
+        assert policy.max_new_tokens == 8 and agent_of(unbroken / own / "policy")["self_adapting"] is (label == "grpo")
     for label in ("untrained", "best_of_2"):
         assert [line["edits"] for line in lines[f"runs/{label}/seed-3/evaluation.jsonl"]] == [0] * 3
     for label in ("rest_em", "grpo", "ppo", "untrained", "best_of_2"):
