@@ -51,13 +51,14 @@ def evaluate(agent: Agent, env: Env, tasks: Sequence[int], *, seed: int = 0) -> 
 
 
 def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], *, seed: int = 0) -> list[list[Evaluated]]:
-    """Continual episodes (paper, figure 6): an edit for each task of a sequence in turn, learnt on top of those before it.
+    """Episodes of several tasks: an edit for each task of a sequence in turn.
 
-    The ``accuracy_row`` in the info of step t is the accuracy on each of the first t + 1 tasks after it. Nothing is learnt by
-    the agent; the result is a function of agent, environment, sequences and seed.
+    With ``mode="continual"`` (paper, figure 6) each is learnt on top of those before it, and ``accuracy_row`` in the info of
+    step t is the accuracy on each of the first t + 1 tasks after it; with ``mode="corpus"`` all are learnt together at the last
+    step. The agent learns nothing; the result is a function of agent, environment, sequences and seed.
 
     Args:
-        env: ``gym.make_vec`` with ``mode="continual"``, whose ``updates_per_episode`` is the length of each sequence.
+        env: ``gym.make_vec`` in one of these modes, whose ``updates_per_episode`` is the length of each sequence.
         sequences: task indices.
 
     Returns:
@@ -67,10 +68,11 @@ def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]
         ValueError: an environment of another mode, or a sequence of another length.
     """
     config = seal_of(env).config
-    if config.mode != "continual" or any(len(sequence) != config.updates for sequence in sequences):
+    if config.mode not in ("continual", "corpus") or any(len(sequence) != config.updates for sequence in sequences):
+        lengths = sorted({len(sequence) for sequence in sequences})
         raise ValueError(
-            f"sequences of {sorted({len(sequence) for sequence in sequences})} tasks need mode='continual' with as many"
-            f" updates_per_episode; this environment has mode={config.mode!r} and {config.updates}"
+            f"sequences of {lengths} tasks need mode='continual' or 'corpus' with as many updates_per_episode; this"
+            f" environment has mode={config.mode!r} and {config.updates}"
         )
     if agent.self_adapting:
         agent.adapt(env)

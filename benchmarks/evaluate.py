@@ -1,5 +1,7 @@
 """``seal-bench eval``: the mean reward of a saved policy, of edits in a file, or of a baseline, on held-out tasks.
 
+In a continual environment it is what is left at the end of each sequence of passages, in a corpus what one update on all edits
+came to.
 The interval is over tasks, by bootstrap: would it hold for other passages? What other seeds of training would have come to,
 one policy cannot say; ``seal-bench run`` and its report do.
 """
@@ -13,8 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
+import numpy as np
 
-from agents import Agent, Evaluated, Policy, evaluate, get_agent
+from agents import Agent, Evaluated, Policy, evaluate, evaluate_sequences, get_agent
 from agents.baselines import Baseline, FromFile, HandMade, NoUpdate, PassageOnly
 from agents.callbacks import append_lines, edit_line
 from agents.saved import agent_of, open_policy
@@ -31,6 +34,8 @@ EXAMPLES = """examples:
   seal-bench eval --env SEAL-SQuAD-v0 --edits edits.jsonl -P evaluations_per_edit=3
   seal-bench eval --env SEAL-SQuAD-v0 --agent hand_made --tasks 50
   seal-bench eval --env SEAL-SQuAD-v0 --agent untrained -P dataset=notes -P inner_loop.epochs=3
+  seal-bench eval --env SEAL-SQuAD-Continual-v0 --agent hand_made --tasks 64
+  seal-bench eval --env SEAL-SQuAD-Corpus-v0 --agent untrained -P updates_per_episode=200 --tasks 200
 """
 _WRITES_NOTHING = (NoUpdate, PassageOnly, HandMade, FromFile)  # they need no language model
 
@@ -40,7 +45,7 @@ class Evaluation:
     """What was found.
 
     Attributes:
-        reward: mean over the tasks, with its interval.
+        reward: mean over the tasks, or over the episodes where one has several, with its interval.
         results: of each task.
     """
 
@@ -49,7 +54,7 @@ class Evaluation:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", required=True, help="id of an environment of one-update episodes")
+    parser.add_argument("--env", required=True, help="id of an environment")
     parser.add_argument(
         "-P", dest="options", metavar="KEY=VALUE", action="append", default=[], help="a keyword of the environment, as YAML"
     )
@@ -60,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="base of the policy; by default the one it was saved with, or the environment's")
     parser.add_argument("--edit-tokens", type=int, help="most tokens of an edit; by default as the policy was saved, or 256")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--tasks", type=int, default=100, help="the first so many of the split")
+    parser.add_argument("--tasks", type=int, help="the first so many of the split; default about 100")
     parser.add_argument("--places", type=int, default=48, help="edits that are scored together")
     parser.add_argument("--seed", type=int, default=0, help="of edits and updates")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON lines, one a task; --edits reads them")
@@ -79,20 +84,55 @@ def run(arguments: argparse.Namespace) -> Evaluation:
     check_choice("--env", arguments.env, ENVIRONMENTS)
     options = {"split": arguments.split, **options_of(arguments.options)}
     config = from_keywords({**ENVIRONMENTS[arguments.env], **options})
-    if config.updates != 1:
-        raise ValueError(f"--env must be of one-update episodes, and mode={config.mode!r} has {config.updates} updates")
-    places = min(arguments.places, arguments.tasks)
+    if config.mode == "refine":
+        raise ValueError("--env must have a passage for every edit, and mode='refine' has one passage for several")
+    episodes = _episodes(arguments.tasks, config.updates)
+    places = min(arguments.places, len(episodes))
     env = gym.make_vec(arguments.env, num_envs=places, **options)
-    agent = _agent(arguments, config, gym.make_vec(arguments.env, num_envs=places, **options))
-    results = evaluate(agent, env, _tasks(env.unwrapped, arguments.tasks), seed=arguments.seed)
-    reward = paired_difference([one.reward for one in results], [0.0] * len(results))
+    _check_there(env.unwrapped, episodes)
+    single = {**options, "mode": "single", "updates_per_episode": 1}
+    agent = _agent(arguments, config, gym.make_vec(arguments.env, num_envs=places, **single))
+    if config.updates == 1:
+        results = evaluate(agent, env, [task for (task,) in episodes], seed=arguments.seed)
+        found = [one.reward for one in results]
+    else:
+        steps = evaluate_sequences(agent, env, episodes, seed=arguments.seed)
+        results = [one for episode in steps for one in episode]
+        found = [_at_the_end(episode[-1]) for episode in steps]
+    reward = paired_difference(found, [0.0] * len(found))
     if arguments.out:
         _write(arguments.out, results, env.unwrapped)
-    gain = sum(one.info["gain"] for one in results) / len(results)
-    unused = sum(one.info["fit_status"] not in ("trained", "truncated") for one in results)
-    interval = "" if reward.low is None else f"  [{reward.low:.3f}, {reward.high:.3f}]"
-    print(f"reward {reward.value:.3f}{interval}  gain {gain:.3f}  tasks {len(results)}  edits that trained nothing {unused}")
+    said = [f"reward {_shown(reward)}"]
+    if config.mode == "continual":
+        learnt = [one.info["score"] for one in results]
+        said = [
+            f"right after each update {float(np.mean(learnt)):.3f}",
+            f"at the end {_shown(reward)}",
+            f"sequences {len(found)}",
+        ]
+    gains = [one.info["gain"] for one in results if "gain" in one.info]
+    unused = sum(one.info.get("fit_status", "trained") not in ("trained", "truncated") for one in results)
+    print(
+        "  ".join([*said, f"gain {float(np.mean(gains)):.3f}", f"tasks {len(results)}", f"edits that trained nothing {unused}"])
+    )
     return Evaluation(reward, results)
+
+
+def _episodes(tasks: int | None, length: int) -> list[list[int]]:
+    """The first tasks, as many an episode as it has updates; by default about a hundred of them."""
+    count = max(length, 100 // length * length) if tasks is None else tasks
+    if count % length:
+        raise ValueError(f"--tasks must be a multiple of {length}, the passages of an episode, got {count}")
+    return [list(range(first, first + length)) for first in range(0, count, length)]
+
+
+def _at_the_end(last: Evaluated) -> float:
+    """What an episode of several passages came to: the accuracy on all of them after its last update."""
+    return float(np.mean(last.info.get("accuracy_row", last.reward)))
+
+
+def _shown(found: Estimate) -> str:
+    return f"{found.value:.3f}" + ("" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]")
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
@@ -127,11 +167,10 @@ def _edit_tokens(arguments: argparse.Namespace) -> dict[str, int]:
     return {} if arguments.edit_tokens is None else {"max_new_tokens": arguments.edit_tokens}
 
 
-def _tasks(env: Any, count: int) -> Sequence[int]:
-    there = cast(SealVectorEnv, env).task_count
-    if there < count:
-        raise ValueError(f"--tasks {count}: there are {there}")
-    return range(count)
+def _check_there(env: Any, episodes: Sequence[Sequence[int]]) -> None:
+    there, asked = cast(SealVectorEnv, env).task_count, sum(map(len, episodes))
+    if there < asked:
+        raise ValueError(f"--tasks {asked}: there are {there}")
 
 
 def _write(path: Path, results: Sequence[Evaluated], env: Any) -> None:

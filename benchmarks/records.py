@@ -211,10 +211,11 @@ class Records:
     def _unfinished(self) -> Iterator[str]:
         for label, seeds in self.seeds.items():
             runs = {run.seed: run for run in self.of(label)}
+            missing = [str(seed) for seed in seeds if seed not in runs or not runs[seed].evaluations]
+            if missing:
+                yield f"{label}, seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}: not evaluated yet."
             for seed in seeds:
-                if seed not in runs or not runs[seed].evaluations:
-                    yield f"{label}, seed {seed}: not evaluated yet."
-                elif not runs[seed].done:
+                if seed in runs and runs[seed].evaluations and not runs[seed].done:
                     yield f"{label}, seed {seed}: unfinished, evaluated up to {max(runs[seed].evaluations)} scored edits."
 
 

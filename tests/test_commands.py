@@ -7,13 +7,14 @@ import json
 from dataclasses import dataclass
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from agents import Policy, agent_names, evaluate, get_agent
+from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
 from agents.joined import own_part
 from agents.saved import open_policy
 from benchmarks import adapt, listing
@@ -135,6 +136,21 @@ def test_any_peft_adapter_and_any_whole_model_is_a_policy(toy, tmp_path):
     assert read.sample(["Once"], [1]) == whole.sample(["Once"], [1])
 
 
+def test_sequences_and_corpora_are_evaluated(toy, capsys):
+    """A sequence is what stepping through the environment by hand gives; a corpus is learnt and asked as one."""
+    several = ["-P", "updates_per_episode=2", "--tasks", 4, "--agent", "passage_only"]
+    found = toy.eval("-P", "mode=continual", *several)
+    assert [one.task for one in found.results] == [0, 1, 2, 3]
+    assert [len(one.info["accuracy_row"]) for one in found.results] == [1, 2, 1, 2]
+    assert found.reward.value == np.mean([one.info["accuracy_row"] for one in found.results[1::2]])
+    assert "right after each update" in capsys.readouterr().out
+    found = toy.eval("-P", "mode=corpus", *several)
+    assert found.reward.value == np.mean([one.reward for one in found.results[1::2]])
+    assert ["score" in one.info for one in found.results] == [False, True] * 2
+    with pytest.raises(ValueError, match="tasks need mode="):
+        evaluate_sequences(get_agent("passage_only")(toy.env(), toy.policy()), toy.env(), [[0, 1]])
+
+
 def test_what_out_writes_edits_reads(toy, tmp_path, capsys):
     first = toy.eval("--agent", "untrained", "--out", tmp_path / "new" / "edits.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "new" / "edits.jsonl").read_text().splitlines()]
@@ -161,7 +177,8 @@ def test_a_baseline_needs_no_language_model_that_writes(toy, capsys):
         (["--agent", "from_file"], "say --edits FILE"),
         (["--agent", "no_update", "-P", "reword=gain"], "no option 'reword'. Did you mean 'reward'"),
         (["--agent", "no_update", "-P", "limit=2"], "--tasks 3: there are 2"),
-        (["--agent", "no_update", "-P", "mode=refine"], "one-update episodes"),
+        (["--agent", "no_update", "-P", "mode=refine"], "a passage for every edit"),
+        (["--agent", "no_update", "-P", "mode=continual", "--tasks", "9"], "--tasks must be a multiple of 8"),
         (["--agent", "no_update", "--env", "SEAL"], "--env must be one of SEAL-SQuAD-v0"),
         (["--agent", "no_update", "--tasks", "0"], "--tasks must be at least 1, got 0"),
         (["--policy", "nowhere"], "nowhere holds no policy"),
