@@ -215,7 +215,7 @@ def _row(records: Records, label: str, reference: str | None, target: float | No
         difference = paired_difference(_task_means(records, label), _task_means(records, reference))
     if learns and target is not None:
         reached = [next((point.edits for point in run.points if point.score >= target), math.inf) for run in runs]
-    areas = [_area(run.points) for run in runs]
+    areas = [area for area in map(_area, (run.points for run in runs)) if area is not None]
     coverage = float(np.mean([point.coverage for point in last]))
     return Row(
         label,
@@ -227,7 +227,7 @@ def _row(records: Records, label: str, reference: str | None, target: float | No
         scores,
         estimate(scores),
         difference,
-        estimate([area for area in areas if area is not None]) if learns and any(areas) else None,
+        estimate(areas) if learns and areas else None,
         sum(map(math.isfinite, reached)),
         float(np.median(reached)) if reached else None,
         min(scores),

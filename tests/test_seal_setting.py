@@ -7,8 +7,13 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from conftest import CONFIGS
+from transformers import Qwen2Config
 
 import seal_env  # noqa: F401 (registers the ids)
+from benchmarks.cli import main
+from benchmarks.records import read
+from benchmarks.shapes import save_random_model
 from seal_env.edits import pairs_text
 from seal_env.plots import accuracy_matrix
 from seal_env.tasks.almanac import Almanac
@@ -36,6 +41,36 @@ def test_the_paper_s_passages_run_through_the_environment(model_path, model):
     final = infos["final_info"]
     assert sum(len(questions) for questions in final["questions"]) == 974
     assert set(final["fit_status"]) == {"trained"} and np.isfinite(rewards).all() and rewards.mean() < 0.2
+
+
+@pytest.mark.skipif(not SQUAD_VAL.is_file(), reason=f"SQuAD is not at {SQUAD_VAL}")
+def test_the_paper_s_experiment_runs_from_its_config_with_a_small_qwen2(tmp_path, capsys):
+    """As docs/paper.md says: a round of ReST-EM, evaluations, a continual sequence and a joint update, on the real passages."""
+    config = Qwen2Config(**{**CONFIGS["qwen2"].to_dict(), "max_position_embeddings": 8192})
+    save_random_model(config, tmp_path / "qwen2")
+    data = [f"model={tmp_path / 'qwen2'}", "device=cpu", "dtype=float32", f"dataset={SQUAD_VAL}", "shuffle_seed=42"]
+    small = [
+        "policy.max_new_tokens=8",
+        "env_options.inner_loop.epochs=1",
+        "env_options.max_new_tokens=4",
+        "evaluation.every=20",
+    ]
+    smaller = [
+        "agents.rest_em.config.contexts=4",
+        "evaluation.tasks=2",
+        "evaluation.sequences=1",
+        "env_options.evaluations_per_edit=1",
+    ]
+    apart = ["env_options.offset=200", "evaluation.env_options.offset=0"]
+    given = [f"-P{one}" for one in [*(f"env_options.{one}" for one in data), *apart, *small, *smaller]]
+    assert main(["run", "--config", "paper", "--budget", "20", "--out", str(tmp_path / "run"), *given]) == 0
+    assert "passages learnt one after the other" in capsys.readouterr().out
+    (run,) = read([tmp_path / "run"]).of("rest_em")
+    assert (len(run.edits), len(run.sequences[0].rows), sorted(run.evaluations)) == (20, 8, [0, 20])
+    policy = ["--policy", str(tmp_path / "run" / "runs" / "rest_em" / "seed-0" / "policy"), "--tasks", "8"]
+    joint = ["-Pinner_loop.epochs=1", "-Pmax_new_tokens=4", *(f"-P{one}" for one in data)]
+    assert main(["eval", "--env", "SEAL-SQuAD-Corpus-v0", *policy, *joint]) == 0
+    assert "tasks 8  edits that trained nothing 0" in capsys.readouterr().out
 
 
 def test_a_continual_run_has_the_shape_of_the_paper_s_matrix():
