@@ -40,6 +40,10 @@ GRADERS: dict[str, tuple[Callable[..., Grader] | str, str]] = {
     "exact": (lambda: by_text(exact), "equal to an accepted answer after SQuAD's normalization"),
     "contains": (lambda: by_text(contains), "holds an accepted answer as whole words, after the same normalization"),
     "f1": (lambda: by_text(f1), "SQuAD's F1 over words: a mark from 0 to 1"),
+    "calibrated": (
+        "seal_env.grading.calibrated:make_calibrated",
+        "predicts the verdict of a careful judge from the words of question, accepted answer and answer",
+    ),
     "judge": (
         "seal_env.grading.judge:Judge",
         "a model behind an OpenAI-compatible endpoint says whether it agrees with an accepted answer, as in SEAL",

@@ -22,20 +22,20 @@ def normalize(text: str) -> str:
 def exact(prediction: str, answers: Sequence[str]) -> bool:
     """Whether ``prediction`` equals any of ``answers`` after normalization."""
     given = normalize(prediction)
-    return any(given == normalize(answer) for answer in _checked(answers))
+    return any(given == normalize(answer) for answer in checked(answers))
 
 
 def contains(prediction: str, answers: Sequence[str]) -> bool:
     """Whether ``prediction`` holds any of ``answers`` as whole words after normalization; one that normalizes to nothing counts
     only against nothing."""
     given = normalize(prediction)
-    golds = [normalize(answer) for answer in _checked(answers)]
+    golds = [normalize(answer) for answer in checked(answers)]
     return any(f" {gold} " in f" {given} " if gold else not given for gold in golds)
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
     """The best F1 over ``answers`` between the bags of words, 0 to 1; nothing against nothing is 1."""
-    return max(_f1(normalize(prediction).split(), normalize(answer).split()) for answer in _checked(answers))
+    return max(_f1(normalize(prediction).split(), normalize(answer).split()) for answer in checked(answers))
 
 
 def _f1(given: list[str], gold: list[str]) -> float:
@@ -45,7 +45,8 @@ def _f1(given: list[str], gold: list[str]) -> float:
     return 2 * common / (len(given) + len(gold))
 
 
-def _checked(answers: Sequence[str]) -> Sequence[str]:
+def checked(answers: Sequence[str]) -> Sequence[str]:
+    """``answers``, of which there must be one at least."""
     if isinstance(answers, str):
         raise TypeError(f"answers must be a sequence of strings, got the string {answers!r}")
     if not answers:
