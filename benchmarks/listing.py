@@ -1,4 +1,4 @@
-"""``seal-bench list``: what there is to choose from, a line each: ids, data sets, edit formats, agents and configs."""
+"""``seal-bench list``: what there is to choose from, a line each: ids, data sets, edit formats, graders, agents and configs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from agents import agent_names, get_agent
 from benchmarks.settings import CONFIGS, DEFAULTS
 from seal_env.edits import available_formats, get_format
 from seal_env.envs.config import from_keywords
+from seal_env.grading import GRADERS
 from seal_env.registration import ENVIRONMENTS
 from seal_env.tasks import load_tasks
 
@@ -56,6 +57,11 @@ def _formats() -> Iterator[tuple[str, str]]:
         yield name, get_format(name).instruction or "(the passage alone)"
 
 
+def _graders() -> Iterator[tuple[str, str]]:
+    for name, (_, about) in GRADERS.items():
+        yield name, about
+
+
 def _agents() -> Iterator[tuple[str, str]]:
     for name in agent_names():
         try:
@@ -80,6 +86,7 @@ LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "envs": _envs,
     "datasets": _datasets,
     "formats": _formats,
+    "graders": _graders,
     "agents": _agents,
     "configs": _configs,
 }

@@ -15,6 +15,7 @@ from agents import get_agent
 from agents.registry import AGENTS
 from seal_env.edits import available_formats, formats
 from seal_env.edits.parse import EditStatus
+from seal_env.grading import GRADERS
 from seal_env.registration import ENVIRONMENTS
 from seal_env.student import FitStatus
 
@@ -77,6 +78,8 @@ def test_every_name_of_a_registry_is_told_of():
     environments = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
     for name in [*ENVIRONMENTS, *EditStatus, *FitStatus, *available_formats()]:
         assert f"`{name}`" in environments, name
+    for name in GRADERS:
+        assert f'`"{name}"`' in environments, name
     agents = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
     for name in AGENTS:
         assert f"`{name}`" in agents, name
