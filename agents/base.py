@@ -63,9 +63,9 @@ class Round:
     Attributes:
         scored: the edits of this round.
         rescored: edits that were scored once more; they count towards the budget as well.
-        metrics: what the agent reports of it, by name; every agent reports ``reward``, ``gain``, ``edit_tokens``, ``unusable``
-            (share of edits that could not be trained on) and ``frac_reward_zero_std`` (share of tasks whose edits all got one
-            reward, by TRL's name) besides.
+        metrics: what the agent reports of it, by name; every agent reports ``reward``, ``gain`` (unless a proxy gave the
+            rewards), ``edit_tokens``, ``unusable`` (share of edits that could not be trained on) and ``frac_reward_zero_std``
+            (share of tasks whose edits all got one reward, by TRL's name) besides.
         seconds: of each phase, by name.
     """
 
@@ -267,13 +267,19 @@ def summary(scored: Sequence[Scored]) -> dict[str, float]:
     groups: dict[int, set[float]] = {}
     for one in scored:
         groups.setdefault(one.task, set()).add(one.reward)
+    gains = [one.info["gain"] for one in scored if "gain" in one.info]
     return {
         "reward": float(np.mean([one.reward for one in scored])),
-        "gain": float(np.mean([one.info["gain"] for one in scored])),
+        **({"gain": float(np.mean(gains))} if gains else {}),
         "edit_tokens": float(np.mean([len(one.completion.ids) for one in scored])),
-        "unusable": float(np.mean([one.info["fit_status"] not in ("trained", "truncated") for one in scored])),
+        "unusable": float(np.mean([not _usable(one.info) for one in scored])),
         "frac_reward_zero_std": float(np.mean([len(rewards) == 1 for rewards in groups.values()])),
     }
+
+
+def _usable(info: Mapping[str, Any]) -> bool:
+    """Whether the edit was trained on or, where a proxy rated it, could have been."""
+    return info["fit_status"] in ("trained", "truncated") if "fit_status" in info else info["sequences"] > 0
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:

@@ -263,7 +263,7 @@ class StopEarly(Callback):
 def edit_line(one: Scored | Evaluated) -> dict[str, Any]:
     """What a JSON line says of a scored edit."""
     edit = one.completion.text if isinstance(one, Scored) else one.edit
-    info = {name: one.info[name] for name in _LOGGED if name in one.info}
+    info = {name: one.info[name] for name in (*_LOGGED, *one.info.get("marks", ())) if name in one.info}
     questions = [dict(question) for question in one.info.get("questions", ())]
     return {"task": one.task, "reward": one.reward, "text": edit, **finite(info), "questions": questions}
 
@@ -272,6 +272,7 @@ _LOGGED = (
     "title",
     "task_id",
     "label_free",
+    "approximate",
     "status",
     "fit_status",
     "score_before",

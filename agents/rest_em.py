@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -66,6 +67,11 @@ class ReSTEM(Agent):
     Config = ReSTEMConfig
     config: ReSTEMConfig
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.seal.config.approximate:
+            _check_proxy(self.config)
+
     def round(self, budget: int) -> Round | None:
         config, clock = self.config, Clock()
         contexts = min(config.contexts, budget // (config.samples + config.rescore))
@@ -87,6 +93,14 @@ class ReSTEM(Agent):
             self.policy.merge()
         metrics = {"kept": len(kept) / len(scored), "loss": loss}
         return Round(scored, again, metrics=metrics, seconds=clock.seconds)
+
+
+def _check_proxy(config: ReSTEMConfig) -> None:
+    """Raise a ValueError for what needs more than a proxy's reward, which is the same each time."""
+    if config.selection in ("positive", "shrunk"):
+        raise ValueError(f"selection={config.selection!r} needs scores, and reward='proxy' has none: 'best' or 'quantile'")
+    if config.rescore:
+        raise ValueError(f"reward='proxy' is the same each time: rescore must be 0, got {config.rescore}")
 
 
 def _leaders(group: Sequence[Scored], count: int) -> list[Scored]:

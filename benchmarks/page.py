@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.pictures import AXES, SVG_DASHES, SVG_SHAPES, styles
-from benchmarks.records import Records
+from benchmarks.records import Records, Run
 from benchmarks.statistics import Estimate
 from benchmarks.summary import MEASURES, Summary, begun
 from benchmarks.tables import Cell, forgetting_columns, percent, table_columns
@@ -29,7 +31,7 @@ def page(summary: Summary) -> str:
     except ImportError as error:
         raise ImportError("reports need Jinja and Plotly: pip install 'seal-env[bench]'") from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    records, labels = summary.records, [row.label for row in summary.rows]
+    records, labels, curves = summary.records, [row.label for row in summary.rows], curve_data(summary)
     matrices = [
         ("Probability of improvement", _WINS, _matrix(labels, summary.improvements, signed=False)),
         ("Difference over tasks", _MARGINS, _matrix(labels, summary.differences, signed=True)),
@@ -48,9 +50,10 @@ def page(summary: Summary) -> str:
         dashes=SVG_DASHES,
         shapes=SVG_SHAPES,
         axes=AXES,
+        metrics=sorted({name for curve in curves for name in curve["training"]}),
         about=[json.dumps(each, indent=1, sort_keys=True) for each in records.about],
         agents=json.dumps({label: vars(agent) for label, agent in records.agents.items()}, indent=1),
-        curves=Markup(script_json(curve_data(summary))),
+        curves=Markup(script_json(curves)),
         edits=Markup(script_json(edit_data(records, labels))),
         plotly=Markup(get_plotlyjs()),
     )
@@ -82,7 +85,7 @@ def _matrix(labels: Sequence[str], found: Mapping[tuple[str, str], Estimate], si
 
 
 def curve_data(summary: Summary) -> list[dict[str, Any]]:
-    """What the page draws: a curve for each agent, with value, low and high of each measure at each point."""
+    """What the page draws: a curve for each agent, with value, low and high of each measure at each point, and its training."""
     style = styles(summary)
 
     def spread(found: Estimate | None) -> list[float | None] | None:
@@ -98,9 +101,29 @@ def curve_data(summary: Summary) -> list[dict[str, Any]]:
                 | {name: spread(getattr(point, name)) for name in MEASURES}
                 for point in summary.curves[row.label]
             ],
+            "training": _training(begun(summary.records, row.label)),
         }
         for row in summary.rows
     ]
+
+
+def _training(runs: Sequence[Run]) -> dict[str, Any]:
+    """By metric of the rounds: ``mean`` over seeds as ``[edits, mean, seeds]``, and ``single`` seeds as ``[edits, value]``."""
+    found: dict[str, dict[int, dict[int, float]]] = {}
+    for run in runs:
+        for each in run.rounds:
+            for name, value in each.metrics.items():
+                if isinstance(value, (int, float)) and math.isfinite(value):
+                    found.setdefault(name, {}).setdefault(run.seed, {})[each.edits] = value
+    return {
+        name: {"mean": _means([*seeds.values()]), "single": {seed: sorted(line.items()) for seed, line in seeds.items()}}
+        for name, seeds in found.items()
+    }
+
+
+def _means(lines: Sequence[Mapping[int, float]]) -> list[tuple[int, float, int]]:
+    values = {edits: [line[edits] for line in lines if edits in line] for edits in sorted({e for line in lines for e in line})}
+    return [(edits, statistics.fmean(each), len(each)) for edits, each in values.items()]
 
 
 def edit_data(records: Records, labels: Sequence[str]) -> dict[str, Any]:

@@ -109,9 +109,11 @@ def _draw_forgetting(summary: Summary) -> Figure:
         axes.set(xlabel="passage", ylabel="after update")
         for kind in ("x", "y"):
             getattr(axes, f"set_{kind}ticks")(range(len(shares)), range(1, len(shares) + 1), fontsize=7)
+        size = max(4, min(9, 60 / len(shares)))
         for t, row in enumerate(shares):
             for i, value in enumerate(row[: t + 1]):
-                axes.text(i, t, f"{value:.0f}", ha="center", va="center", fontsize=6, color="white" if value < 60 else "black")
+                colour = "white" if value < 45 else "black"  # the more legible of the two
+                axes.text(i, t, f"{value:.0f}", ha="center", va="center", fontsize=size, color=colour)
     figure.colorbar(image, ax=list(figure.axes), label="answered right (%)", shrink=0.8)
     return figure
 
@@ -176,7 +178,8 @@ def _plain(label: str) -> str:
 
 def _legend(figure: Figure, axes: Axes) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
-    columns = min(len(labels), 6)
+    width = 60 + 5.5 * max(map(len, labels))  # of an entry, in points
+    columns = max(1, min(len(labels), int(72 * figure.get_figwidth() / width)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3.2)
     return figure
 

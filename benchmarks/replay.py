@@ -44,6 +44,8 @@ from seal_env.checks import check_choice
 from seal_env.edits import EditSettings, get_format, parse
 from seal_env.files import whole
 from seal_env.grading import GRADERS, Answered, Mark, contains, get_grader, grade
+from seal_env.proxy import written
+from seal_env.proxy.coverage import Coverage
 from seal_env.scoring import TaskResult
 from seal_env.tasks import Document, Task, load_tasks
 
@@ -194,7 +196,7 @@ def run(arguments: argparse.Namespace) -> list[Section]:
             evaluation(recorded, verdicts),
             joint(recorded, verdicts),
             training(recorded),
-            rubric(recorded),
+            proxies(recorded),
             selection(recorded),
             sequences(recorded),
             tasks(recorded, squad, given=arguments.squad is not None),
@@ -450,16 +452,39 @@ def _round(run: Run, name: str) -> Iterator[Row]:
             )
 
 
-def rubric(recorded: Recorded) -> Section:
-    """Whether a rubric's scores say anything of the real reward of the same edits."""
-    title = "Rubric (proxy reward) against the real reward, on the edits of rank_iter0"
+def proxies(recorded: Recorded) -> Section:
+    """Whether what a proxy says of an edit says anything of its real reward."""
+    rows = [
+        *_rubric(recorded),
+        *(row for name in TRAIN if name in recorded.runs for row in _coverage(recorded.runs[name], name)),
+    ]
+    notes = ("the rubric is GPT-4.1's, of the edits of rank_iter0; coverage is reward='proxy' by default and asks no model",)
+    return Section(
+        "Rubric and coverage, proxy rewards, against the real reward of the same edits", tuple(rows), notes if rows else ()
+    )
+
+
+def _coverage(run: Run, file: str) -> Iterator[Row]:
+    settings, proxy = EditSettings(TRAIN[file]), Coverage()
+    rewards = _table(run, lambda edit: edit.reward).round(9)
+    marks = [
+        [one.reward for one in proxy([written(parse(edit.text, of.document, settings, 0), of.document) for edit in of.edits])]
+        for of in run.articles
+    ]
+    scores, what = np.array(marks), f"coverage (local proxy), {_stem(file)}"
+    yield Row(f"{what}: Pearson's r", over_passages(pearson, scores, rewards), note="all edits")
+    yield Row(f"{what}: Spearman's rho", over_passages(spearman, scores, rewards), note="all edits")
+    yield Row(f"{what}: r within passages", over_passages(within, scores, rewards))
+
+
+def _rubric(recorded: Recorded) -> list[Row]:
     real, proxy = recorded.runs.get("train/rank_iter0.json"), recorded.runs.get(RUBRIC)
     if real is None or proxy is None:
-        return Section(title, ())
+        return []
     same = sum(_edits_of(one) == _edits_of(other) for one, other in zip(real.articles, proxy.articles))
     rows = [Row("passages with the same edits", Figure(same, "d", of=len(real.articles)))]
     if same < max(len(real.articles), len(proxy.articles)):
-        return Section(title, tuple(rows), ("the edits are not the same: nothing to compare",))
+        return [replace(rows[0], note="nothing to compare")]
     rewards = _table(real, lambda edit: edit.reward).round(9)
     scores = _table(proxy, lambda edit: float(edit.rubric or 0))
     rows += [
@@ -479,7 +504,7 @@ def rubric(recorded: Recorded) -> Section:
     lift = over_passages(lambda s, r: (_chosen(s, r) - r.mean(-1)).mean(-1), scores, rewards, scale=100, form="+.1f")
     note = f"best of {rewards.shape[1]} as scored {100 * (rewards.max(-1) - rewards.mean(-1)).mean():+.1f}"
     rows.append(Row("the rubric's choice above the passage's mean", lift, note=note))
-    return Section(title, tuple(rows))
+    return rows
 
 
 def selection(recorded: Recorded) -> Section:

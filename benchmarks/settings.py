@@ -119,6 +119,11 @@ class Settings:
         for training in (True, False):
             if self.env_config(training).updates != 1:
                 raise ValueError(f"agents learn from episodes of one update, and {self.env} has several")
+        if self.env_config(training=False).approximate:
+            raise ValueError(
+                "reward='proxy' updates nothing that could be evaluated: set evaluation.env_options.reward=score"
+                " (and evaluation.env_options.split=test)"
+            )
         for label, agent in self.agents.items():
             if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", label):
                 raise ValueError(f"an agent's label is a folder's name: letters, digits, '_', '-', '.', '+'; got {label!r}")

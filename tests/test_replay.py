@@ -105,6 +105,9 @@ def test_rewards_are_noisy_and_the_rubric_says_little_of_them(real):
     assert ours(rubric, "passages with the same edits") == "50 of 50"
     within = rubric["Pearson's r within passages"].ours
     assert within.interval[0] < 0.1 and within.interval[1] < rubric["the most that can be had within passages"].ours.value
+    for file in TRAIN:
+        coverage = rubric[f"coverage (local proxy), {Path(file).stem}: r within passages"].ours
+        assert 0 < coverage.interval[0] < 0.15 < coverage.value < 0.25
 
 
 @needs_runs
@@ -247,6 +250,25 @@ def test_made_up_runs_come_out_as_computed_by_hand(tmp_path, written):
     assert ours(found["Tasks"], "iter2: passages") == f"{PASSAGES} of {PASSAGES}"
     assert ours(found["Tasks"], "iter2: questions") == f"{2 * PASSAGES} of {2 * PASSAGES}"
     assert [row.ours.value for row in found["Continual"].rows] == pytest.approx([100 * 1.9 / 3, 40, 20, 100 * 0.7 / 3])
+
+
+def test_coverage_is_held_against_the_real_reward(tmp_path, written):
+    for file in TRAIN:
+        for i, one in enumerate(written[file]["articles"]):
+            texts = (f"It dates from {1200 + i}.", f"A Queen did it in {1200 + i}.", "It is a place.")
+            for edit, text in zip(one["completions"], texts, strict=True):
+                edit["text"] = text
+        (tmp_path / "runs" / file).write_text(json.dumps(written[file]))
+    found = command(tmp_path / "runs")["Rubric"]
+    for file in TRAIN:
+        rewards, coverage = scores(written[file]), np.tile([0.5, 1, 0], (PASSAGES, 1))
+        what = f"coverage (local proxy), {Path(file).stem}"
+        assert found[f"{what}: Pearson's r"].ours.value == pytest.approx(stats.pearsonr(coverage.ravel(), rewards.ravel())[0])
+        assert found[f"{what}: Spearman's rho"].ours.value == pytest.approx(
+            stats.spearmanr(coverage.ravel(), rewards.ravel())[0]
+        )
+        centred = (rewards - rewards.mean(1, keepdims=True)).ravel()
+        assert found[f"{what}: r within passages"].ours.value == pytest.approx(stats.pearsonr(coverage.ravel(), centred)[0])
 
 
 def test_what_the_records_got_wrong_is_said(tmp_path, written):

@@ -90,6 +90,8 @@ def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, **changes: o
                     edit["scores"] = [0.5, 0.5]  # scored with two updates
                 json_lines(path / "edits.jsonl", edits)
                 rounds = [{"edits": e, "reward": 0.5, "seconds": {"a": rng.random(), "b": 1.5}} for e in (4, 8, 12, 16)]
+                for each in rounds:
+                    each |= {"loss": rng.gauss(0, 1), "kl": None}
                 json_lines(path / "rounds.jsonl", rounds)
     return folder
 
@@ -212,6 +214,18 @@ def test_the_curves_are_those_of_the_lines(folder, shown):
                 values = [each[name] for each in found]
                 expected = [statistics.fmean(values), min(values), max(values)]
                 assert all(map(close, point[name], expected)), (label, point["edits"], name)
+
+
+def test_the_figures_of_training_are_those_of_the_rounds(folder, shown):
+    for curve in shown.json("curve-data"):
+        runs = sorted((folder / "runs" / curve["label"]).iterdir())
+        rounds = {run.name.removeprefix("seed-"): lines_of(run / "rounds.jsonl") for run in runs}
+        assert set(curve["training"]) == (set() if curve["label"] == "untrained" else {"reward", "loss"})  # kl is never known
+        for name, found in curve["training"].items():
+            assert found["single"] == {seed: [[line["edits"], line[name]] for line in each] for seed, each in rounds.items()}
+            for (edits, mean, seeds), lines in zip(found["mean"], zip(*rounds.values()), strict=True):
+                assert (edits, seeds) == (lines[0]["edits"], 3)
+                assert close(mean, statistics.fmean(line[name] for line in lines))
 
 
 def test_the_table_is_that_of_the_lines(folder, out, shown):

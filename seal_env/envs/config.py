@@ -13,6 +13,7 @@ from seal_env.edits import EditSettings, get_format
 from seal_env.edits.formats import Template
 from seal_env.grading import Grader, get_grader
 from seal_env.models import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS, SEAL_LORA, bundled_folder
+from seal_env.proxy import Proxy, get_proxy
 from seal_env.scoring import Outcome
 from seal_env.self_questions import SelfQuestions
 from seal_env.tasks.almanac import AlmanacConfig
@@ -27,6 +28,7 @@ REWARDS: dict[str, Reward] = {
     "gain": lambda outcome: outcome.gain,
     "binary": lambda outcome: float(outcome.gain > 0),
 }
+PROXY = "proxy"  # the reward that is no function of an outcome, for there is none
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class EnvConfig:
     template: Template = "base"
     inner_loop: Mapping[str, Any] = field(default_factory=dict)
     reward: str | None = None
+    proxy: str = "coverage"
+    proxy_options: Mapping[str, Any] = field(default_factory=dict)
     evaluations_per_edit: int = 1
     mode: Mode = "single"
     updates_per_episode: int | None = None
@@ -60,7 +64,7 @@ class EnvConfig:
     retention_weight: float = 0.0
     adapter_observation: AdapterObservation = "auto"
     max_new_tokens: int | None = None
-    grader: str = "exact"
+    grader: str | None = None
     grader_options: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
 
@@ -82,12 +86,29 @@ class EnvConfig:
         if self.mode in ("single", "corpus") and self.carry == "merge":
             raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
         get_format(self.edit_format)
-        self.reward_function()
+        if self.approximate:
+            self._check_approximate()
+        else:
+            self.reward_function()
+        self.make_proxy()
         self.make_grader()
         self.settings()
         self.almanac_config()
         self.self_question_settings()
         self.lora_config()
+
+    def _check_approximate(self) -> None:
+        if self.mode != "single":
+            raise ValueError(f"reward='proxy' needs mode='single': it updates nothing, got mode={self.mode!r}")
+        if self.evaluations_per_edit != 1:
+            raise ValueError(
+                f"reward='proxy' is the same each time: evaluations_per_edit must be 1, got {self.evaluations_per_edit}"
+            )
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the reward comes from a proxy: nothing is learnt and nothing is asked."""
+        return self.reward == PROXY
 
     @property
     def updates(self) -> int:
@@ -125,17 +146,27 @@ class EnvConfig:
         return SelfQuestions(template=self.template, max_new_tokens=self.answer_tokens, **self.self_questions)
 
     def make_grader(self) -> Grader:
-        """``grader`` by name or import path, with its options."""
+        """``grader`` by name or import path, with its options; by default exact match on the Almanac and of bundled models.
+
+        Larger models answer in sentences, which ``calibrated`` reads as a judge does.
+        """
         if not isinstance(self.grader_options, Mapping):
             raise ValueError(f"grader_options must be a dictionary, got {self.grader_options!r}")
-        return get_grader(self.grader, self.grader_options)
+        exact = self.dataset == "almanac" or bundled_folder(self.model)
+        return get_grader(self.grader or ("exact" if exact else "calibrated"), self.grader_options)
+
+    def make_proxy(self) -> Proxy:
+        """``proxy`` by name or import path, with its options; only ``reward="proxy"`` makes use of it."""
+        if not isinstance(self.proxy_options, Mapping):
+            raise ValueError(f"proxy_options must be a dictionary, got {self.proxy_options!r}")
+        return get_proxy(self.proxy, self.proxy_options)
 
     def reward_function(self) -> Reward:
         """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain."""
         name = self.reward or ("gain" if self.mode == "refine" else "score")
         if name in REWARDS:
             return REWARDS[name]
-        return imported("reward", name, list(REWARDS))
+        return imported("reward", name, [*REWARDS, PROXY])
 
 
 def from_keywords(keywords: Mapping[str, Any]) -> EnvConfig:

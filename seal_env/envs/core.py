@@ -21,11 +21,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.edits import ParsedEdit, get_format, parse
-from seal_env.envs.config import EnvConfig
+from seal_env.envs.config import EnvConfig, Reward
+from seal_env.proxy import Proxy, Rating, rate, written
 from seal_env.scoring import Job, Outcome, Scorer, TaskResult
 from seal_env.self_questions import NoQuestions, QuestionWriter, SelfQuestions
 from seal_env.student import FitStatus, Student, load_base
-from seal_env.tasks import Document, Task, TaskSource, load_tasks
+from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD
 
 FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
@@ -94,10 +95,12 @@ class Core:
         self.settings = config.settings()
         self.format = get_format(config.edit_format)
         self.source = _source(config)
-        self.reward = config.reward_function()
+        self.proxy: Proxy | None = config.make_proxy() if config.approximate else None
         self.grader = config.make_grader()
         base = (config.model, config.device, config.dtype, config.trust_remote_code)
         self.student = self._make_student(*shared_base(*base))
+        if self.proxy and not self.source.has_questions:
+            self.source = self.source.with_questions(_never_asked)
         self.writes_questions = not self.source.has_questions
         if self.writes_questions:
             # This student's base is shared and never changes (see _own), so the exam does not drift while a policy trains.
@@ -109,6 +112,11 @@ class Core:
         self._start_of_merges: dict[str, Tensor] | None = None
         self.scorer = self._make_scorer()
         self.places = [Place(seeding.np_random(None)[0]) for _ in range(places)]
+
+    @functools.cached_property
+    def reward(self) -> Reward:
+        """Of an outcome; a proxy rates edits that have none."""
+        return self.config.reward_function()
 
     # Observations ---------------------------------------------------------------------------------------------------
 
@@ -165,7 +173,13 @@ class Core:
             "task_id": place.task.id,
             "task_indices": tuple(int(i) for i in tasks),
             "label_free": place.label_free,
+            **self._approximate,
         }
+
+    @property
+    def _approximate(self) -> dict[str, Any]:
+        """What marks every info where rewards come from a proxy."""
+        return {"approximate": True} if self.proxy else {}
 
     @property
     def task_count(self) -> int:
@@ -199,15 +213,16 @@ class Core:
 
     def act(self, actions: Mapping[int, Any]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
         """One edit at each of these places; reward, whether the episode ended, and info of each."""
+        evaluations = self.config.evaluations_per_edit
+        seeds = {i: self.places[i].rng.integers(0, 2**31 - 1, evaluations).tolist() for i in actions}
+        parsed = {i: parse(action, self.places[i].task, self.settings, seeds[i][0]) for i, action in actions.items()}
+        if self.proxy is not None:
+            return self._rate(self.proxy, parsed)
         jobs: list[Job] = []
-        parsed: dict[int, ParsedEdit] = {}
         jobs_of: dict[int, range] = {}
-        for i, action in actions.items():
-            place = self.places[i]
-            seeds = place.rng.integers(0, 2**31 - 1, self.config.evaluations_per_edit).tolist()
-            parsed[i] = parse(action, place.task, self.settings, seeds[0])
+        for i, edit in parsed.items():
             first = len(jobs)
-            jobs += self._jobs(place, parsed[i], seeds)
+            jobs += self._jobs(self.places[i], edit, seeds[i])
             jobs_of[i] = range(first, len(jobs))
         outcomes = self.scorer.score(jobs, progress=self.config.progress)
         results = {}
@@ -255,6 +270,30 @@ class Core:
         place.step += 1
         place.last = info
         return reward, place.step >= self.config.updates, info
+
+    def _rate(self, proxy: Proxy, parsed: Mapping[int, ParsedEdit]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
+        """What :meth:`act` returns, from a proxy: no student is updated or asked, and adapters stay as they are."""
+        shown = {i: written(edit, self.places[i].task) for i, edit in parsed.items()}
+        ratings = rate(proxy, shown.values())
+        return {i: self._settle_rated(self.places[i], edit, ratings[shown[i]]) for i, edit in parsed.items()}
+
+    def _settle_rated(self, place: Place, edit: ParsedEdit, rating: Rating) -> tuple[float, bool, dict[str, Any]]:
+        task = place.task
+        info: dict[str, Any] = {
+            "title": task.title,
+            "task_id": task.id,
+            "label_free": place.label_free,
+            "status": str(edit.status),
+            **self._approximate,
+            "sequences": len(edit.sequences),
+            "marks": tuple(rating.marks),
+        }
+        if taken := sorted(info.keys() & rating.marks.keys()):
+            raise ValueError(f"a proxy's marks need names of their own in the info, got {', '.join(taken)}")
+        info |= rating.marks
+        place.step += 1
+        place.last = info
+        return float(rating.reward), place.step >= self.config.updates, info
 
     def _carry(self, place: Place, adapter: Tensor) -> None:
         if self.config.carry == "adapter":
@@ -312,6 +351,12 @@ def _check_some_questions(source: TaskSource, config: EnvConfig) -> None:
             f" {len(source)} documents: put them beside each as NAME.questions.json, take a larger model, or raise"
             " self_questions['samples']"
         )
+
+
+def _never_asked(document: Document) -> Task:
+    """A document without questions as a task for a proxy, which asks none: the one that a task must have stands for all."""
+    every = Question(f"What is there to know about {document.title}?", (document.context,), self_written=True)
+    return Task(document.title, document.context, (every,), document.id)
 
 
 def _has_questions(source: TaskSource, index: int) -> bool:

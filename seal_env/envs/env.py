@@ -73,6 +73,11 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     Documents without questions are asked about what the base model asks and answers itself (:mod:`seal_env.self_questions`):
     a reward without labels, whose right answers nobody checked. ``info["label_free"]`` marks it.
 
+    ``reward="proxy"`` rates the edit instead (:mod:`seal_env.proxy`): nothing is learnt and nothing is asked, which is a
+    thousand times as fast and approximate; ``info["approximate"]`` marks it. ``proxy`` is ``coverage`` (default: the share of
+    the passage's names and numbers that the edit says anew), ``rubric`` (a language model's marks, as in the paper) or
+    ``package.module:function``, with ``proxy_options``; they matter to no other reward. In ``mode="single"`` alone.
+
     ## Starting State
     A task drawn from the data set by the environment's generator, or ``reset(options={"task": i})`` (``{"tasks": [i, ...]}``
     where an episode has several passages). A document that the base model found no question for is passed over when tasks are
@@ -89,7 +94,8 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     ``title``, ``task_id``, ``label_free`` (whether a model wrote any of the episode's questions), ``status`` of the edit,
     ``fit_status`` of the update, ``score_before``, ``score``, ``gain``, ``scores`` and ``seeds`` of each evaluation,
     ``sequences``, ``steps`` and ``tokens`` of the update, and ``questions``: each with ``gold``, ``answer_before``, ``answer``,
-    ``correct_before`` and ``correct``.
+    ``correct_before`` and ``correct``. With a proxy: ``approximate``, True, and of all these ``title``, ``task_id``,
+    ``label_free``, ``status`` and ``sequences``; ``marks`` names what the proxy said, each under its own name.
 
     ## Arguments
     ``dataset`` (``almanac``, a path or a hub id, see :func:`seal_env.tasks.load_tasks`), ``split``, ``offset``, ``limit``,

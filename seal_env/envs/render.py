@@ -37,6 +37,9 @@ def render_text(info: Mapping[str, Any] | None, task: Task, edit: object, brief:
             lines.append(f"  {_plain(row['question'], line)} {_DIM}[{_plain(row['gold'], line)}]{_END} {before} -> {after}")
         if len(shown) < len(info["questions"]):
             lines.append(f"  {_DIM}({len(info['questions']) - len(shown)} more questions){_END}")
+    if info.get("approximate"):
+        marks = ", ".join(f"{_plain(name)} {info[name]:g}" for name in info["marks"])
+        lines.append(f"{_DIM}approximate reward, by a proxy{_END} {marks}")
     return "\n".join(lines)
 
 

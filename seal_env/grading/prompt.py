@@ -48,8 +48,8 @@ def settled(one: Answered) -> bool | None:
 
 def messages(one: Answered) -> Messages:
     """The instruction and the data, as chat messages."""
-    accepted = ", ".join(dict.fromkeys(map(_literal, one.answers)))
-    data = f'{{"question": {_literal(one.question)}, "accepted_answers": [{accepted}], "answer": {_literal(one.prediction)}}}'
+    accepted = ", ".join(dict.fromkeys(map(literal, one.answers)))
+    data = f'{{"question": {literal(one.question)}, "accepted_answers": [{accepted}], "answer": {literal(one.prediction)}}}'
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": data}]
 
 
@@ -59,11 +59,12 @@ def read_verdict(reply: str) -> bool | None:
     return said == {"yes"} if len(said) == 1 and _REPLY.fullmatch(reply) else None
 
 
-def clean(text: str) -> str:
-    """``text`` on one line, without characters that are not to be seen, cut after :data:`MAX_CHARACTERS`."""
+def clean(text: str, most: int = MAX_CHARACTERS) -> str:
+    """``text`` on one line, without characters that are not to be seen, cut after ``most`` of them."""
     seen = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _LEFT_OUT)
-    return " ".join(seen.split())[:MAX_CHARACTERS]
+    return " ".join(seen.split())[:most]
 
 
-def _literal(text: str) -> str:
-    return json.dumps(clean(text), ensure_ascii=False).translate(_ESCAPED)
+def literal(text: str, most: int = MAX_CHARACTERS) -> str:
+    """``text``, clean, as a JSON string that nothing in it can end."""
+    return json.dumps(clean(text, most), ensure_ascii=False).translate(_ESCAPED)
