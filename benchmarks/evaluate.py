@@ -111,10 +111,12 @@ def run(arguments: argparse.Namespace) -> Evaluation:
             f"sequences {len(found)}",
         ]
     gains = [one.info["gain"] for one in results if "gain" in one.info]
+    if gains:
+        said.append(f"gain {float(np.mean(gains)):.3f}")
+    if config.approximate:
+        said.append("approximate, by a proxy")
     unused = sum(one.info.get("fit_status", "trained") not in ("trained", "truncated") for one in results)
-    print(
-        "  ".join([*said, f"gain {float(np.mean(gains)):.3f}", f"tasks {len(results)}", f"edits that trained nothing {unused}"])
-    )
+    print("  ".join([*said, f"tasks {len(results)}", f"edits that trained nothing {unused}"]))
     return Evaluation(reward, results)
 
 

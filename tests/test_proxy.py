@@ -521,3 +521,10 @@ def test_an_evaluation_by_a_proxy_is_refused(config: Path, tmp_path: Path, capsy
     assert main(arguments) == 2
     assert "set evaluation.env_options.reward=score" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_command_prints_of_a_proxy_is_called_approximate(small, capsys) -> None:
+    options = [f"-P={key}={json.dumps(value)}" for key, value in small.items()]
+    arguments = ["eval", "--agent", "passage_only", "--env", "SEAL-SQuAD-v0", "--tasks", "2", *options]
+    assert main(arguments) == 0
+    assert "reward 0.000" in (said := capsys.readouterr().out) and "approximate" in said and "gain" not in said
