@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -23,9 +22,8 @@ from agents.rest_em import ReSTEM
 from agents.selection import SELECTIONS, by_task
 from seal_env.student import Sampling
 from seal_env.tasks.almanac import Almanac
+from tests.shared import RUNS, needs_runs
 from tests.toy import LORA, SMALL, Curve, share_of_letters, toy
-
-SEAL_RUNS = Path(__file__).parents[2] / "shared" / "data" / "seal_runs"
 
 
 @pytest.fixture
@@ -162,11 +160,11 @@ def test_an_edit_is_scored_as_likely_as_it_was_drawn(make):
 # Selection and advantages -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not SEAL_RUNS.is_dir(), reason=f"the authors' runs are not at {SEAL_RUNS}")
+@needs_runs
 @pytest.mark.parametrize("name", ["", "_prompt-rewrite"])
 def test_best_of_k_keeps_the_rows_that_the_authors_kept(name):
-    run = json.loads((SEAL_RUNS / "train" / f"rank_iter0{name}.json").read_text())
-    lines = (SEAL_RUNS / "selection" / f"sft_best1of5_iter0{name}.jsonl").read_text().splitlines()
+    run = json.loads((RUNS / "train" / f"rank_iter0{name}.json").read_text())
+    lines = (RUNS / "selection" / f"sft_best1of5_iter0{name}.jsonl").read_text().splitlines()
     scored = [
         one(edit["stats"]["adapter_mean"], task=i, text=edit["text"], instruction=article["prompt"])
         for i, article in enumerate(run["articles"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmarks.cli import main
 from benchmarks.workload import edit_lengths
+from tests.shared import RUNS, needs_runs
 
-RUNS = Path(__file__).parents[2] / "shared" / "data" / "seal_runs"
 SMALL = ["--edits", "3", "--repeats", "1", "--epochs", "2", "--lengths", "uniform:5-30", "--new-tokens", "3", "--rank", "2"]
 
 
@@ -60,7 +59,7 @@ def test_seals_lengths():
     assert 7.5 <= len(drawn) / 500 <= 10
 
 
-@pytest.mark.skipif(not RUNS.is_dir(), reason=f"SEAL's recorded runs are not at {RUNS}")
+@needs_runs
 def test_seals_recorded_lengths():
     edits = edit_lengths(str(RUNS), 250, seed=0)
     lengths = sorted(n for edit in edits for n in edit)

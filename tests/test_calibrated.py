@@ -25,9 +25,7 @@ from benchmarks.fit_grader import (
 )
 from seal_env.grading import Answered
 from seal_env.grading.calibrated import FEATURES, PARAMETERS, load_trees, make_calibrated
-
-RUNS = Path(__file__).parents[2] / "shared" / "data" / "seal_runs"
-needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason=f"SEAL's recorded runs are not at {RUNS}")
+from tests.shared import RUNS, needs_runs
 
 ARCHITECT = ("Who designed the bridge at Otrar?", "Edda Marlin")
 BUILT = ("When was the bridge at Otrar built?", "1874")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from statistics import mean, median
 
 import pytest
@@ -27,9 +26,7 @@ from seal_env.edits import (
 )
 from seal_env.plan import UpdatePlan
 from seal_env.tasks import Question, Task
-
-RUNS = Path(__file__).parents[2] / "shared" / "data" / "seal_runs"
-needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason=f"SEAL's recorded runs are not at {RUNS}")
+from tests.shared import RUNS, needs_runs
 
 RECORDS = {  # file: the format its edits were asked for in
     "train/rank_iter0.json": "implications",

@@ -13,7 +13,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.shapes import byte_tokenizer, random_model
 from seal_env.grading import Answered, GradingError, grade
-from seal_env.grading.judge import Judge, default_cache
+from seal_env.grading.endpoint import default_cache
+from seal_env.grading.judge import Judge
 from seal_env.grading.local_judge import LocalJudge, _reader
 from seal_env.grading.prompt import MAX_CHARACTERS, SYSTEM, clean, messages, read_verdict
+from tests.endpoint import ChatHandler, ChatServer, serving
 
 KEY = "sk-2b1946d2-never-to-be-seen"
 TROUBLES = ["429", "500", "503", "drop", "half", "stall", "maybe", "both", "not json", "no choices", "null"]
@@ -46,39 +47,27 @@ BREAK_OUTS = [
 ]
 
 
-class Endpoint(ThreadingHTTPServer):
+class Endpoint(ChatServer):
     """A judge that says yes where an accepted answer stands in the answer, and makes the trouble it is told to.
 
     ``trouble(answer, n)`` names the trouble of the n-th request about an answer; None: none.
     """
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self, trouble: Callable[[str, int], str | None] = lambda answer, n: None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.trouble = trouble
-        self.bodies: list[dict[str, Any]] = []
         self.headers: list[str] = []
         self.asked: Counter[str] = Counter()
         self.retry_after = "0.01"
         self.over = threading.Event()
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are no news."""
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(ChatHandler):
     server: Endpoint
+    usage = (100, 1)
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         data = json.loads(body["messages"][-1]["content"])
         with self.server.lock:
             self.server.bodies.append(body)
@@ -112,32 +101,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.send(200, b'{"choices": [{"message": {"content": null}}], "usage": null}')
             case status:  # the key comes back, as some endpoints do
                 told = {"error": {"message": f"no such thing,\nyou sent {self.headers['Authorization']}"}}
-                self.send(int(status), json.dumps(told).encode())
-
-    def say(self, reply: str) -> None:
-        usage = {"prompt_tokens": 100, "completion_tokens": 1}
-        self.send(200, json.dumps({"choices": [{"message": {"content": reply}}], "usage": usage}).encode())
-
-    def send(self, status: int, content: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        if status == 429:
-            self.send_header("Retry-After", self.server.retry_after)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+                after = {"Retry-After": self.server.retry_after} if status == "429" else {}
+                self.send(int(status), json.dumps(told).encode(), **after)
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    server = Endpoint()
+    with serving(server):
         yield server
         server.over.set()
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from seal_env.plots import accuracy_matrix, plot_accuracy_matrix
+from tests.shared import RUNS, needs_runs
 from tests.test_envs import SMALL, edits
 
-CONTINUAL = Path(__file__).parents[2] / "shared" / "data" / "seal_runs" / "continual" / "overall_results.json"
 NAME = "SEAL-SQuAD-Continual-v0"
 MATRIX = np.array([[0.5, np.nan], [0.25, 1.0]])
 
@@ -114,10 +114,10 @@ def test_what_cannot_be_drawn_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not CONTINUAL.exists(), reason=f"{CONTINUAL} is not here")
+@needs_runs
 def test_the_papers_matrix_is_drawn_as_recorded(tmp_path):
     pytest.importorskip("matplotlib")
-    recorded = np.array(json.loads(CONTINUAL.read_text())["mean_over_sequences"])
+    recorded = np.array(json.loads((RUNS / "continual" / "overall_results.json").read_text())["mean_over_sequences"])
     infos = [{"accuracy_row": row[: i + 1]} for i, row in enumerate(recorded[1:])]
     matrix = accuracy_matrix(infos, before=recorded[0])
     assert matrix.shape == (9, 8) and np.diag(matrix[1:]).mean() == pytest.approx(0.415, abs=5e-4)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from seal_env.proxy import Rating, Written, get_proxy, rate, written
 from seal_env.proxy.coverage import Coverage, facts
 from seal_env.proxy.rubric import CRITERIA, MAX_CHARACTERS, SYSTEM, Rubric, messages, read_marks
 from seal_env.tasks import Document
+from tests.endpoint import ChatHandler, ChatServer, serving
 
 SMALL = {"lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 2, "batch_size": 0}, "max_new_tokens": 4}
 POLICY = {"lora": {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}, "max_new_tokens": 8}
@@ -108,39 +107,25 @@ def test_a_proxy_sees_what_would_be_learnt_without_title_and_passage() -> None:
 # The rubric -------------------------------------------------------------------------------------------------------------
 
 
-class Marker(ThreadingHTTPServer):
+class Marker(ChatServer):
     """An endpoint whose n-th reply about a title is ``reply(title, n)``."""
 
-    daemon_threads = True
-
     def __init__(self, reply: Callable[[str, int], str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.reply, self.bodies, self.lock = reply, list[dict[str, Any]](), threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
+        super().__init__(_Handler)
+        self.reply = reply
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(ChatHandler):
     server: Marker
+    usage = (400, 30)
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         title = json.loads(body["messages"][1]["content"])["title"]
         with self.server.lock:
             asked = sum(json.loads(one["messages"][1]["content"])["title"] == title for one in self.server.bodies)
             self.server.bodies.append(body)
-        usage = {"prompt_tokens": 400, "completion_tokens": 30}
-        reply = {"choices": [{"message": {"content": self.server.reply(title, asked)}}], "usage": usage}
-        content = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.say(self.server.reply(title, asked))
 
 
 def marks(length: Any = 5, diversity: Any = 4, quality: Any = 4, correctness: Any = 5, **more: Any) -> str:
@@ -149,10 +134,9 @@ def marks(length: Any = 5, diversity: Any = 4, quality: Any = 4, correctness: An
 
 @pytest.fixture
 def marker() -> Iterator[Marker]:
-    with Marker(lambda title, n: marks()) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    server = Marker(lambda title, n: marks())
+    with serving(server):
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

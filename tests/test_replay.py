@@ -19,11 +19,9 @@ from benchmarks.replay import Section
 from seal_env.edits import get_format
 from seal_env.grading import Answered, Verdict
 from seal_env.tasks import Document
+from tests.shared import RUNS, needs_runs, needs_squad
 
-RUNS = Path(__file__).parents[2] / "shared" / "data" / "seal_runs"
 ROW = "rank_iter0: mean / median / p90 / max"
-needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason=f"SEAL's recorded runs are not at {RUNS}")
-needs_squad = pytest.mark.skipif(not (RUNS.parent / "squad" / "squad_val.json").is_file(), reason=f"SQuAD is not beside {RUNS}")
 
 
 def command(*arguments: object) -> dict[str, Section]:

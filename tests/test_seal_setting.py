@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -17,11 +15,10 @@ from benchmarks.shapes import save_random_model
 from seal_env.edits import pairs_text
 from seal_env.plots import accuracy_matrix
 from seal_env.tasks.almanac import Almanac
+from tests.shared import SQUAD_VAL, needs_squad
 
-SQUAD_VAL = Path(__file__).parents[2] / "shared" / "data" / "squad" / "squad_val.json"
 
-
-@pytest.mark.skipif(not SQUAD_VAL.is_file(), reason=f"SQuAD is not at {SQUAD_VAL}")
+@needs_squad
 @pytest.mark.parametrize("model", ["seal-nano", "qwen2"])
 def test_the_paper_s_passages_run_through_the_environment(model_path, model):
     keywords = {} if model == "seal-nano" else {"model": model_path("qwen2")}
@@ -43,7 +40,7 @@ def test_the_paper_s_passages_run_through_the_environment(model_path, model):
     assert set(final["fit_status"]) == {"trained"} and np.isfinite(rewards).all() and rewards.mean() < 0.2
 
 
-@pytest.mark.skipif(not SQUAD_VAL.is_file(), reason=f"SQuAD is not at {SQUAD_VAL}")
+@needs_squad
 def test_the_paper_s_experiment_runs_from_its_config_with_a_small_qwen2(tmp_path, capsys):
     """As docs/paper.md says: a round of ReST-EM, evaluations, a continual sequence and a joint update, on the real passages."""
     config = Qwen2Config(**{**CONFIGS["qwen2"].to_dict(), "max_position_embeddings": 8192})

@@ -13,9 +13,7 @@ import pytest
 
 from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import Almanac, AlmanacConfig, to_dataset, write_squad
-
-SQUAD_VAL = Path(__file__).parents[2] / "shared" / "data" / "squad" / "squad_val.json"
-needs_squad = pytest.mark.skipif(not SQUAD_VAL.is_file(), reason=f"SQuAD's passages are not at {SQUAD_VAL}")
+from tests.shared import SQUAD_VAL, needs_squad
 
 OTRAR = "Otrar fell in 1219. The Shah fled."
 FLAT = [  # SQuAD's flat rows: two passages, the first one's questions apart
