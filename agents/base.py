@@ -30,6 +30,7 @@ from agents.episodes import Env, begin, score, seal_of
 from agents.policy import Completion, Policy
 from seal_env.checks import check_names
 from seal_env.files import whole_folder
+from seal_env.student import FitStatus
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def summary(scored: Sequence[Scored]) -> dict[str, float]:
 
 def _usable(info: Mapping[str, Any]) -> bool:
     """Whether the edit was trained on or, where a proxy rated it, could have been."""
-    return info["fit_status"] in ("trained", "truncated") if "fit_status" in info else info["sequences"] > 0
+    return FitStatus(info["fit_status"]).learnt if "fit_status" in info else info["sequences"] > 0
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:

@@ -17,8 +17,7 @@ import numpy as np
 from agents import Policy
 from agents.callbacks import append_lines
 from agents.saved import base_of, open_policy
-from benchmarks.evaluate import options_of
-from benchmarks.settings import policy_options
+from benchmarks.settings import check_counts, policy_options, tree_of
 from seal_env.checks import check_at_least, check_names
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.envs import EnvConfig
@@ -77,9 +76,7 @@ def run(arguments: argparse.Namespace) -> Path:
     Raises:
         ValueError: an argument is unusable, or nothing could be learnt; nothing is written then.
     """
-    for name in ("edits_per_document", "edit_tokens"):
-        if getattr(arguments, name) is not None:
-            check_at_least(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
+    check_counts(arguments, "edits_per_document", "edit_tokens")
     check_at_least("--seed", arguments.seed, 0)
     _check_out(arguments.out, arguments.overwrite)
     config = _config(arguments)
@@ -92,7 +89,7 @@ def run(arguments: argparse.Namespace) -> Path:
     sequences = tuple(dict.fromkeys(sequence for one in written for sequence in one.parsed.sequences))
     fitted = student.fit([config.settings().plan(sequences, arguments.seed)], progress=config.progress)
     report = fitted.reports[0]
-    if report.status not in (FitStatus.TRAINED, FitStatus.TRUNCATED):
+    if not report.status.learnt:
         raise ValueError(f"the update ended as {report.status}: {_what_to_do(report.status)}")
     with whole_folder(arguments.out) as new:
         student.save_adapter(fitted.adapters[0], new)
@@ -145,7 +142,7 @@ def write(arguments: argparse.Namespace, config: EnvConfig, documents: Sequence[
 
 def _config(arguments: argparse.Namespace) -> EnvConfig:
     """The environment's configuration, for what it says of student, edits and inner loop."""
-    options: dict[str, Any] = options_of(arguments.options)
+    options: dict[str, Any] = tree_of(arguments.options)
     check_names("-P", options, ["device", "dtype", "trust_remote_code", "template", "lora", "inner_loop", "progress"])
     if arguments.edit_format:
         options["edit_format"] = arguments.edit_format

@@ -2,6 +2,7 @@
 
 In a continual environment it is what is left at the end of each sequence of passages, in a corpus what one update on all edits
 came to.
+
 The interval is over tasks, by bootstrap: would it hold for other passages? What other seeds of training would have come to,
 one policy cannot say; ``seal-bench run`` and its report do.
 """
@@ -9,7 +10,7 @@ one policy cannot say; ``seal-bench run`` and its report do.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,7 @@ from seal_env.envs import EnvConfig, SealVectorEnv
 from seal_env.envs.config import from_keywords
 from seal_env.files import whole
 from seal_env.registration import ENVIRONMENTS
+from seal_env.student import FitStatus
 
 EXAMPLES = """examples:
   seal-bench eval --env SEAL-SQuAD-v0 --policy runs/first/runs/rest_em/seed-0/policy --out edits.jsonl
@@ -77,12 +79,10 @@ def run(arguments: argparse.Namespace) -> Evaluation:
     Raises:
         ValueError: an argument is unusable; it is named.
     """
-    for name in ("tasks", "places", "edit_tokens"):
-        if getattr(arguments, name) is not None:
-            check_at_least(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
+    settings.check_counts(arguments, "tasks", "places", "edit_tokens")
     check_at_least("--seed", arguments.seed, 0)
     check_choice("--env", arguments.env, ENVIRONMENTS)
-    options = {"split": arguments.split, **options_of(arguments.options)}
+    options = {"split": arguments.split, **settings.tree_of(arguments.options)}
     config = from_keywords({**ENVIRONMENTS[arguments.env], **options})
     if config.mode == "refine":
         raise ValueError("--env must have a passage for every edit, and mode='refine' has one passage for several")
@@ -102,22 +102,24 @@ def run(arguments: argparse.Namespace) -> Evaluation:
     reward = paired_difference(found, [0.0] * len(found))
     if arguments.out:
         _write(arguments.out, results, env.unwrapped)
-    said = [f"reward {_shown(reward)}"]
-    if config.mode == "continual":
-        learnt = [one.info["score"] for one in results]
-        said = [
-            f"right after each update {float(np.mean(learnt)):.3f}",
-            f"at the end {_shown(reward)}",
-            f"sequences {len(found)}",
-        ]
-    gains = [one.info["gain"] for one in results if "gain" in one.info]
-    if gains:
-        said.append(f"gain {float(np.mean(gains)):.3f}")
-    if config.approximate:
-        said.append("approximate, by a proxy")
-    unused = sum(one.info.get("fit_status", "trained") not in ("trained", "truncated") for one in results)
-    print("  ".join([*said, f"tasks {len(results)}", f"edits that trained nothing {unused}"]))
+    print("  ".join(_said(config, reward, results)))
     return Evaluation(reward, results)
+
+
+def _said(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) -> Iterator[str]:
+    if config.mode == "continual":
+        yield f"right after each update {float(np.mean([one.info['score'] for one in results])):.3f}"
+        yield f"at the end {_shown(reward)}"
+        yield f"sequences {len(results) // config.updates}"
+    else:
+        yield f"reward {_shown(reward)}"
+    if gains := [one.info["gain"] for one in results if "gain" in one.info]:
+        yield f"gain {float(np.mean(gains)):.3f}"
+    if config.approximate:
+        yield "approximate, by a proxy"
+    yield f"tasks {len(results)}"
+    unused = sum(not FitStatus(one.info.get("fit_status", FitStatus.TRAINED)).learnt for one in results)
+    yield f"edits that trained nothing {unused}"
 
 
 def _episodes(tasks: int | None, length: int) -> list[list[int]]:
@@ -135,14 +137,6 @@ def _at_the_end(last: Evaluated) -> float:
 
 def _shown(found: Estimate) -> str:
     return f"{found.value:.3f}" + ("" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]")
-
-
-def options_of(pairs: Sequence[str]) -> dict[str, Any]:
-    """Keywords of an environment from ``key=value``, as YAML, with dots between levels (``inner_loop.epochs=3``)."""
-    tree: dict[str, Any] = {}
-    for pair in pairs:
-        settings.apply_override(tree, pair)
-    return tree
 
 
 def _agent(arguments: argparse.Namespace, config: EnvConfig, env: Any) -> Agent:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.recorded import answers_of, read
 from seal_env.files import whole
 from seal_env.grading import Answered
 from seal_env.grading.calibrated import FEATURES, Matrix, Trees, features, reply, scores
@@ -93,17 +94,15 @@ class FitConfig:
 
 def recorded(folder: Path) -> list[Recorded]:
     """Every verdict of the runs in ``train/`` and ``eval/`` that name their articles."""
-    found = []
-    for path in sorted([*folder.glob("train/*.json"), *folder.glob("eval/*.json")]):
-        run = f"{path.parent.name}/{path.stem}"
-        for article in json.loads(path.read_text(encoding="utf-8")).get("articles", []):
-            asked = [one for completion in article["completions"] for one in completion.get("questions", [])]
-            for one in asked:
-                for side in ("baseline", "adapter"):
-                    answered = Answered(one["question"], one[f"{side}_answer"], (one["answer"],))
-                    about = (article["title"], article["context"])
-                    found.append(Recorded(run, side, about, answered, one[f"{side}_correct"]))
-    return found
+    return [
+        Recorded(name.removesuffix(".json"), side, (article.document.title, article.document.context), item, right)
+        for name, run in sorted(read(folder).runs.items())
+        for article in run.articles
+        for edit in article.edits
+        for result in edit.results
+        for both in zip(answers_of(result, before=True), answers_of(result))
+        for side, (item, right) in zip(("baseline", "adapter"), both)
+    ]
 
 
 def judged(verdicts: Sequence[Recorded]) -> list[Judged]:

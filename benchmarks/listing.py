@@ -1,4 +1,4 @@
-"""``seal-bench list``: what there is to choose from, a line each: ids, data sets, edit formats, graders, agents and configs."""
+"""``seal-bench list``: what there is to choose from, a line each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benchmarks.settings import CONFIGS, DEFAULTS
 from seal_env.edits import available_formats, get_format
 from seal_env.envs.config import from_keywords
 from seal_env.grading import GRADERS
+from seal_env.proxy.base import PROXIES
 from seal_env.registration import ENVIRONMENTS
 from seal_env.tasks import load_tasks
 
@@ -62,6 +63,11 @@ def _graders() -> Iterator[tuple[str, str]]:
         yield name, about
 
 
+def _proxies() -> Iterator[tuple[str, str]]:
+    for name, (_, about) in PROXIES.items():
+        yield name, about
+
+
 def _agents() -> Iterator[tuple[str, str]]:
     for name in agent_names():
         try:
@@ -87,6 +93,7 @@ LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "datasets": _datasets,
     "formats": _formats,
     "graders": _graders,
+    "proxies": _proxies,
     "agents": _agents,
     "configs": _configs,
 }

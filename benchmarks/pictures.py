@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmarks.statistics import Estimate
 from benchmarks.summary import Summary
+from seal_env.plots import plot_accuracy_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,24 +100,14 @@ def _draw_edits(summary: Summary) -> Figure:
 def _draw_forgetting(summary: Summary) -> Figure:
     """A heat map an agent: which passages are still known after each update."""
     found = summary.forgetting
-    figure = _figure_class()(figsize=(2.6 * min(len(found), 4) + 0.9, 2.9 * math.ceil(len(found) / 4)), layout="constrained")
-    panels = figure.subplots(math.ceil(len(found) / 4), min(len(found), 4), squeeze=False).flat
+    columns, rows = min(len(found), 4), math.ceil(len(found) / 4)
+    figure = _figure_class()(figsize=(5.5 * columns, 4.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes, one in itertools.zip_longest(panels, found):
         if one is None:
             axes.set_axis_off()
             continue
-        shares = [[math.nan if value is None else 100 * value for value in row] for row in one.matrix]
-        image = axes.imshow(shares, vmin=0, vmax=100, cmap="viridis")
-        axes.set_title(_plain(one.label), fontsize=10)
-        axes.set(xlabel="passage", ylabel="after update")
-        for kind in ("x", "y"):
-            getattr(axes, f"set_{kind}ticks")(range(len(shares)), range(1, len(shares) + 1), fontsize=7)
-        size = max(4, min(9, 60 / len(shares)))
-        for t, row in enumerate(shares):
-            for i, value in enumerate(row[: t + 1]):
-                colour = "white" if value < 45 else "black"  # the more legible of the two
-                axes.text(i, t, f"{value:.0f}", ha="center", va="center", fontsize=size, color=colour)
-    figure.colorbar(image, ax=list(figure.axes), label="answered right (%)", shrink=0.8)
+        plot_accuracy_matrix(np.array(one.matrix, float), axes, _plain(one.label))
     return figure
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from seal_env.edits import EditSettings
-from seal_env.scoring import TaskResult
+from seal_env.grading import Answered
+from seal_env.scoring import TaskResult, answered
 from seal_env.tasks import Document, Task
 from seal_env.tasks.squad import from_records
 from seal_env.tasks.tables import read_json, read_records
@@ -134,6 +135,12 @@ class Recorded:
     joint: Joint | None
     continual: Mapping[str, Any] | None
     missing: tuple[str, ...]
+
+
+def answers_of(result: TaskResult, before: bool = False) -> list[tuple[Answered, bool]]:
+    """The answers after the update, or before it, each with GPT-4.1's verdict."""
+    texts, verdicts = (result.answers_before, result.correct_before) if before else (result.answers, result.correct)
+    return list(zip(answered(result.task, texts), map(bool, verdicts)))
 
 
 def read(folder: Path) -> Recorded:

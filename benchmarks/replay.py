@@ -36,9 +36,10 @@ from benchmarks.recorded import (
     Edit,
     Recorded,
     Run,
+    answers_of,
     read,
 )
-from benchmarks.settings import apply_override
+from benchmarks.settings import tree_of
 from benchmarks.statistics import CONFIDENCE, RESAMPLES, paired_difference
 from seal_env.checks import check_choice
 from seal_env.edits import EditSettings, get_format, parse
@@ -46,7 +47,7 @@ from seal_env.files import whole
 from seal_env.grading import GRADERS, Answered, Mark, contains, get_grader, grade
 from seal_env.proxy import written
 from seal_env.proxy.coverage import Coverage
-from seal_env.scoring import TaskResult
+from seal_env.scoring import TaskResult, graded
 from seal_env.tasks import Document, Task, load_tasks
 
 EXAMPLES = """examples:
@@ -217,12 +218,7 @@ def run(arguments: argparse.Namespace) -> list[Section]:
 
 def make_graders(names: str, options: Sequence[str]) -> dict[str, Callable[[Sequence[Answered]], list[Any]]]:
     """Graders by name; an option below a grader's name is for that one alone."""
-    tree: dict[str, Any] = {}
-    for option in options:
-        key, equals, _ = option.partition("=")
-        if not key or not equals:
-            raise ValueError(f"--grader-options takes KEY=VALUE, got {option!r}")
-        apply_override(tree, option)
+    tree = tree_of(options, "--grader-options", "KEY=VALUE")
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if tree and not wanted:
         raise ValueError(f"--grader-options {' '.join(options)}: say which --grader")
@@ -239,19 +235,12 @@ def regraded(run: Run, verdicts: Verdicts) -> Run:
     """``run`` with these verdicts in place of the recorded ones."""
 
     def again(result: TaskResult) -> TaskResult:
-        before, after = (
-            tuple(verdicts[one] for one in _items(result.task, given)) for given in (result.answers_before, result.answers)
-        )
-        return replace(result, correct_before=before, correct=after)
+        return graded(verdicts, result.task, result.answers_before, result.answers)
 
     def edited(edit: Edit) -> Edit:
         return replace(edit, results=tuple(map(again, edit.results)))
 
     return replace(run, articles=tuple(replace(one, edits=tuple(map(edited, one.edits))) for one in run.articles))
-
-
-def _items(task: Task, answers: Sequence[str]) -> list[Answered]:
-    return [Answered(one.question, answer, one.answers) for one, answer in zip(task.questions, answers)]
 
 
 def _gradable(recorded: Recorded) -> Iterator[Sequence[tuple[Answered, bool]]]:
@@ -267,11 +256,7 @@ def _asked(judged: Sequence[tuple[Answered, bool]]) -> list[Answered]:
 
 
 def _judged(run: Run, before: bool = False) -> list[tuple[Answered, bool]]:
-    found: list[tuple[Answered, bool]] = []
-    for result in run.results:
-        answers, correct = (result.answers_before, result.correct_before) if before else (result.answers, result.correct)
-        found += zip(_items(result.task, answers), map(bool, correct))
-    return found
+    return [pair for result in run.results for pair in answers_of(result, before)]
 
 
 def joint_items(recorded: Recorded) -> list[tuple[Answered, bool]]:

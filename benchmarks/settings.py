@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from peft import LoraConfig
 
 from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
-from seal_env.checks import check_count, check_names, did_you_mean
+from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
 from seal_env.envs.config import EnvConfig, from_keywords
 from seal_env.registration import ENVIRONMENTS
 from seal_env.student import Sampling
@@ -253,18 +254,33 @@ def _numbers(tree: Any) -> Any:
     return tree
 
 
-def apply_override(tree: dict[str, Any], override: str) -> None:
+def tree_of(pairs: Sequence[str], option: str = "-P", form: str = "key=value") -> dict[str, Any]:
+    """A tree from ``key=value``, as YAML, with dots between levels (``inner_loop.epochs=3``)."""
+    tree: dict[str, Any] = {}
+    for pair in pairs:
+        apply_override(tree, pair, option, form)
+    return tree
+
+
+def apply_override(tree: dict[str, Any], override: str, option: str = "-P", form: str = "key=value") -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise ValueError(f"-P takes key=value, got {override!r}")
+        raise ValueError(f"{option} takes {form}, got {override!r}")
     *above, last = path.split(".")
     for name in above:
         if tree.get(name) is None:
             tree[name] = {}
         tree = tree[name]
         if not isinstance(tree, dict):
-            raise ValueError(f"-P {override}: {name!r} is a value and has nothing below it")
+            raise ValueError(f"{option} {override}: {name!r} is a value and has nothing below it")
     tree[last] = value_of(text)
+
+
+def check_counts(arguments: argparse.Namespace, *names: str) -> None:
+    """Raise a ValueError for the first option that was given and is not at least 1."""
+    for name in names:
+        if getattr(arguments, name) is not None:
+            check_at_least(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
 
 
 def _mapping(name: str, given: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from scipy.integrate import trapezoid
 
 from benchmarks.records import Point, Records, Run
 from benchmarks.statistics import FEW, Estimate, estimate, improvement, paired_difference
+from seal_env.plots import accuracy_matrix
 
 COLLAPSE = 0.05
 MEASURES = ("score", "coverage", "length")
@@ -277,15 +278,15 @@ def _curve_point(runs: Sequence[Run], edits: int) -> CurvePoint:
 
 def _forgetting(label: str, runs: Sequence[Run]) -> Forgetting:
     # (seeds, steps, passages), mean over sequences; NaN above the diagonal
-    each = np.array([np.mean([_square(one.rows) for one in run.sequences], axis=0) for run in runs])
+    each = np.array([np.mean([_matrix(one.rows) for one in run.sequences], axis=0) for run in runs])
     diagonals, last = np.diagonal(each, axis1=1, axis2=2), each[:, -1]
     matrix = tuple(tuple(None if math.isnan(value) else float(value) for value in row) for row in each.mean(0))
     lost = (diagonals - last)[:, :-1]
     return Forgetting(label, matrix, *(estimate(values.mean(1)) for values in (diagonals, last, lost)))
 
 
-def _square(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    return np.array([[*row, *[math.nan] * (len(rows) - len(row))] for row in rows])
+def _matrix(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    return accuracy_matrix({"accuracy_row": row} for row in rows)
 
 
 def _cautions(rows: Sequence[Row]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -57,3 +59,28 @@ def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
     if not callable(found):
         raise ValueError(f"{what} {path!r} is not callable: {found!r}")
     return found
+
+
+def made(what: str, name: str, known: Mapping[str, str | Callable[..., Any]], options: Mapping[str, Any] | None = None) -> Any:
+    """What ``known`` has under ``name``, made with ``options``; or the function at ``package.module:name``, which gets them as
+    keywords.
+
+    Args:
+        what: it is, in errors and in the name of its options.
+        known: by name what makes it, itself or where it is (``package.module:name``).
+
+    Raises:
+        ValueError: there is none, it has no such option, or it lacks one; the closest is named.
+    """
+    options = options or {}
+    make = known.get(name, name)
+    if isinstance(make, str):
+        make = imported(what, make, list(known))
+    if name not in known:
+        return functools.partial(make, **options)
+    parameters = inspect.signature(make).parameters
+    check_names(f"{what} {name!r}", options, list(parameters))
+    for needed, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and needed not in options:
+            raise ValueError(f"{what} {name!r} needs {needed}: {what}_options={{{needed!r}: ...}}")
+    return make(**options)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seal_env.grading import Answered, Grader, Mark, by_text, exact, grade
 from seal_env.plan import UpdatePlan
-from seal_env.student import FitReport, FitStatus, Student
+from seal_env.student import FitReport, Student
 from seal_env.tasks import Task, question_prompt
 
 Answers = tuple[str, ...]
@@ -124,21 +124,23 @@ class Scorer:
         start = torch.stack([row if job.start is None else job.start for job, row in zip(jobs, fresh)])
         fitted = self.student.fit([job.plan for job in jobs], start, progress=progress)
         before = self._answers_before(jobs)
-        changed = [i for i, r in enumerate(fitted.reports) if r.status in (FitStatus.TRAINED, FitStatus.TRUNCATED)]
+        changed = [i for i, r in enumerate(fitted.reports) if r.status.learnt]
         after = dict(zip(changed, self.ask(fitted.adapters[changed], [jobs[i].tasks for i in changed])))
         groups = [list(zip(job.tasks, before[i], after.get(i, before[i]))) for i, job in enumerate(jobs)]
-        verdicts = grade(self.grader, (one for group in groups for part in group for one in _all_answered(*part)))
+        verdicts = grade(
+            self.grader, (one for group in groups for task, *both in group for texts in both for one in answered(task, texts))
+        )
         return [
-            Outcome(tuple(_result(verdicts, *part) for part in group), report, adapter)
+            Outcome(tuple(graded(verdicts, *part) for part in group), report, adapter)
             for group, report, adapter in zip(groups, fitted.reports, fitted.adapters)
         ]
 
     def ask(self, adapters: Tensor, tasks: Sequence[Sequence[Task]]) -> list[list[Answers]]:
         """Closed-book answers of each adapter ``(n, adapter_size)`` to its own tasks' questions."""
         prompts = [[question_prompt(task.title, q.question) for task in group for q in task.questions] for group in tasks]
-        answered = self.student.answer(adapters, prompts, max_new_tokens=self.max_new_tokens, stop=self.stop)
+        texts_of = self.student.answer(adapters, prompts, max_new_tokens=self.max_new_tokens, stop=self.stop)
         found = []
-        for group, answers in zip(tasks, answered):
+        for group, answers in zip(tasks, texts_of):
             texts = iter([answer.text.strip() for answer in answers])
             found.append([tuple(next(texts) for _ in task.questions) for task in group])
         return found
@@ -157,14 +159,12 @@ class Scorer:
         return [own.get((id(job.start), job.tasks)) or [self._before[task] for task in job.tasks] for job in jobs]
 
 
-def _answered(task: Task, answers: Answers) -> list[Answered]:
+def answered(task: Task, answers: Answers) -> list[Answered]:
+    """What a grader is shown of the answers to a task's questions."""
     return [Answered(one.question, answer, tuple(one.answers)) for one, answer in zip(task.questions, answers)]
 
 
-def _all_answered(task: Task, before: Answers, after: Answers) -> list[Answered]:
-    return _answered(task, before) + _answered(task, after)
-
-
-def _result(verdicts: Mapping[Answered, Mark], task: Task, before: Answers, after: Answers) -> TaskResult:
-    correct_before, correct = (tuple(verdicts[one] for one in _answered(task, answers)) for answers in (before, after))
+def graded(verdicts: Mapping[Answered, Mark], task: Task, before: Answers, after: Answers) -> TaskResult:
+    """A task's result by verdicts that a grader gave on its answers."""
+    correct_before, correct = (tuple(verdicts[one] for one in answered(task, answers)) for answers in (before, after))
     return TaskResult(task, before, after, correct_before, correct)

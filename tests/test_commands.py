@@ -22,6 +22,7 @@ from benchmarks import evaluate as evaluation
 from benchmarks.settings import CONFIGS
 from seal_env.edits import available_formats
 from seal_env.grading import GRADERS
+from seal_env.proxy.base import PROXIES
 from seal_env.registration import ENVIRONMENTS
 from tests.toy import LORA, SMALL
 
@@ -43,7 +44,7 @@ def command(module, *arguments):
 def test_every_registry_is_listed_a_line_each(capsys):
     command(listing)
     lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert {*listing.LISTS, *ENVIRONMENTS, *available_formats(), *GRADERS, *agent_names()} <= set(lines)
+    assert {*listing.LISTS, *ENVIRONMENTS, *available_formats(), *GRADERS, *PROXIES, *agent_names()} <= set(lines)
     for what in listing.LISTS:
         command(listing, what)
         assert all(line == line.strip() and line for line in capsys.readouterr().out.splitlines())

@@ -25,7 +25,7 @@ from seal_env.envs.config import EnvConfig, Reward
 from seal_env.proxy import Proxy, Rating, rate, written
 from seal_env.scoring import Job, Outcome, Scorer, TaskResult
 from seal_env.self_questions import NoQuestions, QuestionWriter, SelfQuestions
-from seal_env.student import FitStatus, Student, load_base
+from seal_env.student import Student, load_base
 from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD
 
@@ -263,7 +263,7 @@ class Core:
                 row = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
                 info["accuracy_row"] = tuple(row.tolist())
                 reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
-            if mode in ("refine", "continual") and outcomes[0].fit.status in (FitStatus.TRAINED, FitStatus.TRUNCATED):
+            if mode in ("refine", "continual") and outcomes[0].fit.status.learnt:
                 self._carry(place, outcomes[0].adapter)
             elif mode in ("single", "corpus"):
                 place.adapter = outcomes[0].adapter

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from seal_env.checks import check_names, imported
+from seal_env.checks import made
 from seal_env.grading.text import contains, exact, f1
 
 Mark = bool | float  # right or wrong, or from 0 to 1
@@ -28,6 +26,8 @@ class Answered:
     answers: tuple[str, ...]
 
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 Grader = Callable[[Sequence[Answered]], list[Verdict]]  # one verdict an item, in order
 
 
@@ -61,18 +61,7 @@ def get_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
     Raises:
         ValueError: there is none, or it has no such option; the closest is named.
     """
-    options = options or {}
-    if name not in GRADERS:
-        return functools.partial(imported("grader", name, list(GRADERS)), **options)
-    make, _ = GRADERS[name]
-    if isinstance(make, str):
-        make = imported("grader", make, list(GRADERS))
-    parameters = inspect.signature(make).parameters
-    check_names(f"grader {name!r}", options, list(parameters))
-    for needed, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and needed not in options:
-            raise ValueError(f"grader {name!r} needs {needed}: grader_options={{{needed!r}: ...}}")
-    return make(**options)
+    return made("grader", name, {known: make for known, (make, _) in GRADERS.items()}, options)
 
 
 class GradingError(RuntimeError):
@@ -85,11 +74,27 @@ def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Mark]:
     Raises:
         GradingError: the grader could not say.
     """
-    items = list(dict.fromkeys(answered))
-    verdicts = grader(items)
-    if len(verdicts) != len(items):
-        raise ValueError(f"a grader gives one verdict an item, in order: got {len(verdicts)} for {len(items)}")
-    found = {item: verdict for item, verdict in zip(items, verdicts) if verdict is not None}
-    if missing := len(items) - len(found):
-        raise GradingError(f"no verdict on {missing} of {len(items)} answers; the same call asks for these alone again")
+    return each_once(grader, answered, "a grader gives one verdict", "verdict on", "answers")
+
+
+def each_once(
+    ask: Callable[[Sequence[Item]], Sequence[Found | None]], items: Iterable[Item], gives: str, nothing: str, about: str
+) -> dict[Item, Found]:
+    """What ``ask`` says of every different item, all of them asked about at once.
+
+    Args:
+        gives: what is to be given, for the error where something else comes back.
+        nothing: what is missing where None comes back.
+        about: the items.
+
+    Raises:
+        GradingError: there is nothing on some of them.
+    """
+    asked = list(dict.fromkeys(items))
+    said = ask(asked)
+    if len(said) != len(asked):
+        raise ValueError(f"{gives} for each of the {about}, in order: got {said!r:.80} for {len(asked)}")
+    found = {item: one for item, one in zip(asked, said) if one is not None}
+    if missing := len(asked) - len(found):
+        raise GradingError(f"no {nothing} {missing} of {len(asked)} {about}; the same call asks for these alone again")
     return found

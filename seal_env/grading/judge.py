@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seal_env.grading.base import Answered, Verdict
-from seal_env.grading.endpoint import Endpoint, default_cache
+from seal_env.grading.endpoint import Endpoint
 from seal_env.grading.prompt import SYSTEM, VERSION, messages, read_verdict, settled
-
-__all__ = ["Judge", "default_cache"]
 
 
 class Judge(Endpoint[bool]):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seal_env.checks import check_names, imported
+from seal_env.checks import made
 from seal_env.edits import ParsedEdit
-from seal_env.grading import GradingError
+from seal_env.grading.base import each_once
 from seal_env.tasks import Document, Task
 
 
@@ -53,16 +51,7 @@ def get_proxy(name: str, options: Mapping[str, Any] | None = None) -> Proxy:
     Raises:
         ValueError: there is none, or it has no such option; the closest is named.
     """
-    options = options or {}
-    if name not in PROXIES:
-        return functools.partial(imported("proxy", name, list(PROXIES)), **options)
-    make = imported("proxy", PROXIES[name][0], list(PROXIES))
-    parameters = inspect.signature(make).parameters
-    check_names(f"proxy {name!r}", options, list(parameters))
-    for needed, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and needed not in options:
-            raise ValueError(f"proxy {name!r} needs {needed}: proxy_options={{{needed!r}: ...}}")
-    return make(**options)
+    return made("proxy", name, {known: where for known, (where, _) in PROXIES.items()}, options)
 
 
 def written(edit: ParsedEdit, task: Task | Document) -> Written:
@@ -77,11 +66,9 @@ def rate(proxy: Proxy, edits: Iterable[Written]) -> dict[Written, Rating]:
     Raises:
         GradingError: the proxy could not say.
     """
-    items = list(dict.fromkeys(edits))
-    ratings = proxy(items)
-    if len(ratings) != len(items) or not all(isinstance(one, Rating | None) for one in ratings):
-        raise ValueError(f"a proxy gives one seal_env.proxy.Rating an edit, in order: got {ratings!r:.80} for {len(items)}")
-    found = {item: rating for item, rating in zip(items, ratings) if rating is not None}
-    if missing := len(items) - len(found):
-        raise GradingError(f"no rating of {missing} of {len(items)} edits; the same call asks for these alone again")
+    gives = "a proxy gives one seal_env.proxy.Rating"
+    found = each_once(proxy, edits, gives, "rating of", "edits")
+    for one in found.values():
+        if not isinstance(one, Rating):
+            raise ValueError(f"{gives} an edit, got {one!r:.80}")
     return found

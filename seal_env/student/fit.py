@@ -35,6 +35,11 @@ class FitStatus(StrEnum):
     NOTHING_TO_TRAIN = "nothing_to_train"  # no example has a token to learn; the adapter is as it started
     DIVERGED = "diverged"  # a loss, gradient or weight left the finite range; the adapter is as it started
 
+    @property
+    def learnt(self) -> bool:
+        """Whether the adapter is another than it started as."""
+        return self in (FitStatus.TRAINED, FitStatus.TRUNCATED)
+
 
 @dataclass(frozen=True)
 class EncodedExample:
