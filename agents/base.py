@@ -101,11 +101,15 @@ class Agent(ABC):
             writes for a fixed student).
         config: fields of ``Config``.
 
+    Attributes:
+        writes: whether the policy writes the edits; if not, the policy is never changed and what is learnt is in :meth:`state`.
+
     Raises:
         ValueError: an unknown or wrong option, or an environment with several updates an episode.
     """
 
     Config: ClassVar[type] = NoConfig
+    writes: ClassVar[bool] = True
 
     def __init__(self, env: Env, policy: Policy, *, seed: int = 0, self_adapting: bool = False, **config: Any):
         self.env, self.policy, self.seed, self.self_adapting = env, policy, seed, self_adapting
@@ -246,6 +250,16 @@ class Agent(ABC):
             begin(self.env, tasks, rng)
             again += self._score(tasks, [one.instruction for one in part], [one.completion for one in part])
         return again
+
+    def score_texts(self, tasks: Sequence[int], texts: Sequence[str]) -> list[Scored]:
+        """Have edits scored that no language model wrote, one for each of these tasks (by index)."""
+        rng, scored = self.rng("collect"), list[Scored]()
+        for start in range(0, len(tasks), self.env.num_envs):
+            part = list(tasks[start : start + self.env.num_envs])
+            observations, _ = begin(self.env, part, rng)
+            written = [Completion((), (), text, "stop") for text in texts[start : start + len(part)]]
+            scored += self._score(part, observations["instruction"], written)
+        return scored
 
     def _score(self, tasks: Sequence[int], instructions: Sequence[str], completions: Sequence[Completion]) -> list[Scored]:
         outcomes = score(self.env, [completion.text for completion in completions])

@@ -12,6 +12,7 @@ from agents.base import Agent, Round
 from agents.selection import best
 from seal_env.checks import check_at_least
 from seal_env.edits import pairs_text
+from seal_env.envs.config import ArcConfig, KnowledgeConfig
 from seal_env.tasks.almanac import Almanac
 
 
@@ -83,7 +84,7 @@ class HandMadeConfig:
     """What is written by hand.
 
     Attributes:
-        kind: ``pairs``, questions with their answers, or ``facts``, plain statements, one a line.
+        kind: about an article, ``pairs``, questions with their answers, or ``facts``, plain statements, one a line.
     """
 
     kind: str = "pairs"
@@ -94,7 +95,7 @@ class HandMadeConfig:
 
 
 class HandMade(Baseline):
-    """What a careful person who knows all its facts would write about an Almanac article."""
+    """What a careful person would write: the facts of an Almanac article, or the tools that suit a few-shot student."""
 
     Config = HandMadeConfig
     config: HandMadeConfig
@@ -102,8 +103,11 @@ class HandMade(Baseline):
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
     ) -> list[str]:
+        if isinstance(self.seal.config, ArcConfig):
+            return [self.seal.config.hand_made().text()] * len(observations["context"])
         if infos is None:
             raise ValueError("hand_made needs the infos of the reset: they say which articles are shown")
+        assert isinstance(self.seal.config, KnowledgeConfig)
         almanac = Almanac(self.seal.config.almanac_config())
         try:
             articles = [almanac.article_of(info["task_id"]) for info in infos]

@@ -274,6 +274,7 @@ _LOGGED = (
     "label_free",
     "approximate",
     "status",
+    "problem",
     "fit_status",
     "score_before",
     "score",

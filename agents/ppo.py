@@ -4,35 +4,31 @@ One step is one whole self-edit and ends its episode, so that nothing is discoun
 reward less what the value head, a linear layer on the hidden state where the prompt ends, expected of the passage.
 
 Stable-Baselines3 knows arrays of one shape, and edits are of any length. So they are written and scored as for any agent, and
-it sees the round as one step with a place for each edit (:class:`Rollout`): what its buffer holds, shuffles and hands back
+it sees the round as one step with a place for each edit (:func:`numbered`): what its buffer holds, shuffles and hands back
 are the edits' numbers, which its float32 holds exactly up to 2^24.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.base import Agent, Clock, Round, Scored, load_optimizer_state, optimizer_state
+from agents.one_step import OneStep, numpy_seeded
 from agents.policy import Completion, Policy, Scores
 from seal_env.checks import check_choice
 
-try:
-    import stable_baselines3
-    from stable_baselines3.common.logger import Logger
-    from stable_baselines3.common.policies import BasePolicy
-    from stable_baselines3.common.vec_env import VecEnv
-except ImportError as error:
-    raise ImportError("ppo needs Stable-Baselines3: pip install 'stable-baselines3>=2.9'") from error
+# isort: split
+import stable_baselines3
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import BasePolicy
 
 LogRatio = Literal["mean", "sum"]
 
@@ -113,7 +109,7 @@ class PPO(Agent):
             nn.init.constant_(actor_critic.value_head.bias, float(np.mean([one.reward for one in scored])))
         ppo = stable_baselines3.PPO(
             lambda *_, **__: actor_critic,  # type: ignore[arg-type]  # it is the same in all rounds
-            Rollout(scored),
+            numbered(scored),
             learning_rate=config.learning_rate,
             n_steps=1,
             batch_size=max(n for n in range(1, config.batch_size + 1) if len(scored) % n == 0),
@@ -215,52 +211,7 @@ class ActorCritic(BasePolicy):
         raise NotImplementedError("edits are predicted by the agent: PPO.predict")
 
 
-class Rollout(VecEnv):
-    """A round's edits as Stable-Baselines3 sees them: one step, with a place for each.
-
-    A place shows its number, takes the number of the edit that was written there, gives the edit's reward, and is done.
-    """
-
-    def __init__(self, scored: Sequence[Scored]) -> None:
-        self.scored = scored
-        super().__init__(len(scored), Discrete(len(scored)), Discrete(len(scored)))
-
-    def reset(self) -> NDArray[np.int64]:
-        return np.arange(self.num_envs)
-
-    def step_async(self, actions: NDArray[np.int64]) -> None:
-        self._acted = [self.scored[i] for i in actions]
-
-    def step_wait(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], list[dict[str, Any]]]:
-        rewards = np.array([one.reward for one in self._acted])
-        infos = [{**one.info, "terminal_observation": i} for i, one in enumerate(self._acted)]
-        return self.reset(), rewards, np.ones(self.num_envs, bool), infos
-
-    def close(self) -> None:
-        pass
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        found = {"render_mode": None}
-        if attr_name not in found:
-            raise AttributeError(f"the places of a rollout have no {attr_name!r}")
-        return [found[attr_name] for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise AttributeError(f"the places of a rollout have no {attr_name!r}")
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **options: Any) -> list[Any]:
-        raise AttributeError(f"the places of a rollout have no {method_name!r}")
-
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        return [False for _ in self._get_indices(indices)]
-
-
-@contextmanager
-def numpy_seeded(seed: int) -> Iterator[None]:
-    """Within: numpy's global generator, from which Stable-Baselines3 draws minibatches, begins at ``seed``."""
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
+def numbered(scored: Sequence[Scored]) -> OneStep:
+    """A round's edits: a place shows its number, takes the number of the edit that was written there, and gives its reward."""
+    numbers = Discrete(len(scored))
+    return OneStep(np.arange(len(scored)), numbers, numbers, lambda actions: [scored[i] for i in actions])

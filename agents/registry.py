@@ -14,6 +14,8 @@ AGENTS: dict[str, str] = {
     "rest_em": "agents.rest_em:ReSTEM",
     "grpo": "agents.grpo:GRPO",
     "ppo": "agents.ppo:PPO",
+    "tool_ppo": "agents.tool_ppo:ToolPPO",
+    "random_search": "agents.random_search:RandomSearch",
     "no_update": "agents.baselines:NoUpdate",
     "passage_only": "agents.baselines:PassageOnly",
     "untrained": "agents.baselines:Untrained",

@@ -20,8 +20,7 @@ from agents.saved import base_of, open_policy
 from benchmarks.settings import check_counts, policy_options, tree_of
 from seal_env.checks import check_at_least, check_names
 from seal_env.edits import ParsedEdit, get_format, parse
-from seal_env.envs import EnvConfig
-from seal_env.envs.config import from_keywords
+from seal_env.envs.config import KnowledgeConfig
 from seal_env.files import whole_folder
 from seal_env.student import FitStatus, Student
 from seal_env.tasks import Document, load_tasks
@@ -120,7 +119,7 @@ def read(documents: str, split: str = "train") -> list[Document]:
     return [source.document(i) for i in range(source.size)]
 
 
-def write(arguments: argparse.Namespace, config: EnvConfig, documents: Sequence[Document]) -> list[Written]:
+def write(arguments: argparse.Namespace, config: KnowledgeConfig, documents: Sequence[Document]) -> list[Written]:
     """The edits of each document, side by side; each depends on seed, place and policy alone."""
     inherited = policy_options(config)
     if arguments.edit_tokens is not None:
@@ -140,7 +139,7 @@ def write(arguments: argparse.Namespace, config: EnvConfig, documents: Sequence[
     ]
 
 
-def _config(arguments: argparse.Namespace) -> EnvConfig:
+def _config(arguments: argparse.Namespace) -> KnowledgeConfig:
     """The environment's configuration, for what it says of student, edits and inner loop."""
     options: dict[str, Any] = tree_of(arguments.options)
     check_names("-P", options, ["device", "dtype", "trust_remote_code", "template", "lora", "inner_loop", "progress"])
@@ -149,7 +148,7 @@ def _config(arguments: argparse.Namespace) -> EnvConfig:
     model = arguments.model or (base_of(arguments.policy) if arguments.policy else "seal-nano")
     if model is None:
         raise ValueError(f"{arguments.policy} names no base: say --model, the student that the edits are for")
-    return from_keywords({**options, "model": model})
+    return KnowledgeConfig(**options, model=model)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

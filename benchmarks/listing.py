@@ -16,6 +16,7 @@ from seal_env.grading import GRADERS
 from seal_env.proxy.base import PROXIES
 from seal_env.registration import ENVIRONMENTS
 from seal_env.tasks import load_tasks
+from seal_env.tasks.arc.sources import load_arc
 
 EXAMPLES = """examples:
   seal-bench list
@@ -46,11 +47,12 @@ def _envs() -> Iterator[tuple[str, str]]:
 
 
 def _datasets() -> Iterator[tuple[str, str]]:
-    """The kinds that the docstring of ``load_tasks`` lists."""
-    text = inspect.getdoc(load_tasks) or ""
-    kinds, _, _ = text.partition("dataset: one of\n")[2].partition("\n\n")
-    for kind in re.split(r"^ *- ", kinds, flags=re.MULTILINE)[1:]:
-        yield " ".join(kind.replace("``", "").split()).rstrip(";."), ""
+    """The kinds that the docstrings of ``load_tasks`` and ``load_arc`` list."""
+    for load in (load_tasks, load_arc):
+        text = inspect.getdoc(load) or ""
+        kinds, _, _ = text.partition("dataset: one of\n")[2].partition("\n\n")
+        for kind in re.split(r"^ *- ", kinds, flags=re.MULTILINE)[1:]:
+            yield " ".join(kind.replace("``", "").split()).rstrip(";."), ""
 
 
 def _formats() -> Iterator[tuple[str, str]]:

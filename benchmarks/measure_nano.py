@@ -21,6 +21,7 @@ from peft import LoraConfig
 
 from benchmarks.nano_corpus import FORMATS
 from seal_env.edits import EditSettings, get_format, pairs_text, parse, passage_only
+from seal_env.exams import ClosedBook
 from seal_env.grading import exact
 from seal_env.models import NANO_LORA, NANO_SETTINGS
 from seal_env.scoring import Job, Scorer
@@ -98,7 +99,7 @@ class Bench:
         self.articles = [almanac.article(split, i) for i in range(articles)]
         self.tasks = [article.task for article in self.articles]
         self.student, self.settings = student, settings
-        self.scorer = Scorer(student, max_new_tokens=24)
+        self.scorer = Scorer(student, ClosedBook(max_new_tokens=24))
 
     def score(self, tasks: Sequence[Task], edits: Sequence[str], name: str, seed: int) -> list[float]:
         """Score of each edit for its task; ``name`` is the format that it is written in."""

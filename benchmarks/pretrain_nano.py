@@ -1,8 +1,9 @@
-"""Make `seal-nano`, the bundled student, from nothing: ``python -m benchmarks.pretrain_nano --out FOLDER``.
+"""Make a bundled student from nothing: ``python -m benchmarks.pretrain_nano --corpus almanac --out FOLDER``.
 
-A Llama of a few million parameters reads the documents of ``nano_corpus``, packed into rows that attend to their own document
-only. Weight matrices are trained with Muon, the rest with AdamW; the learning rate is constant and falls to zero at the end.
-The run saves where it is every few minutes and goes on from there when it is started again with the same arguments.
+A Llama of a few million parameters reads the documents of a corpus, packed into rows that attend to their own document only:
+``almanac`` (``nano_corpus``) makes `seal-nano`, ``arc`` (``arc_corpus``) `seal-nano-arc`. Matrices are trained with Muon, the
+rest with AdamW; the learning rate is constant and falls to zero at the end. The run saves where it is every few minutes and
+goes on from there when it is started again with the same arguments.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +27,8 @@ from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agents.base import load_optimizer_state, optimizer_state
-from benchmarks.nano_corpus import Document, document, make_tokenizer
+from benchmarks import arc_corpus, nano_corpus
+from benchmarks.nano_corpus import Document
 from seal_env.files import whole
 from seal_env.student import keep_freed_memory
 
@@ -36,6 +40,7 @@ class PretrainConfig:
     """Everything the result depends on, besides the code.
 
     Attributes:
+        corpus: what is read, of :data:`CORPORA`.
         seed: of the corpus and the initial weights.
         steps: optimizer steps.
         row_tokens: tokens in a row.
@@ -46,8 +51,10 @@ class PretrainConfig:
         warmup: steps in which the learning rate climbs.
         decay: last share of the steps, in which it falls to zero.
         weight_decay: decoupled, on matrices.
+        bfloat16: whether products are taken in that precision; weights and optimizers stay in float32.
     """
 
+    corpus: str = "almanac"
     seed: int = 0
     steps: int = 4500
     row_tokens: int = 384
@@ -61,12 +68,49 @@ class PretrainConfig:
     warmup: int = 100
     decay: float = 0.4
     weight_decay: float = 0.05
+    bfloat16: bool = False
 
     def learning_rate_at(self, step: int) -> float:
         """Of step ``step``, from 0."""
         rising = (step + 1) / self.warmup
         falling = (self.steps - step) / max(1.0, self.decay * self.steps)
         return self.learning_rate * min(1.0, rising, falling)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Something to read.
+
+    Attributes:
+        document: by the corpus' seed and a number.
+        tokenizer: made as a configuration says.
+        config: how a student is made of it.
+    """
+
+    document: Callable[[int, int], Document]
+    tokenizer: Callable[[PretrainConfig], PreTrainedTokenizerFast]
+    config: PretrainConfig
+
+
+CORPORA = {
+    "almanac": Corpus(nano_corpus.document, lambda c: nano_corpus.make_tokenizer(c.vocab_size, c.seed), PretrainConfig()),
+    "arc": Corpus(
+        arc_corpus.document,
+        lambda _: arc_corpus.make_tokenizer(),
+        PretrainConfig(
+            "arc",
+            steps=2700,
+            row_tokens=256,
+            rows=24,
+            vocab_size=304,
+            hidden_size=128,
+            intermediate_size=384,
+            layers=6,
+            heads=4,
+            bfloat16=True,
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +156,7 @@ def batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, start: i
         labels = torch.full(shape, IGNORED)
         used, count = [0] * config.rows, 0
         while True:
-            ids, learn = encode(tokenizer, document(config.seed, index))
+            ids, learn = encode(tokenizer, CORPORA[config.corpus].document(config.seed, index))
             if len(ids) > config.row_tokens:
                 index += 1
                 continue
@@ -161,9 +205,11 @@ class Pretraining:
     def train_step(self, batch: Batch) -> float:
         """One optimizer step; returns the mean loss of the learnt tokens, in nats."""
         rate = self.config.learning_rate_at(self.step)
-        hidden = self.model.model(input_ids=batch.tokens, attention_mask=batch.mask(), position_ids=batch.positions)[0]
         learnt = batch.labels != IGNORED
-        loss = F.cross_entropy(self.model.lm_head(hidden[learnt]), batch.labels[learnt])
+        with torch.autocast("cpu", torch.bfloat16) if self.config.bfloat16 else nullcontext():
+            hidden = self.model.model(input_ids=batch.tokens, attention_mask=batch.mask(), position_ids=batch.positions)[0]
+            logits = self.model.lm_head(hidden[learnt])
+        loss = F.cross_entropy(logits.float(), batch.labels[learnt])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -226,7 +272,7 @@ def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pr
     if (folder / "tokenizer.json").is_file():
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     else:
-        tokenizer = make_tokenizer(config.vocab_size, config.seed)
+        tokenizer = CORPORA[config.corpus].tokenizer(config)
         tokenizer.save_pretrained(folder)
     training = Pretraining(config, tokenizer)
     training.resume(folder)
@@ -264,8 +310,13 @@ def _forget_after(log: Path, step: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the model and of the run")
-    for name, value in asdict(PretrainConfig()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser.add_argument("--corpus", choices=CORPORA, default="almanac", help="what is read; the other defaults go with it")
+    defaults = asdict(CORPORA[parser.parse_known_args()[0].corpus].config)
+    for name, value in defaults.items():
+        if name != "corpus":
+            kind = argparse.BooleanOptionalAction if isinstance(value, bool) else None
+            options: dict[str, Any] = {"action": kind} if kind else {"type": type(value)}
+            parser.add_argument(f"--{name.replace('_', '-')}", default=value, **options)
     arguments = vars(parser.parse_args())
     folder = arguments.pop("out")
     run(PretrainConfig(**arguments), folder)

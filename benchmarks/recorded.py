@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from seal_env.edits import EditSettings
+from seal_env.exams import answered
 from seal_env.grading import Answered
-from seal_env.scoring import TaskResult, answered
+from seal_env.scoring import TaskResult
 from seal_env.tasks import Document, Task
 from seal_env.tasks.squad import from_records
 from seal_env.tasks.tables import read_json, read_records
@@ -219,7 +220,7 @@ def _result(asked: Sequence[Mapping[str, Any]], article: Mapping[str, Any], wher
         for key, kind in _JUDGED.items():
             if not isinstance(one[key], kind):
                 raise ValueError(f"{where}: {key} must be {kind.__name__}, got {one[key]!r}")
-    return TaskResult(
+    return TaskResult.of(
         task,
         answers_before=tuple(one["baseline_answer"] for one in asked),
         answers=tuple(one["adapter_answer"] for one in asked),

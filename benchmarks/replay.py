@@ -43,11 +43,12 @@ from benchmarks.settings import tree_of
 from benchmarks.statistics import CONFIDENCE, RESAMPLES, paired_difference
 from seal_env.checks import check_choice
 from seal_env.edits import EditSettings, get_format, parse
+from seal_env.exams import answered
 from seal_env.files import whole
 from seal_env.grading import GRADERS, Answered, Mark, contains, get_grader, grade
 from seal_env.proxy import written
 from seal_env.proxy.coverage import Coverage
-from seal_env.scoring import TaskResult, graded
+from seal_env.scoring import TaskResult
 from seal_env.tasks import Document, Task, load_tasks
 
 EXAMPLES = """examples:
@@ -235,7 +236,11 @@ def regraded(run: Run, verdicts: Verdicts) -> Run:
     """``run`` with these verdicts in place of the recorded ones."""
 
     def again(result: TaskResult) -> TaskResult:
-        return graded(verdicts, result.task, result.answers_before, result.answers)
+        before, after = result.answers_before, result.answers
+        correct_before, correct = (
+            tuple(verdicts[one] for one in answered(result.task, answers)) for answers in (before, after)
+        )
+        return TaskResult.of(result.task, before, after, correct_before, correct)
 
     def edited(edit: Edit) -> Edit:
         return replace(edit, results=tuple(map(again, edit.results)))

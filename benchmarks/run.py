@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> Path | None:
     write(summary, folder / "report")
     print(f"\n{table_text(summary)}\n\nreport    {folder / 'report' / 'report.html'}")
     for label, agent in settings.agents.items():
-        if agent.learns:
+        if agent.learns and agent.type.writes:
             print(f"policy    {run_folder(folder, label, settings.seeds[0]) / 'policy'}  ({label})")
     return folder
 
@@ -128,7 +128,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     tree |= changed
     if arguments.agents or "agents" not in tree:
         learners = arguments.agents.split(",") if arguments.agents else LEARNERS
-        tree["agents"] = default_agents(tree.get("env_options") or {}, learners, not arguments.no_baselines)
+        tree["agents"] = default_agents(
+            tree.get("env", ""), tree.get("env_options") or {}, learners, not arguments.no_baselines
+        )
     return from_mapping(tree, arguments.overrides)
 
 
@@ -370,9 +372,10 @@ def run_one(
             if agent.edits == 0:
                 shutil.rmtree(own)
                 raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
-            with whole_folder(own / "policy") as new:
-                policy.save(new)
-                agent.write_about(new)
+            if agent.writes:
+                with whole_folder(own / "policy") as new:
+                    policy.save(new)
+                    agent.write_about(new)
         if evaluation.sequences and not (own / "continual.jsonl").is_file():
             with whole(own / "continual.jsonl") as partial:
                 append_lines(partial, _continual_lines(agent, settings, seed))

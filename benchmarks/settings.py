@@ -206,10 +206,12 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     return Settings(**tree)
 
 
-def default_agents(env_options: Mapping[str, Any], learners: Sequence[str], baselines: bool) -> dict[str, Any]:
-    """Labels for ``learners`` and the baselines that go with them; edits written by hand exist for the Almanac alone."""
-    almanac = env_options.get("dataset", "almanac") == "almanac"
-    beside = [name for name in BASELINES if almanac or name != "hand_made"] if baselines else []
+def default_agents(env: str, env_options: Mapping[str, Any], learners: Sequence[str], baselines: bool) -> dict[str, Any]:
+    """Labels for ``learners`` and the baselines that go with them: of passages, hand-made edits exist for the Almanac alone."""
+    keywords = {**ENVIRONMENTS.get(env, {}), **env_options}
+    few_shot = keywords.get("domain") == "arc"
+    without = "passage_only" if few_shot else "" if keywords.get("dataset", "almanac") == "almanac" else "hand_made"
+    beside = [name for name in BASELINES if name != without] if baselines else []
     return {name: {} for name in [*learners, *beside]}
 
 

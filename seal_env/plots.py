@@ -1,7 +1,9 @@
-"""What a continual episode remembers: the accuracy on each passage after each self-edit, as a matrix and as a heat map.
+"""What a continual episode remembers, the accuracy on each passage after each self-edit, as a matrix and as a heat map; and ARC
+tasks as pictures.
 
 infos = [env.step(edit)[4] for edit in edits]  # of one episode with mode="continual"
 plot_accuracy_matrix(accuracy_matrix(infos), "matrix.svg")
+plot_arc_task(MiniArc().task("test", 0)).savefig("task.png")
 
 Drawing needs matplotlib (``pip install 'seal-env[plots]'``), the matrix does not.
 """
@@ -17,13 +19,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seal_env.files import whole
+from seal_env.tasks.arc.grids import COLOURS, Grid, size
+from seal_env.tasks.arc.palette import PALETTE, Panel, headline, panel_rows
+from seal_env.tasks.arc.task import ArcTask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _FORMATS = (".png", ".svg", ".pdf")
 _COLOURS = "viridis"  # even steps in lightness, and readable with any colour blindness; dark is low
 _DARK = 0.43  # of the scale: in darker cells, figures are white; here white and black stand out equally (4.5 to 1)
+
+# Of pictures of ARC tasks, in pixels where nothing else is said.
+_DPI = 100
+_PANEL = 330  # of a task's largest grid
+_CELLS = (11, 40)  # least and most; cells are whole pixels, so that all look alike
+_MARGIN, _GAP = 16, 36
+_NAMES = 124  # for "demonstration 1"
+_HEADING, _ABOVE = 24, 6  # above a grid, its line and from there to its letters
+_HEADING_WIDTH = 124  # of "attempt 1 ✗ wrong"
+_LETTER = 11  # of the title, a wide one
+_LINES = "#555555"  # between cells: seen on ARC's black and on its grey
+_MARKS = {True: "#1A7F37", False: "#C62828", None: "black"}  # a right attempt's heading, a wrong one's, any other's
 
 
 def accuracy_matrix(
@@ -72,27 +91,111 @@ def plot_accuracy_matrix(matrix: ArrayLike, target: str | os.PathLike[str] | Axe
         ValueError: another shape, a value that is no share from 0 to 1, or another kind of file.
     """
     shares = _checked(matrix)
-    try:
-        from matplotlib import rc_context
-        from matplotlib.axes import Axes
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'seal-env[plots]'") from error
+    _check_matplotlib()
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     if isinstance(target, Axes):
         _draw(shares, target, title)
         return
-    path = Path(target)
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"a plot is written as {', '.join(_FORMATS)}, got {str(path)!r}")
     rows, columns = shares.shape
     figure = Figure(figsize=(max(4.0, 2.4 + 0.62 * columns), 1.5 + 0.5 * rows), layout="constrained")
+    _check_file(Path(target))
     _draw(shares, figure.subplots(), title)
-    kind = path.suffix.lower()[1:]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    # Equal matrices make equal files.
-    with whole(path) as partial, rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):
-        figure.savefig(partial, format=kind, dpi=150, metadata=dates.get(kind))
+    _save(figure, Path(target))
+
+
+def plot_success(
+    shares: Mapping[str, ArrayLike], learning_rates: Sequence[float], epochs: Sequence[int], target: str | os.PathLike[str]
+) -> None:
+    """Draw success over learning rate and epochs: a heat map for each choice of augmentations, side by side, on one scale.
+
+    Args:
+        shares: ``(learning rates, epochs)`` from 0 to 1, by the choice's name.
+        learning_rates: of the rows.
+        epochs: of the columns.
+        target: a PNG, SVG or PDF file, which is written whole or not at all.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: another shape, a value that is no share from 0 to 1, or another kind of file.
+    """
+    maps = {name: np.asarray(one, float) for name, one in shares.items()}
+    for name, one in maps.items():
+        if one.shape != (len(learning_rates), len(epochs)):
+            raise ValueError(f"{name!r} must have shape {(len(learning_rates), len(epochs))}, got {one.shape}")
+        _check_shares(one)
+    _check_matplotlib()
+    from matplotlib.figure import Figure
+
+    _check_file(Path(target))
+    figure = Figure(figsize=(1.6 + 3.6 * len(maps), 1.4 + 0.45 * len(learning_rates)), layout="constrained")
+    for i, (axes, (name, one)) in enumerate(zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items())):
+        image = _heat_map(one, axes, [f"{rate:g}" for rate in learning_rates], [str(n) for n in epochs])
+        axes.set_title(name, loc="left", size=10)
+        axes.set_xlabel("epochs")
+        axes.set_ylabel("" if i else "learning rate")
+    bar = figure.colorbar(image, ax=figure.axes, label="tasks solved (%)")
+    bar.outline.set_visible(False)
+    _save(figure, Path(target))
+
+
+def plot_arc_task(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = None) -> Figure:
+    """Draw a row for each demonstration, input and output, and one for each test, input, attempts and truth.
+
+    All grids of a task are drawn on one scale, and large ones with cells of 11 pixels still.
+
+    Args:
+        task: to be drawn.
+        attempts: for each test the grids predicted for it, none to two; None before there are any.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: attempts for another number of tests, or something that is no grid.
+    """
+    rows = panel_rows(task, attempts)
+    _check_matplotlib()
+    from matplotlib.figure import Figure
+
+    most = max(max(size(panel.grid)) for row in rows for panel in row.panels)
+    cell = min(max(_PANEL // most, _CELLS[0]), _CELLS[1])
+    columns = range(max(len(row.panels) for row in rows))
+    widths = [max(len(row.panels[j].grid[0]) for row in rows if j < len(row.panels)) * cell for j in columns]
+    heights = [max(len(panel.grid) for panel in row.panels) * cell for row in rows]
+    lefts = [_MARGIN + _NAMES + sum(max(width, _HEADING_WIDTH) + _GAP for width in widths[:j]) for j in columns]
+    title = headline(task)
+    width = max(lefts[-1] + max(widths[-1], _HEADING_WIDTH), _MARGIN + _LETTER * len(title)) + _MARGIN
+    height = 2 * _MARGIN + sum(_HEADING + tallest + _MARGIN for tallest in heights)
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    figure.text(_MARGIN / width, 1 - _MARGIN / height, title, size=10, weight="bold", va="center", parse_math=False)
+    top = 2 * _MARGIN + _HEADING
+    for row, tallest in zip(rows, heights):
+        figure.text(_MARGIN / width, 1 - (top - _ABOVE) / height, row.name, size=9, va="baseline")
+        for j, (left, panel) in enumerate(zip(lefts, row.panels)):
+            high, wide = (cells * cell for cells in size(panel.grid))
+            _draw_panel(figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height)), panel)
+            if j == 1:
+                middle = top + min(size(row.panels[0].grid)[0] * cell, high) / 2
+                figure.text((left - _GAP / 2) / width, 1 - middle / height, "→", size=14, ha="center", va="center")
+        top += tallest + _MARGIN + _HEADING
+    return figure
+
+
+def arc_image(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = None) -> NDArray[np.uint8]:
+    """The figure of :func:`plot_arc_task` as red, green and blue, ``(height, width, 3)``."""
+    figure = plot_arc_task(task, attempts)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _check_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'seal-env[plots]'") from error
 
 
 def _row(info: Mapping[str, Any], step: int, place: int | None) -> NDArray[np.float64]:
@@ -108,29 +211,74 @@ def _checked(matrix: ArrayLike) -> NDArray[np.float64]:
     shares = np.asarray(matrix, float)
     if shares.ndim != 2 or shares.shape[1] < 1 or shares.shape[0] - shares.shape[1] not in (0, 1):
         raise ValueError(f"an accuracy matrix is (k, k), or (k + 1, k) with a row for before, got shape {shares.shape}")
+    _check_shares(shares)
+    return shares
+
+
+def _check_shares(shares: NDArray[np.float64]) -> None:
     wrong = shares[~np.isnan(shares) & ~((shares >= 0) & (shares <= 1))]
     if wrong.size:
         raise ValueError(f"accuracies are shares from 0 to 1, got {wrong[0]}")
-    return shares
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"a plot is written as {', '.join(_FORMATS)}, got {str(path)!r}")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the file whole or not at all; equal figures make equal files."""
+    from matplotlib import rc_context
+
+    kind = path.suffix.lower()[1:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with whole(path) as partial, rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):
+        figure.savefig(partial, format=kind, dpi=150, metadata=dates.get(kind))
 
 
 def _draw(shares: NDArray[np.float64], axes: Axes, title: str) -> None:
     rows, columns = shares.shape
-    image = axes.imshow(np.ma.masked_invalid(100 * shares), cmap=_COLOURS, vmin=0, vmax=100, aspect="auto")
-    for i, j in np.argwhere(~np.isnan(shares)):
-        colour = "white" if shares[i, j] < _DARK else "black"
-        axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(columns), [str(j + 1) for j in range(columns)])
     first = ["before"] if rows > columns else []
-    axes.set_yticks(range(rows), [*first, *[f"edit {i + 1}" for i in range(columns)]])
+    edits = [*first, *[f"edit {i + 1}" for i in range(columns)]]
+    image = _heat_map(shares, axes, edits, [str(j + 1) for j in range(columns)])
     axes.set_xlabel("accuracy on passage")
     axes.set_ylabel("after")
-    axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
     if title:
         axes.set_title(title, loc="left", wrap=True)
     bar = axes.figure.colorbar(image, ax=axes, label="accuracy (%)")
     bar.outline.set_visible(False)
+
+
+def _heat_map(shares: NDArray[np.float64], axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> AxesImage:
+    """Shares in percent, a figure in each cell, on one scale from 0 to 100; NaN cells stay empty."""
+    image = axes.imshow(np.ma.masked_invalid(100 * shares), cmap=_COLOURS, vmin=0, vmax=100, aspect="auto")
+    for i, j in np.argwhere(~np.isnan(shares)):
+        colour = "white" if shares[i, j] < _DARK else "black"
+        axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    """The cells, on axes of their size, and the heading above."""
+    from matplotlib.colors import ListedColormap
+
+    axes.pcolormesh(
+        np.array(panel.grid),
+        cmap=ListedColormap(PALETTE),
+        vmin=0,
+        vmax=COLOURS - 1,
+        edgecolors=_LINES,
+        linewidth=0.5,
+        clip_on=False,
+    )
+    axes.invert_yaxis()
+    axes.set_axis_off()
+    axes.set_title(panel.heading, loc="left", size=9, pad=72 * _ABOVE / _DPI, color=_MARKS[panel.right])

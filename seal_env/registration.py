@@ -20,6 +20,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "SEAL-SQuAD-Corpus-v0": {"mode": "corpus", "updates_per_episode": 8},
     "SEAL-SQuAD-Qwen2.5-7B-v0": {**_PAPER, "model": "Qwen/Qwen2.5-7B"},
     "SEAL-SQuAD-Qwen2.5-3B-v0": {**_PAPER, "model": "Qwen/Qwen2.5-3B"},
+    "SEAL-ARC-v0": {"domain": "arc"},
 }
 
 

@@ -6,18 +6,16 @@ jobs together only saves time. What an un-updated student answers is the same fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seal_env.grading import Answered, Grader, Mark, by_text, exact, grade
+from seal_env.exams import Answers, Exam, Marks, mean
 from seal_env.plan import UpdatePlan
 from seal_env.student import FitReport, Student
-from seal_env.tasks import Task, question_prompt
-
-Answers = tuple[str, ...]
+from seal_env.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -42,23 +40,30 @@ class TaskResult:
     Attributes:
         correct_before: verdict on each of ``answers_before``; a mark from 0 to 1 where the grader gives marks.
         correct: verdict on each of ``answers``.
+        score_before: of the task before the update, as the exam counts.
+        score: after it.
     """
 
     task: Task
     answers_before: Answers
     answers: Answers
-    correct_before: tuple[Mark, ...]
-    correct: tuple[Mark, ...]
+    correct_before: Marks
+    correct: Marks
+    score_before: float
+    score: float
 
-    @property
-    def score_before(self) -> float:
-        """Share of the questions answered right before the update."""
-        return sum(self.correct_before) / len(self.correct_before)
-
-    @property
-    def score(self) -> float:
-        """Share of the questions answered right after it."""
-        return sum(self.correct) / len(self.correct)
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        answers_before: Answers,
+        answers: Answers,
+        correct_before: Marks,
+        correct: Marks,
+        score: Callable[[Marks], float] = mean,
+    ) -> TaskResult:
+        """The result of these marks, where ``score`` is how the exam counts them."""
+        return cls(task, answers_before, answers, correct_before, correct, score(correct_before), score(correct))
 
 
 @dataclass(frozen=True)
@@ -96,18 +101,12 @@ class Scorer:
 
     Args:
         student: updated and asked; its base may change between calls by :meth:`Student.merge` and :meth:`Student.load_base`.
-        grader: was this answer right? See :mod:`seal_env.grading`; by default exact match.
-        max_new_tokens: most tokens of an answer.
-        stop: strings that end an answer.
+        exam: how it is asked and marked.
     """
 
-    def __init__(
-        self, student: Student, grader: Grader | None = None, *, max_new_tokens: int = 64, stop: Sequence[str] = ("\n",)
-    ) -> None:
+    def __init__(self, student: Student, exam: Exam) -> None:
         self.student = student
-        self.grader = grader or by_text(exact)
-        self.max_new_tokens = max_new_tokens
-        self.stop = tuple(stop)
+        self.exam = exam
         self._before: dict[Task, Answers] = {}
         self._base_version = student.base_version
 
@@ -127,22 +126,22 @@ class Scorer:
         changed = [i for i, r in enumerate(fitted.reports) if r.status.learnt]
         after = dict(zip(changed, self.ask(fitted.adapters[changed], [jobs[i].tasks for i in changed])))
         groups = [list(zip(job.tasks, before[i], after.get(i, before[i]))) for i, job in enumerate(jobs)]
-        verdicts = grade(
-            self.grader, (one for group in groups for task, *both in group for texts in both for one in answered(task, texts))
-        )
+        results = iter(examined(self.exam, [part for group in groups for part in group]))
         return [
-            Outcome(tuple(graded(verdicts, *part) for part in group), report, adapter)
+            Outcome(tuple(next(results) for _ in group), report, adapter)
             for group, report, adapter in zip(groups, fitted.reports, fitted.adapters)
         ]
 
     def ask(self, adapters: Tensor, tasks: Sequence[Sequence[Task]]) -> list[list[Answers]]:
-        """Closed-book answers of each adapter ``(n, adapter_size)`` to its own tasks' questions."""
-        prompts = [[question_prompt(task.title, q.question) for task in group for q in task.questions] for group in tasks]
-        texts_of = self.student.answer(adapters, prompts, max_new_tokens=self.max_new_tokens, stop=self.stop)
+        """Answers of each adapter ``(n, adapter_size)`` to its own tasks' questions."""
+        exam = self.exam
+        prompts = [[exam.prompts(task) for task in group] for group in tasks]
+        flat = [[prompt for own in group for prompt in own] for group in prompts]
+        texts_of = self.student.answer(adapters, flat, max_new_tokens=exam.max_new_tokens, stop=exam.stop)
         found = []
-        for group, answers in zip(tasks, texts_of):
-            texts = iter([answer.text.strip() for answer in answers])
-            found.append([tuple(next(texts) for _ in task.questions) for task in group])
+        for group, own, answers in zip(tasks, prompts, texts_of):
+            texts = iter([answer.text for answer in answers])
+            found.append([exam.answers(task, [next(texts) for _ in asked]) for task, asked in zip(group, own)])
         return found
 
     def _answers_before(self, jobs: list[Job]) -> list[list[Answers]]:
@@ -159,12 +158,14 @@ class Scorer:
         return [own.get((id(job.start), job.tasks)) or [self._before[task] for task in job.tasks] for job in jobs]
 
 
-def answered(task: Task, answers: Answers) -> list[Answered]:
-    """What a grader is shown of the answers to a task's questions."""
-    return [Answered(one.question, answer, tuple(one.answers)) for one, answer in zip(task.questions, answers)]
+def examined(exam: Exam, parts: Sequence[tuple[Task, Answers, Answers]]) -> list[TaskResult]:
+    """The results of tasks with the answers before and after an update.
 
-
-def graded(verdicts: Mapping[Answered, Mark], task: Task, before: Answers, after: Answers) -> TaskResult:
-    """A task's result by verdicts that a grader gave on its answers."""
-    correct_before, correct = (tuple(verdicts[one] for one in answered(task, answers)) for answers in (before, after))
-    return TaskResult(task, before, after, correct_before, correct)
+    Raises:
+        GradingError: the grader could not say of every answer whether it is right.
+    """
+    marks = iter(exam.marks([(task, answers) for task, *both in parts for answers in both]))
+    found = []
+    for task, before, after in parts:
+        found.append(TaskResult.of(task, before, after, next(marks), next(marks), exam.score))
+    return found

@@ -12,3 +12,5 @@ SQUAD_VAL = DATA / "squad" / "squad_val.json"
 
 needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason=f"SEAL's recorded runs are not at {RUNS}")
 needs_squad = pytest.mark.skipif(not SQUAD_VAL.is_file(), reason=f"SQuAD's passages are not at {SQUAD_VAL}")
+ARC = DATA / "arc"
+needs_arc = pytest.mark.skipif(not ARC.is_dir(), reason=f"ARC's tasks are not at {ARC}")

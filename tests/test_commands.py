@@ -56,7 +56,7 @@ def test_agents_and_data_sets_are_listed_by_what_their_docstrings_say(capsys):
     assert "The policy as it was made." in out and "ReST-EM, the outer loop that SEAL published" in out
     command(listing, "datasets")
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 5 and out[0].startswith("almanac") and "hub id" in out[-1]
+    assert len(out) == 9 and out[0].startswith("almanac") and "hub id" in out[4] and out[5].startswith("mini-arc")
 
 
 def test_configs_are_listed_by_their_first_comment(capsys, monkeypatch, tmp_path):
@@ -252,7 +252,7 @@ def test_the_joint_update_is_that_of_the_corpus_environment(toy, notes, tmp_path
     core = env.unwrapped.core
     for edit in written:
         *_, info = env.step(edit)
-    plan = core.settings.plan(tuple(core.places[0].sequences), 0)
+    plan = core.domain.joint_plan(tuple(core.places[0].sequences), 0)
     expected = core.student.fit([plan]).adapters[0]
     assert info["fit_status"] == "trained"
     assert torch.equal(core.student.load_adapter(out), expected)

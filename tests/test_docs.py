@@ -75,7 +75,8 @@ def test_the_defaults_that_are_named_are_the_defaults():
 
 
 def test_every_name_of_a_registry_is_told_of():
-    environments = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+    pages = [ROOT / "docs" / name for name in ("environments.md", "arc.md")]
+    environments = "".join(page.read_text(encoding="utf-8") for page in pages)
     for name in [*ENVIRONMENTS, *EditStatus, *FitStatus, *available_formats()]:
         assert f"`{name}`" in environments, name
     for name in GRADERS:

@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import seal_env
 from seal_env.envs import FreeText
-from seal_env.envs.config import EnvConfig
+from seal_env.envs.config import KnowledgeConfig
 from seal_env.registration import ENVIRONMENTS
 from seal_env.scoring import Outcome
 from seal_env.tasks.almanac import Almanac
@@ -243,7 +243,7 @@ def test_wrong_ids_and_numbers_of_places_are_named(small):
 
 
 def test_the_default_is_made_of_unread_almanac_articles():
-    defaults = {field.name: field.default for field in dataclasses.fields(EnvConfig)}
+    defaults = {field.name: field.default for field in dataclasses.fields(KnowledgeConfig)}
     assert defaults["dataset"] == "almanac" and defaults["model"] == "seal-nano"
     assert seal_env.__version__ and Almanac().task("train", 500_000).title
 

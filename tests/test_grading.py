@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 
 import seal_env  # noqa: F401 (registers the ids)
-from seal_env.envs import EnvConfig
+from seal_env.envs.config import KnowledgeConfig
 from seal_env.grading import Answered, GradingError, Verdict, contains, exact, f1, get_grader, grade, normalize
 
 
@@ -127,5 +127,5 @@ def test_the_environment_grades_as_it_is_told() -> None:
 def test_a_larger_model_is_graded_as_a_judge_would(model_path) -> None:
     right = [Answered("When did Otrar fall?", "It fell in the year 1219, after five months.", ("1219",))]
     for keywords, said in [({}, False), ({"model": model_path("toy"), "dataset": "notes"}, True)]:
-        assert EnvConfig(**keywords).make_grader()(right) == [said]
-    assert EnvConfig(model=model_path("toy")).make_grader()(right) == [False]  # the Almanac lists every accepted form
+        assert KnowledgeConfig(**keywords).make_grader()(right) == [said]
+    assert KnowledgeConfig(model=model_path("toy")).make_grader()(right) == [False]  # the Almanac lists every accepted form

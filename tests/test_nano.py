@@ -25,7 +25,7 @@ def bench() -> Bench:
 
 def test_it_is_a_small_standard_folder():
     folder = bundled_folder("seal-nano")
-    assert bundled_models() == ["seal-nano"] and bundled_folder("another") is None
+    assert bundled_models() == ["seal-nano", "seal-nano-arc"] and bundled_folder("another") is None
     assert sum(path.stat().st_size for path in Path(folder).iterdir()) < 12e6
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     text = "né\x00🙂 1,250\n\tEnd"

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from seal_env.plots import accuracy_matrix, plot_accuracy_matrix
+from seal_env.plots import accuracy_matrix, plot_accuracy_matrix, plot_success
 from tests.shared import RUNS, needs_runs
 from tests.test_envs import SMALL, edits
 
@@ -126,3 +126,15 @@ def test_the_papers_matrix_is_drawn_as_recorded(tmp_path):
     drawn = [f"{100 * value:.0f}" for value in matrix.ravel() if not np.isnan(value)]
     texts = shown(tmp_path / "paper.svg")
     assert all(texts.count(value) >= drawn.count(value) for value in set(drawn))
+
+
+def test_success_is_drawn_over_learning_rate_and_epochs(tmp_path):
+    maps = {"none": np.eye(3, 2), "basic": np.full((3, 2), 0.5)}
+    plot_success(maps, (1e-4, 1e-3, 1e-2), (1, 2), tmp_path / "map.svg")
+    drawn = (tmp_path / "map.svg").read_text()
+    assert "none" in drawn and "basic" in drawn and drawn.count(">50<") >= 6 and "0.0001" in drawn
+    for wrong, says in (({"none": np.eye(2)}, "must have shape"), ({"none": np.full((3, 2), 1.5)}, "shares from 0 to 1")):
+        with pytest.raises(ValueError, match=says):
+            plot_success(wrong, (1e-4, 1e-3, 1e-2), (1, 2), tmp_path / "map.svg")
+    with pytest.raises(ValueError, match="a plot is written as"):
+        plot_success(maps, (1e-4, 1e-3, 1e-2), (1, 2), tmp_path / "map.gif")

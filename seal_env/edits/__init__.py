@@ -18,8 +18,12 @@ from seal_env.edits.formats import (
 )
 from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
 from seal_env.edits.split import Splitter, pairs_text, segments, segments_after_thoughts
+from seal_env.edits.tools import INSTRUCTION, STRATEGIES, SWITCHES, ToolEdit, ToolEditError, ToolSettings, parse_tools
 
 __all__ = [
+    "INSTRUCTION",
+    "STRATEGIES",
+    "SWITCHES",
     "EditFormat",
     "EditSettings",
     "EditStatus",
@@ -27,10 +31,14 @@ __all__ = [
     "ParsedEdit",
     "Splitter",
     "Template",
+    "ToolEdit",
+    "ToolEditError",
+    "ToolSettings",
     "available_formats",
     "get_format",
     "pairs_text",
     "parse",
+    "parse_tools",
     "passage_only",
     "prompt_ids",
     "register_format",

@@ -22,6 +22,10 @@ class EditStatus(StrEnum):
     EMPTY = "empty"  # no segment to learn: no text, blanks, or separators only; nothing is trained
     TOO_LONG = "too_long"  # over max_characters: cut there, the rest is trained
     TOO_MANY = "too_many"  # over max_sequences segments: the first ones are trained
+    NOT_JSON = "not_json"  # a choice of tools is JSON, and this is not; nothing is trained
+    WRONG_KEYS = "wrong_keys"  # a key is missing or unknown; nothing is trained
+    WRONG_VALUE = "wrong_value"  # a value of the wrong type or out of range; nothing is trained
+    TOO_MANY_STEPS = "too_many_steps"  # over max_steps optimizer steps; nothing is trained
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,15 @@ class ParsedEdit:
         plan: for the student; it has no examples where there is nothing to train.
         sequences: the text of the plan's examples, the edit's segments in their order and then the passage.
         status: see :class:`EditStatus`.
-        dropped: segments beyond ``max_sequences`` that are not in the plan.
+        dropped: segments or examples that are not in the plan, being too many.
+        problem: what is wrong with a choice of tools, in words; empty where nothing is.
     """
 
     plan: UpdatePlan
     sequences: tuple[str, ...]
     status: EditStatus
     dropped: int = 0
+    problem: str = ""
 
 
 def parse(action: object, task: Task | Document, settings: EditSettings, seed: int) -> ParsedEdit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -9,14 +10,29 @@ from typing import Any, Literal, get_args
 from peft import LoraConfig
 
 from seal_env.checks import check_choice, check_count, check_names, imported
-from seal_env.edits import EditSettings, get_format
+from seal_env.edits import EditSettings, ToolEdit, ToolSettings, get_format
 from seal_env.edits.formats import Template
+from seal_env.exams import VIEWS
 from seal_env.grading import Grader, get_grader
-from seal_env.models import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS, SEAL_LORA, bundled_folder
+from seal_env.models import (
+    NANO_ANSWER_TOKENS,
+    NANO_ARC,
+    NANO_ARC_LORA,
+    NANO_ARC_SETTINGS,
+    NANO_GRID_TOKENS,
+    NANO_HAND_MADE,
+    NANO_LORA,
+    NANO_SETTINGS,
+    SEAL_ARC_LORA,
+    SEAL_HAND_MADE,
+    SEAL_LORA,
+    bundled_folder,
+)
 from seal_env.proxy import Proxy, get_proxy
 from seal_env.scoring import Outcome
 from seal_env.self_questions import SelfQuestions
 from seal_env.tasks.almanac import AlmanacConfig
+from seal_env.tasks.arc import GridText, MiniArcConfig
 
 Mode = Literal["single", "refine", "continual", "corpus"]
 Carry = Literal["adapter", "merge"]
@@ -32,31 +48,27 @@ PROXY = "proxy"  # the reward that is no function of an outcome, for there is no
 
 
 @dataclass(frozen=True)
-class EnvConfig:
-    """See :class:`~seal_env.envs.env.SealEnv` for what each keyword means. All values can be written as JSON.
+class EnvConfig(ABC):
+    """What environments of all domains are made of; all values can be written as JSON.
 
     Raises:
         ValueError: a value that cannot work; it is named, and what would work.
     """
 
-    dataset: str = "almanac"
+    domain: str = "knowledge"
+    dataset: str = ""
     split: str = "train"
     offset: int = 0
     limit: int | None = None
     shuffle_seed: int | None = None
-    almanac: Mapping[str, Any] = field(default_factory=dict)
-    self_questions: Mapping[str, Any] = field(default_factory=dict)
-    model: str = "seal-nano"
+    model: str = ""
     device: str = "cpu"
     dtype: str = "float32"
     trust_remote_code: bool = False
     lora: Mapping[str, Any] | None = None
-    edit_format: str = "implications"
     template: Template = "base"
     inner_loop: Mapping[str, Any] = field(default_factory=dict)
     reward: str | None = None
-    proxy: str = "coverage"
-    proxy_options: Mapping[str, Any] = field(default_factory=dict)
     evaluations_per_edit: int = 1
     mode: Mode = "single"
     updates_per_episode: int | None = None
@@ -64,8 +76,6 @@ class EnvConfig:
     retention_weight: float = 0.0
     adapter_observation: AdapterObservation = "auto"
     max_new_tokens: int | None = None
-    grader: str | None = None
-    grader_options: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -73,6 +83,7 @@ class EnvConfig:
             ("mode", get_args(Mode)),
             ("carry", get_args(Carry)),
             ("adapter_observation", get_args(AdapterObservation)),
+            ("template", get_args(Template)),
         ):
             check_choice(name, getattr(self, name), choices)
         for name in ("evaluations_per_edit", "updates_per_episode", "max_new_tokens"):
@@ -85,25 +96,9 @@ class EnvConfig:
             )
         if self.mode in ("single", "corpus") and self.carry == "merge":
             raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
-        get_format(self.edit_format)
-        if self.approximate:
-            self._check_approximate()
-        else:
+        if not self.approximate:
             self.reward_function()
-        self.make_proxy()
-        self.make_grader()
-        self.settings()
-        self.almanac_config()
-        self.self_question_settings()
         self.lora_config()
-
-    def _check_approximate(self) -> None:
-        if self.mode != "single":
-            raise ValueError(f"reward='proxy' needs mode='single': it updates nothing, got mode={self.mode!r}")
-        if self.evaluations_per_edit != 1:
-            raise ValueError(
-                f"reward='proxy' is the same each time: evaluations_per_edit must be 1, got {self.evaluations_per_edit}"
-            )
 
     @property
     def approximate(self) -> bool:
@@ -115,6 +110,60 @@ class EnvConfig:
         """Self-edits an episode."""
         return self.updates_per_episode or {"single": 1, "refine": 4, "continual": 8, "corpus": 8}[self.mode]
 
+    def lora_config(self) -> LoraConfig:
+        """The adapter: the model's default, or ``lora``."""
+        chosen = self.lora if self.lora is not None else self.default_lora()
+        _check_options("lora", chosen, [f.name for f in fields(LoraConfig)])
+        return LoraConfig(**chosen)
+
+    @abstractmethod
+    def default_lora(self) -> Mapping[str, Any]:
+        """Options of the adapter where none are given."""
+
+    def reward_function(self) -> Reward:
+        """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain."""
+        name = self.reward or ("gain" if self.mode == "refine" else "score")
+        if name in REWARDS:
+            return REWARDS[name]
+        return imported("reward", name, [*REWARDS, PROXY])
+
+
+@dataclass(frozen=True)
+class KnowledgeConfig(EnvConfig):
+    """See :class:`~seal_env.envs.env.SealEnv` for what each keyword means."""
+
+    dataset: str = "almanac"
+    model: str = "seal-nano"
+    almanac: Mapping[str, Any] = field(default_factory=dict)
+    self_questions: Mapping[str, Any] = field(default_factory=dict)
+    edit_format: str = "implications"
+    proxy: str = "coverage"
+    proxy_options: Mapping[str, Any] = field(default_factory=dict)
+    grader: str | None = None
+    grader_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        get_format(self.edit_format)
+        if self.approximate:
+            self._check_approximate()
+        self.make_proxy()
+        self.make_grader()
+        self.settings()
+        self.almanac_config()
+        self.self_question_settings()
+
+    def _check_approximate(self) -> None:
+        if self.mode != "single":
+            raise ValueError(f"reward='proxy' needs mode='single': it updates nothing, got mode={self.mode!r}")
+        if self.evaluations_per_edit != 1:
+            raise ValueError(
+                f"reward='proxy' is the same each time: evaluations_per_edit must be 1, got {self.evaluations_per_edit}"
+            )
+
+    def default_lora(self) -> Mapping[str, Any]:
+        return NANO_LORA if bundled_folder(self.model) else SEAL_LORA
+
     def settings(self) -> EditSettings:
         """How an edit is read and learnt: the model's defaults, then ``inner_loop``."""
         base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
@@ -122,12 +171,6 @@ class EnvConfig:
             "inner_loop", self.inner_loop, [f.name for f in fields(EditSettings) if f.name not in ("format", "template")]
         )
         return replace(base, format=self.edit_format, template=self.template, **self.inner_loop)
-
-    def lora_config(self) -> LoraConfig:
-        """The adapter: the model's default, or ``lora``."""
-        chosen = self.lora if self.lora is not None else NANO_LORA if bundled_folder(self.model) else SEAL_LORA
-        _check_options("lora", chosen, [f.name for f in fields(LoraConfig)])
-        return LoraConfig(**chosen)
 
     @property
     def answer_tokens(self) -> int:
@@ -161,18 +204,81 @@ class EnvConfig:
             raise ValueError(f"proxy_options must be a dictionary, got {self.proxy_options!r}")
         return get_proxy(self.proxy, self.proxy_options)
 
-    def reward_function(self) -> Reward:
-        """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain."""
-        name = self.reward or ("gain" if self.mode == "refine" else "score")
-        if name in REWARDS:
-            return REWARDS[name]
-        return imported("reward", name, [*REWARDS, PROXY])
+
+@dataclass(frozen=True)
+class ArcConfig(EnvConfig):
+    """See :class:`~seal_env.envs.env.SealEnv` and docs/arc.md for what each keyword means."""
+
+    domain: str = "arc"
+    dataset: str = "mini-arc"
+    model: str = NANO_ARC
+    mini_arc: Mapping[str, Any] = field(default_factory=dict)
+    grid_text: GridText | None = None
+    views: int | None = None
+    orders: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.approximate:
+            raise ValueError(
+                "reward='proxy' rates texts about a passage, and an ARC task has none: use 'score', 'gain' or 'binary'"
+            )
+        if self.mode == "corpus":
+            raise ValueError(
+                "mode='corpus' joins the edits of several passages; ARC has mode='single', 'refine' or 'continual'"
+            )
+        check_choice("grid_text", self.style, get_args(GridText))
+        for name, most in (("views", len(VIEWS)), ("orders", None)):
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value)
+                if most and value > most:
+                    raise ValueError(f"{name} must be at most {most}, got {value}")
+        self.settings()
+        self.mini_arc_config()
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the student is the one that was made for mini-arc."""
+        return self.model == NANO_ARC
+
+    def default_lora(self) -> Mapping[str, Any]:
+        return NANO_ARC_LORA if self.bundled else SEAL_ARC_LORA
+
+    def settings(self) -> ToolSettings:
+        """What the edit does not choose: the model's defaults, then ``inner_loop``."""
+        _check_options("inner_loop", self.inner_loop, [f.name for f in fields(ToolSettings)])
+        return replace(NANO_ARC_SETTINGS if self.bundled else ToolSettings(), **self.inner_loop)
+
+    def mini_arc_config(self) -> MiniArcConfig:
+        """The mini-arc that tasks come from."""
+        _check_options("mini_arc", self.mini_arc, [f.name for f in fields(MiniArcConfig)])
+        return MiniArcConfig(**self.mini_arc)
+
+    def hand_made(self) -> ToolEdit:
+        """The choice of tools that was made by hand for the model."""
+        return NANO_HAND_MADE if self.bundled else SEAL_HAND_MADE
+
+    @property
+    def style(self) -> GridText:
+        """How grids are written for the student and the policy: ``grid_text``, or the model's default."""
+        return self.grid_text or ("labelled" if self.bundled else "spaced")
+
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of a predicted grid: ``max_new_tokens``, or enough for the tasks of the model's default."""
+        return self.max_new_tokens or (NANO_GRID_TOKENS if self.bundled else 1024)
+
+
+DOMAINS: dict[str, type[EnvConfig]] = {"knowledge": KnowledgeConfig, "arc": ArcConfig}
 
 
 def from_keywords(keywords: Mapping[str, Any]) -> EnvConfig:
     """The configuration of ``gym.make(id, **keywords)``; an unknown keyword names the closest that exists."""
-    _check_options("SEAL environments", keywords, [f.name for f in fields(EnvConfig)])
-    return EnvConfig(**keywords)
+    domain = keywords.get("domain", "knowledge")
+    check_choice("domain", domain, tuple(DOMAINS))
+    made = DOMAINS[domain]
+    _check_options("SEAL environments", keywords, [f.name for f in fields(made)])
+    return made(**keywords)
 
 
 def _check_options(where: str, given: Mapping[str, Any], known: list[str]) -> None:

@@ -20,18 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seal_env.edits import ParsedEdit, get_format, parse
+from seal_env.edits import ParsedEdit
 from seal_env.envs.config import EnvConfig, Reward
+from seal_env.envs.domain import Domain, make_domain
 from seal_env.proxy import Proxy, Rating, rate, written
 from seal_env.scoring import Job, Outcome, Scorer, TaskResult
-from seal_env.self_questions import NoQuestions, QuestionWriter, SelfQuestions
+from seal_env.self_questions import NoQuestions
 from seal_env.student import Student, load_base
-from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
-from seal_env.tasks.almanac import FIRST_UNREAD
+from seal_env.tasks import Task, TaskSource
 
 FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
 _ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
-_TRIED = 32  # documents that a model may find no question for before its data set is refused
 
 
 @functools.lru_cache(maxsize=4)
@@ -40,14 +39,6 @@ def shared_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model, loaded once a process; environments that change it make a copy first."""
     return load_base(model, device, dtype, trust_remote_code)
-
-
-@functools.lru_cache(maxsize=16)
-def shared_questions(
-    model: str, device: str, dtype: str, trust_remote_code: bool, settings: SelfQuestions
-) -> dict[Document, Task | str]:
-    """What the model wrote so far about documents without questions, once a process."""
-    return {}
 
 
 @dataclass
@@ -60,6 +51,7 @@ class Place:
         adapter: carried over to the next update; None: fresh.
         sequences: training texts gathered for the joint update of a corpus.
         last: what the last step came to, for rendering.
+        acted: the task that it was about.
     """
 
     rng: np.random.Generator
@@ -68,6 +60,7 @@ class Place:
     adapter: Tensor | None = None
     sequences: list[str] = field(default_factory=list)
     last: dict[str, Any] | None = None
+    acted: Task | None = None
 
     @property
     def task(self) -> Task:
@@ -92,22 +85,10 @@ class Core:
         if config.carry == "merge" and places > 1:
             raise ValueError(f"carry='merge' changes the base, which {places} places share: use gym.make, or carry='adapter'")
         self.config = config
-        self.settings = config.settings()
-        self.format = get_format(config.edit_format)
-        self.source = _source(config)
-        self.proxy: Proxy | None = config.make_proxy() if config.approximate else None
-        self.grader = config.make_grader()
-        base = (config.model, config.device, config.dtype, config.trust_remote_code)
-        self.student = self._make_student(*shared_base(*base))
-        if self.proxy and not self.source.has_questions:
-            self.source = self.source.with_questions(_never_asked)
-        self.writes_questions = not self.source.has_questions
-        if self.writes_questions:
-            # This student's base is shared and never changes (see _own), so the exam does not drift while a policy trains.
-            settings = config.self_question_settings()
-            writer = QuestionWriter(self.student, settings, shared_questions(*base, settings))
-            self.source = self.source.with_questions(writer.task)
-            _check_some_questions(self.source, config)
+        self.student = self._make_student(*shared_base(config.model, config.device, config.dtype, config.trust_remote_code))
+        # This student's base is shared and never changes (see _own), so what a domain asks it to write does not drift.
+        self.domain: Domain = make_domain(config, self.student)
+        self.source = self.domain.source
         self._own_base = False
         self._start_of_merges: dict[str, Tensor] | None = None
         self.scorer = self._make_scorer()
@@ -137,7 +118,7 @@ class Core:
         task = place.task
         observation: dict[str, Any] = {
             "context": task.context,
-            "instruction": self.format.prompt(task, self.config.template),
+            "instruction": self.domain.instruction(task),
         }
         if self.adapter_observation != "none":
             observation["adapter"] = self._observed_adapter(place.adapter)
@@ -179,7 +160,7 @@ class Core:
     @property
     def _approximate(self) -> dict[str, Any]:
         """What marks every info where rewards come from a proxy."""
-        return {"approximate": True} if self.proxy else {}
+        return {"approximate": True} if self.domain.proxy else {}
 
     @property
     def task_count(self) -> int:
@@ -191,7 +172,7 @@ class Core:
         found = self._shuffled(rng, passages)
         if len(found) < passages:
             has = f"{self.source.name!r} has {len(found)}"
-            if self.writes_questions:
+            if self.domain.writes_questions:
                 has = f"the model {self.config.model!r} found questions for {len(found)} of the {self.task_count}"
                 has += f" in {self.source.name!r}"
             raise ValueError(f"an episode needs {passages} passages, {has}")
@@ -207,7 +188,7 @@ class Core:
     def _shuffled(self, rng: np.random.Generator, most: int) -> list[int]:
         """Up to ``most`` different tasks that can be asked about, in an order drawn by ``rng``."""
         size = self.task_count
-        if not self.writes_questions:
+        if not self.domain.writes_questions:
             return rng.choice(size, min(most, size), replace=False).tolist()
         return list(islice((i for i in rng.permutation(size).tolist() if _has_questions(self.source, i)), most))
 
@@ -215,9 +196,9 @@ class Core:
         """One edit at each of these places; reward, whether the episode ended, and info of each."""
         evaluations = self.config.evaluations_per_edit
         seeds = {i: self.places[i].rng.integers(0, 2**31 - 1, evaluations).tolist() for i in actions}
-        parsed = {i: parse(action, self.places[i].task, self.settings, seeds[i][0]) for i, action in actions.items()}
-        if self.proxy is not None:
-            return self._rate(self.proxy, parsed)
+        parsed = {i: self.domain.parse(action, self.places[i].task, seeds[i][0]) for i, action in actions.items()}
+        if self.domain.proxy is not None:
+            return self._rate(self.domain.proxy, parsed)
         jobs: list[Job] = []
         jobs_of: dict[int, range] = {}
         for i, edit in parsed.items():
@@ -240,7 +221,7 @@ class Core:
             place.sequences += edit.sequences
             if place.step + 1 < self.config.updates:
                 return []
-            tasks, plan = tuple(place.tasks), self.settings.plan(tuple(place.sequences), seeds[0])
+            tasks, plan = tuple(place.tasks), self.domain.joint_plan(tuple(place.sequences), seeds[0])
         return [Job(tasks, replace(plan, seed=seed), place.adapter) for seed in seeds]
 
     def _settle(
@@ -253,6 +234,7 @@ class Core:
             "task_id": task.id,
             "label_free": place.label_free,
             "status": str(edit.status),
+            **({"problem": edit.problem} if edit.problem else {}),
         }
         reward = 0.0
         if outcomes:
@@ -268,7 +250,7 @@ class Core:
             elif mode in ("single", "corpus"):
                 place.adapter = outcomes[0].adapter
         place.step += 1
-        place.last = info
+        place.last, place.acted = info, task
         return reward, place.step >= self.config.updates, info
 
     def _rate(self, proxy: Proxy, parsed: Mapping[int, ParsedEdit]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
@@ -292,7 +274,7 @@ class Core:
             raise ValueError(f"a proxy's marks need names of their own in the info, got {', '.join(taken)}")
         info |= rating.marks
         place.step += 1
-        place.last = info
+        place.last, place.acted = info, task
         return float(rating.reward), place.step >= self.config.updates, info
 
     def _carry(self, place: Place, adapter: Tensor) -> None:
@@ -323,40 +305,7 @@ class Core:
         return Student(model, tokenizer, self.config.lora_config())
 
     def _make_scorer(self) -> Scorer:
-        return Scorer(self.student, self.grader, max_new_tokens=self.config.answer_tokens)
-
-
-def _source(config: EnvConfig) -> TaskSource:
-    options: dict[str, Any] = {"offset": config.offset, "limit": config.limit, "seed": config.shuffle_seed}
-    if config.dataset == "almanac":
-        options["almanac"] = config.almanac_config()
-        if config.split == "train":
-            options["offset"] += FIRST_UNREAD
-    elif config.almanac:
-        raise ValueError(f"almanac={dict(config.almanac)!r} does not apply to dataset={config.dataset!r}")
-    source = load_tasks(config.dataset, config.split, **options)
-    if config.self_questions and source.has_questions:
-        raise ValueError(
-            f"self_questions={dict(config.self_questions)!r} does not apply to dataset={config.dataset!r}, which has questions"
-        )
-    return source
-
-
-def _check_some_questions(source: TaskSource, config: EnvConfig) -> None:
-    """Raise a ValueError where the model finds no question for any of the first documents."""
-    tried = min(len(source), _TRIED)
-    if not any(_has_questions(source, i) for i in range(tried)):
-        raise ValueError(
-            f"dataset {config.dataset!r} has no questions, and the model {config.model!r} found none for {tried} of its"
-            f" {len(source)} documents: put them beside each as NAME.questions.json, take a larger model, or raise"
-            " self_questions['samples']"
-        )
-
-
-def _never_asked(document: Document) -> Task:
-    """A document without questions as a task for a proxy, which asks none: the one that a task must have stands for all."""
-    every = Question(f"What is there to know about {document.title}?", (document.context,), self_written=True)
-    return Task(document.title, document.context, (every,), document.id)
+        return Scorer(self.student, self.domain.exam)
 
 
 def _has_questions(source: TaskSource, index: int) -> bool:

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from seal_env.envs.config import EnvConfig, from_keywords
 from seal_env.envs.core import Core, Place
-from seal_env.envs.render import render_text, show
+from seal_env.envs.render import attempts_of, render_text, show
 from seal_env.envs.spaces import FreeText
+from seal_env.plots import arc_image
+from seal_env.tasks.arc import ArcTask
 
 MAX_EDIT = 1 << 21  # characters; longer edits than `max_characters` are cut and say so in their status
 MAX_TEXT = 1 << 23
@@ -107,16 +109,25 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     name of :data:`seal_env.grading.GRADERS` or an import path: was this answer right?), ``grader_options``, ``progress`` (a bar
     of tokens while adapters are trained), and those above.
 
+    ## Few-shot tasks
+    ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` is the demonstrations of an ARC task, the action a choice of tools and
+    settings as JSON (:mod:`seal_env.edits.tools`), and the score 1 where every test grid was predicted in two attempts, else 0
+    (:mod:`seal_env.exams.grids`). ``dataset`` is ``mini-arc``, ``arc-agi-1``, ``arc-agi-2`` or a path
+    (:func:`seal_env.tasks.arc.sources.load_arc`), ``mini_arc`` its knobs, ``inner_loop`` of
+    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` of :class:`seal_env.exams.GridExam`, ``grid_text`` how grids
+    are written (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``, ``grader`` and ``proxy`` do not
+    apply, nor does ``mode="corpus"``. ``ToolChoices`` takes the action as numbers; ``render_mode="rgb_array"`` draws the grids.
+
     ## Version History
     - v0: first version.
     """
 
-    metadata = {"render_modes": ["ansi", "human"], "render_fps": 1}  # noqa: RUF012
+    metadata = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 1}  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None, **keywords: Any) -> None:
-        _check_render_mode(render_mode, self.metadata["render_modes"])
-        self.render_mode = render_mode
         self.config: EnvConfig = from_keywords(keywords)
+        self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
+        self.render_mode = render_mode
         self._core = Core(self.config, places=1)
         self.observation_space, self.action_space = _spaces(self._core)
         self._action: object = ""
@@ -133,14 +144,16 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
             raise gym.error.ResetNeeded("the episode is over, or never began: call reset()")
         reward, terminated, info = self.core.act({0: action})[0]
         if self.render_mode == "human":
-            show([render_text(place.last, place.task, action, brief=True)])
+            show([_text(place, action, brief=True)])
         self._action = action
         return self.core.observe(place), reward, terminated, False, info
 
-    def render(self) -> str | None:
+    def render(self) -> str | NDArray[np.uint8] | None:
         place = self.core.places[0]
         _check_begun([place])
-        return render_text(place.last, place.task, self._action) if self.render_mode == "ansi" else None
+        if self.render_mode == "rgb_array":
+            return _image(place)
+        return _text(place, self._action) if self.render_mode == "ansi" else None
 
     def close(self) -> None:
         self._core = None
@@ -153,14 +166,14 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
     with ``reset_mask`` (which places begin anew), ``task`` (an index for each place) or ``tasks`` (a list of indices for each).
     """
 
-    metadata = {"render_modes": ["ansi", "human"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+    metadata = {"render_modes": ["ansi", "human", "rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
     def __init__(self, num_envs: int = 1, render_mode: str | None = None, **keywords: Any) -> None:
         if not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
-        _check_render_mode(render_mode, self.metadata["render_modes"])
-        self.num_envs, self.render_mode = num_envs, render_mode
         self.config: EnvConfig = from_keywords(keywords)
+        self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
+        self.num_envs, self.render_mode = num_envs, render_mode
         self._core = Core(self.config, places=num_envs)
         self.single_observation_space, self.single_action_space = _spaces(self._core)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -211,14 +224,16 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
             infos = self._add_info(infos, info, i)
         return self._observations(), rewards, terminated, np.zeros(self.num_envs, bool), infos
 
-    def render(self) -> tuple[str, ...] | None:
+    def render(self) -> tuple[str, ...] | tuple[NDArray[np.uint8], ...] | None:
         _check_begun(self.core.places)
+        if self.render_mode == "rgb_array":
+            return tuple(_image(place) for place in self.core.places)
         return tuple(self._texts()) if self.render_mode == "ansi" else None
 
     def _texts(self, brief: bool = False) -> Iterator[str]:
         """Each place's last step."""
         for place, action in zip(self.core.places, self._actions):
-            yield render_text(place.last, place.task, action, brief)
+            yield _text(place, action, brief)
 
     def _observations(self) -> dict[str, Any]:
         found = [self.core.observe(place) for place in self.core.places]
@@ -238,9 +253,27 @@ def _spaces(core: Core) -> tuple[Dict, Space[str]]:
     return Dict(parts), FreeText(MAX_EDIT)
 
 
-def _check_render_mode(mode: str | None, modes: Sequence[str]) -> None:
+def _render_modes(config: EnvConfig, mode: str | None) -> list[str]:
+    """What this environment can show; ``mode`` must be one of them."""
+    modes = ["ansi", "human", *(["rgb_array"] if config.domain == "arc" else [])]
+    if mode == "rgb_array" and mode not in modes:
+        raise ValueError("render_mode='rgb_array' draws grids, and a passage has none: use 'ansi' or 'human'")
     if mode is not None and mode not in modes:
         raise ValueError(f"render_mode must be one of {', '.join(modes)} or None, got {mode!r}")
+    return modes
+
+
+def _text(place: Place, action: object, brief: bool = False) -> str:
+    """The place's last step; before the first one, its task."""
+    task = place.acted if place.last and isinstance(place.acted, ArcTask) else place.task
+    return render_text(place.last, task, action, brief)
+
+
+def _image(place: Place) -> NDArray[np.uint8]:
+    """The same as a picture, of an ARC task."""
+    task = place.acted if place.last else place.task
+    assert isinstance(task, ArcTask)
+    return arc_image(task, attempts_of(place.last))
 
 
 def _check_begun(places: Sequence[Place]) -> None:

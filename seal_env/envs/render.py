@@ -1,4 +1,4 @@
-"""A step as text for a terminal: the passage, the edit, and each answer before and after, right in green and wrong in red."""
+"""A step as text for a terminal: the passage or the grids, the edit, and each answer, right in green and wrong in red."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from seal_env.envs.render_arc import render_arc
+from seal_env.exams.grids import attempts
 from seal_env.tasks import Task
+from seal_env.tasks.arc import ArcTask, Grid
 
 _GREEN, _RED, _BOLD, _DIM, _END = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 # What is printed for a person is bounded, whatever a policy writes and however many places there are.
@@ -17,7 +20,9 @@ _QUESTIONS = 20
 
 
 def render_text(info: Mapping[str, Any] | None, task: Task, edit: object, brief: bool = False) -> str:
-    """What a person wants to see of a step; before the first one, the passage. ``brief``: long parts are cut."""
+    """What a person wants to see of a step; before the first one, the task. ``brief``: long parts are cut."""
+    if isinstance(task, ArcTask):
+        return _render_grids(info, task, edit, brief)
     text, line = (_TEXT, _LINE) if brief else (None, None)
     lines = [f"{_BOLD}{_plain(task.title, line)}{_END}", _plain(task.context, text)]
     if info is None:
@@ -40,6 +45,20 @@ def render_text(info: Mapping[str, Any] | None, task: Task, edit: object, brief:
     if info.get("approximate"):
         marks = ", ".join(f"{_plain(name)} {info[name]:g}" for name in info["marks"])
         lines.append(f"{_DIM}approximate reward, by a proxy{_END} {marks}")
+    return "\n".join(lines)
+
+
+def attempts_of(info: Mapping[str, Any] | None) -> list[list[Grid]] | None:
+    """The grids that were predicted for each test after the update; None before there are any."""
+    return [attempts(row["answer"]) for row in info["questions"]] if info else None
+
+
+def _render_grids(info: Mapping[str, Any] | None, task: ArcTask, edit: object, brief: bool) -> str:
+    lines = [render_arc(task, attempts_of(info))]
+    if info is not None:
+        lines += ["", f"{_DIM}self-edit ({info['status']}){_END}"]
+        lines.append(_plain(edit, _TEXT if brief else None) if isinstance(edit, str) else f"({type(edit).__name__}, not text)")
+        lines.append(f"{_DIM}score{_END} {info['score_before']:.2f} -> {_BOLD}{info['score']:.2f}{_END}")
     return "\n".join(lines)
 
 

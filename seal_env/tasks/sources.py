@@ -17,7 +17,7 @@ from operator import index as as_index
 from pathlib import Path
 from typing import overload
 
-from seal_env.checks import did_you_mean
+from seal_env.checks import check_count, did_you_mean
 from seal_env.tasks.almanac import SPLITS, Almanac, AlmanacConfig
 from seal_env.tasks.folder import (
     DOCUMENTS,
@@ -112,7 +112,7 @@ class TaskSource:
         """The same in the order of ``random.seed(seed); random.shuffle(tasks)``."""
         if self._endless:
             raise ValueError(
-                f"{self.name!r} is endless and cannot be shuffled, got seed={seed}; AlmanacConfig(seed={seed}) makes another"
+                f"{self.name!r} is endless and cannot be shuffled, got seed={seed}; its own configuration takes a seed"
             )
         order = list(self._order)
         random.Random(seed).shuffle(order)
@@ -179,13 +179,8 @@ def load_tasks(
     Raises:
         ValueError: one line that names the value and what would work.
     """
-    for name, value, least in (("offset", offset, 0), ("limit", limit, 1), ("passage_words", passage_words, 1)):
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-    if seed is not None and not isinstance(seed, int):
-        raise ValueError(f"seed must be an integer or None, got {seed!r}")
-    if not isinstance(split, str):
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    check_part(split, seed, offset, limit)
+    check_count("passage_words", passage_words)
     if not isinstance(dataset, str | os.PathLike) or not os.fspath(dataset):
         raise ValueError(f"dataset must be {ALMANAC!r}, a path or a hub id such as 'rajpurkar/squad', got {dataset!r}")
     check_columns(columns)
@@ -193,10 +188,31 @@ def load_tasks(
 
     if dataset == ALMANAC:
         _refuse("the Almanac", options, "almanac")
-        _check_split(split)
+        check_split(split)
         source = TaskSource(ALMANAC, partial(Almanac(almanac).task, split), range(sys.maxsize), endless=True)
     else:
         source = _finite(dataset, split, options, columns, config_name, revision, passage_words)
+    return part_of(source, seed, offset, limit)
+
+
+def check_part(split: object, seed: object, offset: object, limit: object) -> None:
+    """Raise a ValueError for what cannot say which tasks of a data set are meant."""
+    if not isinstance(offset, int) or offset < 0:
+        raise ValueError(f"offset must be an integer >= 0, got {offset!r}")
+    if limit is not None:
+        check_count("limit", limit)
+    if seed is not None and not isinstance(seed, int):
+        raise ValueError(f"seed must be an integer or None, got {seed!r}")
+    if not isinstance(split, str):
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+
+
+def part_of(source: TaskSource, seed: int | None, offset: int, limit: int | None) -> TaskSource:
+    """``source``, shuffled if there is a seed, without the first ``offset`` tasks, and at most ``limit`` of them.
+
+    Raises:
+        ValueError: nothing is left.
+    """
     if seed is not None:
         source = source.shuffled(seed)
     part = source[offset : None if limit is None else offset + limit]
@@ -222,13 +238,13 @@ def _finite(
     if not os.path.exists(path):
         name = os.fspath(dataset)
         if not isinstance(dataset, str) or not _HUB_ID.fullmatch(name) or path.suffix.lower() in _FILES:
-            raise ValueError(_no_such(name, path))
+            raise ValueError(nothing_there(name, path))
         _refuse(f"the hub data set {name!r}", options, "columns", "config_name", "revision")
         return _from_datasets(name, name, split, columns, config_name, revision)
     if path.is_dir() and _holds_tables(path):
         _refuse(f"the folder {str(path)!r}", options, "columns", "config_name")
         return _from_datasets(str(path), path.resolve().name, split, columns, config_name, None)
-    _check_split(split)
+    check_split(split)
     if path.is_dir() or path.suffix.lower() in DOCUMENTS:
         _refuse(f"documents ({str(path)!r})", options)
         items = read_documents(path, passage_words)
@@ -282,12 +298,14 @@ def _refuse(what: str, options: Mapping[str, object], *allowed: str) -> None:
             raise ValueError(f"{name} does not apply to {what}, got {name}={value!r}")
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> None:
+    """Raise a ValueError unless ``split`` is one of those that procedural data sets, files and folders have."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.{did_you_mean(split, SPLITS)}")
 
 
-def _no_such(name: str, path: Path) -> str:
+def nothing_there(name: str, path: Path) -> str:
+    """What to say of a data set that does not exist."""
     if path.parent == Path() and not path.suffix:
         known = {known.lower(): known for known in (*os.listdir(), ALMANAC)}
         close = get_close_matches(name.lower(), known, n=1)

@@ -14,10 +14,10 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from seal_env.checks import did_you_mean
+from seal_env.tasks.records import keys_of, listed, mapping, numbered_items, value_of
 from seal_env.tasks.task import Question, Task
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -44,11 +44,11 @@ def from_records(
     found: dict[Hashable, tuple[str, str, list[Question]]] = {}
     key: Hashable
     for number, (where, record) in enumerate(records):
-        record = _renamed(_mapping(record, where), columns or {}, where)
+        record = _renamed(mapping(record, where), columns or {}, where)
         title, context = _text(record, "title", where, hint), _text(record, "context", where, hint)
         if record.get("questions") is None:
             if "question" not in record:
-                raise ValueError(f"{where}: no key 'question' (or 'questions'), only {_keys(record)}{hint}")
+                raise ValueError(f"{where}: no key 'question' (or 'questions'), only {keys_of(record)}{hint}")
             asked, key = [parse_question(record, context, where, hint)], (title, context)
         else:
             asked, key = parse_questions(record["questions"], context, where), (str(number), title, context)
@@ -61,10 +61,10 @@ def from_records(
 
 def parse_questions(value: Any, context: str, where: str) -> list[Question | None]:
     """The questions of a list of ``{question, answer}``; None stands for an impossible one."""
-    asked = _list(value, "questions", where)
+    asked = listed(value, "questions", where)
     if not asked:
         raise ValueError(f"{where}: the list of questions is empty")
-    return [parse_question(_mapping(item, at), context, at) for at, item in _numbered(asked, where, "question")]
+    return [parse_question(mapping(item, at), context, at) for at, item in numbered_items(asked, where, "question")]
 
 
 def parse_question(record: Mapping[str, Any], context: str, where: str, hint: str = "") -> Question | None:
@@ -80,7 +80,7 @@ def parse_question(record: Mapping[str, Any], context: str, where: str, hint: st
             if not answers and isinstance(annotated, Mapping):  # how the hub's SQuAD 2.0 marks an impossible question
                 return None
     if not answers:
-        raise ValueError(f"{where}: no answer to {asked[:80]!r} (keys 'answer' or 'answers'), only {_keys(record)}{hint}")
+        raise ValueError(f"{where}: no answer to {asked[:80]!r} (keys 'answer' or 'answers'), only {keys_of(record)}{hint}")
     texts = [_checked(text, "answer", where) for text, _ in answers]
     start = answers[0][1]
     if not isinstance(start, int) or start < 0 or not context.startswith(texts[0], start):
@@ -116,12 +116,12 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
 
 def _paragraphs(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     """The paragraphs of SQuAD JSON as records."""
-    for at, article in _numbered(_list(_value(data, "data", where), "data", where), where, "article"):
-        article = _mapping(article, at)
-        for here, paragraph in _numbered(_list(_value(article, "paragraphs", at), "paragraphs", at), at, "paragraph"):
-            paragraph = _mapping(paragraph, here)
-            record = {"title": _value(article, "title", at), "context": _value(paragraph, "context", here)}
-            questions = _list(_value(paragraph, "qas", here), "qas", here)
+    for at, article in numbered_items(listed(value_of(data, "data", where), "data", where), where, "article"):
+        article = mapping(article, at)
+        for here, paragraph in numbered_items(listed(value_of(article, "paragraphs", at), "paragraphs", at), at, "paragraph"):
+            paragraph = mapping(paragraph, here)
+            record = {"title": value_of(article, "title", at), "context": value_of(paragraph, "context", here)}
+            questions = listed(value_of(paragraph, "qas", here), "qas", here)
             if questions:
                 yield here, {**record, "questions": questions}
 
@@ -143,12 +143,12 @@ def _annotated(value: Any) -> list[tuple[Any, Any]]:
 def _renamed(record: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Mapping[str, Any]:
     for ours, theirs in columns.items():
         if theirs not in record:
-            raise ValueError(f"{where}: no column {theirs!r} (columns[{ours!r}]), only {_keys(record)}")
+            raise ValueError(f"{where}: no column {theirs!r} (columns[{ours!r}]), only {keys_of(record)}")
     return {**record, **{ours: record[theirs] for ours, theirs in columns.items()}}
 
 
 def _text(record: Mapping[str, Any], key: str, where: str, hint: str) -> str:
-    return _checked(_value(record, key, where, hint), key, where)
+    return _checked(value_of(record, key, where, hint), key, where)
 
 
 def _checked(value: Any, key: str, where: str) -> str:
@@ -159,30 +159,3 @@ def _checked(value: Any, key: str, where: str) -> str:
     if _SURROGATE.search(value):
         raise ValueError(f"{where}: {key} holds half of a surrogate pair, which no tokenizer can read")
     return value
-
-
-def _value(record: Mapping[str, Any], key: str, where: str, hint: str = "") -> Any:
-    if key not in record:
-        raise ValueError(f"{where}: no key {key!r}, only {_keys(record)}{hint}")
-    return record[key]
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: expected keys and values, got {type(value).__name__}: {str(value)[:80]!r}")
-    return value
-
-
-def _list(value: Any, key: str, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{where}: {key!r} must be a list, got {type(value).__name__}: {str(value)[:80]!r}")
-    return value
-
-
-def _numbered(items: list[Any], where: str, word: str) -> Iterator[tuple[str, Any]]:
-    return ((f"{where}, {word} {i}", item) for i, item in enumerate(items, 1))
-
-
-def _keys(record: Mapping[str, Any]) -> str:
-    shown = [repr(key)[:40] for key in islice(record, 12)]
-    return ", ".join([*shown, "..."] if len(record) > len(shown) else shown) or "nothing"

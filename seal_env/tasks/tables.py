@@ -136,3 +136,5 @@ def _parsed(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not JSON: {error.msg} ({place})") from error
     except RecursionError as error:
         raise ValueError(f"{where} is not JSON that can be read: it is nested too deep") from error
+    except ValueError as error:  # a number with more digits than Python reads
+        raise ValueError(f"{where} is not JSON that can be read: {error}") from error

@@ -1,0 +1,48 @@
+"""What tasks, self-edits and exams an environment is about: knowledge or few-shot tasks."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol
+
+from seal_env.edits import ParsedEdit
+from seal_env.envs.config import EnvConfig
+from seal_env.exams import Exam
+from seal_env.plan import UpdatePlan
+from seal_env.proxy import Proxy
+from seal_env.student import Student
+from seal_env.tasks import Task, TaskSource
+
+
+class Domain(Protocol):
+    """One kind of task and what is done with it.
+
+    Attributes:
+        source: the tasks.
+        exam: how the student is asked.
+        proxy: what rates edits without an update; None: they are learnt.
+        writes_questions: whether a model writes the questions, and may find none for some tasks.
+    """
+
+    source: TaskSource
+    exam: Exam
+    proxy: Proxy | None
+    writes_questions: bool
+
+    def instruction(self, task: Task) -> str:
+        """The prompt that asks for a self-edit."""
+
+    def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
+        """What an action means for a task; no action raises."""
+
+    def joint_plan(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
+        """One update on the sequences of several edits (``mode="corpus"``)."""
+
+
+_DOMAINS = {"knowledge": "knowledge:Knowledge", "arc": "arc:Arc"}
+
+
+def make_domain(config: EnvConfig, student: Student) -> Domain:
+    """The domain that the configuration names."""
+    module, name = _DOMAINS[config.domain].split(":")
+    return getattr(importlib.import_module(f"seal_env.envs.{module}"), name)(config, student)

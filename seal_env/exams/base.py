@@ -1,0 +1,45 @@
+"""What an exam is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from seal_env.grading import Mark
+from seal_env.tasks import Task
+
+Answers = tuple[str, ...]
+Marks = tuple[Mark, ...]
+
+
+class Exam(Protocol):
+    """From a task to prompts, from what was written to answers, and from answers to marks and a score.
+
+    Attributes:
+        max_new_tokens: most tokens to be written after a prompt.
+        stop: strings that end what is written.
+    """
+
+    max_new_tokens: int
+    stop: tuple[str, ...]
+
+    def prompts(self, task: Task) -> list[str]:
+        """What the student reads; one task may take several prompts a question."""
+
+    def answers(self, task: Task, texts: Sequence[str]) -> Answers:
+        """The answer to each of the task's questions, from what was written after each prompt."""
+
+    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Marks]:
+        """For each of these, a mark on every answer.
+
+        Raises:
+            GradingError: nobody could say whether an answer is right.
+        """
+
+    def score(self, marks: Marks) -> float:
+        """Of a task whose answers got these marks, from 0 to 1."""
+
+
+def mean(marks: Marks) -> float:
+    """The mean mark."""
+    return sum(marks) / len(marks)
