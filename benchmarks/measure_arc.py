@@ -2,7 +2,8 @@
 
 Success on single rules, which it was trained on, and on compositions, which it never saw, in context and after an update with
 the setting that was chosen by hand; then success over learning rate and epochs with basic augmentations and without any, as a
-heat map (``landscape.svg``) and as figures (``measures.json``). ``--search`` tries settings on training tasks instead.
+heat map (``landscape.svg``) and as figures (``measures.json``). ``--search`` tries settings on training tasks instead, and
+``--filter`` says which tasks `mini-arc-filtered` is made of.
 """
 
 from __future__ import annotations
@@ -108,6 +109,17 @@ def search(bench: Bench, count: int) -> Iterator[dict[str, Any]]:
         yield {"edit": json.loads(edit.text()), "success": float(np.mean(scores)), "seconds_per_edit": seconds}
 
 
+def solvable(bench: Bench, count: int) -> dict[str, list[int]]:
+    """By split, which of the first tasks are not solved in context and are solved after the hand-made update."""
+    found = {}
+    for split in ("train", "test"):
+        tasks = compositions(split, count)
+        before, after = bench.solved(tasks), bench.solved(tasks, bench.config.hand_made())
+        found[split] = [i for i, (was, now) in enumerate(zip(before, after)) if now > was]
+        print(f"{split}: {len(found[split])} of {count}; in context {_shown(_mean(before))}, updated {_shown(_mean(after))}")
+    return found
+
+
 def _mean(scores: Sequence[float]) -> Estimate:
     return paired_difference(scores, [0.0] * len(scores))
 
@@ -123,11 +135,14 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200, help="of each row")
     parser.add_argument("--map-tasks", type=int, default=100, help="of each field of the heat map; 0: no map")
     parser.add_argument("--search", action="store_true", help="instead: success and cost of settings, on training tasks")
+    parser.add_argument("--filter", action="store_true", help="instead: which of the first tasks of each split are solvable")
     parser.add_argument("--out", type=Path, help="write figures and picture into this folder")
     arguments = parser.parse_args()
     bench = Bench(model=arguments.model, grid_text="labelled")
     if arguments.search:
         record: dict[str, Any] = {"search": list(search(bench, arguments.tasks))}
+    elif arguments.filter:
+        record = solvable(bench, arguments.tasks)
     else:
         record = measure(bench, arguments.tasks)
         if arguments.map_tasks:
@@ -135,7 +150,7 @@ def main() -> None:
             record["landscape"] = {"learning_rates": RATES, "epochs": EPOCHS, "tasks": arguments.map_tasks, "success": maps}
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        name = "search.json" if arguments.search else "measures.json"
+        name = "search.json" if arguments.search else "filtered.json" if arguments.filter else "measures.json"
         with whole(arguments.out / name) as partial:
             partial.write_text(json.dumps(record, indent=1) + "\n")
         if "landscape" in record:

@@ -212,14 +212,14 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes").mkdir()
     path = write(tmp_path / "mine.json", {"a": ONE, "b": ONE})
-    refused("no ARC data set 'mini_arc'. Did you mean 'mini-arc'? There are mini-arc, arc-agi-1, arc-agi-2, and", "mini_arc")
+    refused("no ARC data set 'mini_arc'. Did you mean 'mini-arc'? There are mini-arc, mini-arc-filtered, arc-agi-1, arc-agi-2, and", "mini_arc")
     refused("Did you mean 'arc-agi-1'?", "ARC-AGI-1")
     refused("Did you mean 'notes'?", "note")
     refused("no ARC data set 'squad'. There are", "squad")
     refused(f"Did you mean '{path}'?", str(tmp_path / "mine.jsn"))
     refused("there is no folder", str(tmp_path / "nowhere" / "a.json"))
     refused("no file or folder", "a\0b.json")
-    refused("dataset must be one of mini-arc, arc-agi-1, arc-agi-2, or a path, got 3", 3)
+    refused("dataset must be one of mini-arc, mini-arc-filtered, arc-agi-1, arc-agi-2, or a path, got 3", 3)
     refused("got ''", "")
     refused("split must be one of train, validation, test, got 'tests'. Did you mean 'test'?", "mini-arc", "tests")
     refused("split must be one of train, validation, test, got 'seen'", "mini-arc", "seen")
@@ -334,3 +334,11 @@ def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     refused("c.json is not one task", folder)
     write(folder / "c.json", changed(("test", 1, "input"), [[10]]))
     refused(f"{folder / 'c.json'}, task 'c', test 2: the input must hold colours 0 to 9, got 10", folder)
+
+
+def test_filtered_tasks_are_mini_arcs():
+    for split, count in (("train", 79), ("test", 66)):
+        source = load_arc("mini-arc-filtered", split)
+        assert source.size == count
+        assert source[0] in [MiniArc().task(split, i) for i in range(150)]
+    refused("split of 'mini-arc-filtered' must be one of train, test, got 'validation'", "mini-arc-filtered", "validation")

