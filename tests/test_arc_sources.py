@@ -212,7 +212,10 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes").mkdir()
     path = write(tmp_path / "mine.json", {"a": ONE, "b": ONE})
-    refused("no ARC data set 'mini_arc'. Did you mean 'mini-arc'? There are mini-arc, mini-arc-filtered, arc-agi-1, arc-agi-2, and", "mini_arc")
+    refused(
+        "no ARC data set 'mini_arc'. Did you mean 'mini-arc'? There are mini-arc, mini-arc-filtered, arc-agi-1, arc-agi-2, and",
+        "mini_arc",
+    )
     refused("Did you mean 'arc-agi-1'?", "ARC-AGI-1")
     refused("Did you mean 'notes'?", "note")
     refused("no ARC data set 'squad'. There are", "squad")
