@@ -16,7 +16,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -232,41 +232,47 @@ class Agent(ABC):
 
     def collect(self, tasks: Sequence[int], samples: int = 1) -> list[Scored]:
         """Write ``samples`` edits for each task (by index), those of a task side by side, and have all of them scored."""
-        rng, scored = self.rng("collect"), list[Scored]()
         places = [task for task in tasks for _ in range(samples)]
-        for start in range(0, len(places), self.env.num_envs):
-            part = places[start : start + self.env.num_envs]
-            observations, _ = begin(self.env, part, rng)
-            completions = self.write(observations["instruction"], seed=int(rng.integers(2**62)))
-            scored += self._score(part, observations["instruction"], completions)
-        return scored
+        return self._score(
+            "collect", places, lambda _, instructions, rng: self.write(instructions, seed=int(rng.integers(2**62)))
+        )
 
     def rescore(self, scored: Sequence[Scored]) -> list[Scored]:
         """The same edits scored again with other seeds."""
-        rng, again = self.rng("rescore"), list[Scored]()
-        for start in range(0, len(scored), self.env.num_envs):
-            part = scored[start : start + self.env.num_envs]
-            tasks = [one.task for one in part]
-            begin(self.env, tasks, rng)
-            again += self._score(tasks, [one.instruction for one in part], [one.completion for one in part])
-        return again
+        return self._score(
+            "rescore", [one.task for one in scored], lambda places, *_: [one.completion for one in scored[places]]
+        )
 
     def score_texts(self, tasks: Sequence[int], texts: Sequence[str]) -> list[Scored]:
         """Have edits scored that no language model wrote, one for each of these tasks (by index)."""
-        rng, scored = self.rng("collect"), list[Scored]()
-        for start in range(0, len(tasks), self.env.num_envs):
-            part = list(tasks[start : start + self.env.num_envs])
-            observations, _ = begin(self.env, part, rng)
-            written = [Completion((), (), text, "stop") for text in texts[start : start + len(part)]]
-            scored += self._score(part, observations["instruction"], written)
-        return scored
+        return self._score("collect", tasks, lambda places, *_: [Completion((), (), text, "stop") for text in texts[places]])
 
-    def _score(self, tasks: Sequence[int], instructions: Sequence[str], completions: Sequence[Completion]) -> list[Scored]:
-        outcomes = score(self.env, [completion.text for completion in completions])
-        return [
-            Scored(task, instruction, completion, reward, info)
-            for task, instruction, completion, (reward, info) in zip(tasks, instructions, completions, outcomes)
-        ]
+    def _score(
+        self,
+        purpose: str,
+        tasks: Sequence[int],
+        written: Callable[[slice, Sequence[str], np.random.Generator], Sequence[Completion]],
+    ) -> list[Scored]:
+        """An edit for each task, scored as many at a time as there are places.
+
+        Args:
+            purpose: of the generator that seeds the episodes.
+            tasks: by index.
+            written: the edits of a slice of the tasks, with these instructions.
+        """
+        rng, scored = self.rng(purpose), list[Scored]()
+        for start in range(0, len(tasks), self.env.num_envs):
+            places = slice(start, start + self.env.num_envs)
+            part = list(tasks[places])
+            observations, _ = begin(self.env, part, rng)
+            instructions = observations["instruction"]
+            completions = written(places, instructions, rng)
+            outcomes = score(self.env, [completion.text for completion in completions])
+            scored += [
+                Scored(task, instruction, completion, reward, info)
+                for task, instruction, completion, (reward, info) in zip(part, instructions, completions, outcomes)
+            ]
+        return scored
 
     def adapt(self, env: Env) -> None:
         """Make the environment's student the policy as it is now.

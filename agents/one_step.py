@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents.base import Scored
 
 try:
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
     raise ImportError("ppo and tool_ppo need Stable-Baselines3: pip install 'stable-baselines3>=2.9'") from error
@@ -66,6 +67,11 @@ class OneStep(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         return [False for _ in self._get_indices(indices)]
+
+
+def logged(ppo: OnPolicyAlgorithm) -> dict[str, float]:
+    """What it logged of its training, by name."""
+    return {name.removeprefix("train/"): float(value) for name, value in ppo.logger.name_to_value.items()}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.base import Agent, Clock, Round, Scored, load_optimizer_state, optimizer_state
-from agents.one_step import OneStep, numpy_seeded
+from agents.one_step import OneStep, logged, numpy_seeded
 from agents.policy import Completion, Policy, Scores
 from seal_env.checks import check_choice
 
@@ -129,9 +129,9 @@ class PPO(Agent):
         with numpy_seeded(int(self.rng("learn").integers(2**32))):
             ppo.learn(len(scored))
         actor_critic.release()
-        logged = {name.removeprefix("train/"): float(value) for name, value in ppo.logger.name_to_value.items()}
-        metrics = {name: logged[name] for name in _LOGGED}
-        return metrics | {"entropy": -logged["entropy_loss"], "first_ratio_error": actor_critic.first_ratio_error}
+        found = logged(ppo)
+        metrics = {name: found[name] for name in _LOGGED}
+        return metrics | {"entropy": -found["entropy_loss"], "first_ratio_error": actor_critic.first_ratio_error}
 
     def state(self) -> dict[str, Tensor]:
         value = {f"value.{name}.0": tensor.cpu() for name, tensor in self.actor_critic.value_head.state_dict().items()}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.base import Agent, Clock, Round, Scored, load_optimizer_state, optimizer_state
-from agents.one_step import OneStep, numpy_seeded
+from agents.one_step import OneStep, logged, numpy_seeded
 from seal_env.checks import check_at_least
 from seal_env.envs.tools import ToolCodec
 from seal_env.tasks.arc import read_pairs
@@ -98,8 +98,8 @@ class ToolPPO(Agent):
         self.ppo.set_env(self._rollout(shown, tasks))
         with clock("learn"), _seeded(int(self.rng("learn").integers(2**32))):
             self.ppo.learn(config.tasks, reset_num_timesteps=False)
-        logged = {name.removeprefix("train/"): float(value) for name, value in self.ppo.logger.name_to_value.items()}
-        return Round(self._scored, metrics={name: logged[name] for name in _LOGGED}, seconds=clock.seconds)
+        found = logged(self.ppo)
+        return Round(self._scored, metrics={name: found[name] for name in _LOGGED}, seconds=clock.seconds)
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0

@@ -10,18 +10,18 @@ Documents are drawn by number, so that document i is the same whenever it is mad
 
 from __future__ import annotations
 
-import json
 import random
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, processors
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.nano_corpus import Document, Piece
-from seal_env.edits.tools import INSTRUCTION, STRATEGIES, SWITCHES
+from benchmarks.shapes import byte_tokenizer
+from seal_env.edits import INSTRUCTION, STRATEGIES, SWITCHES, ToolEdit, tool_prompt
 from seal_env.tasks.arc.augment import GROUPS, Pair, augmentations, random_colours
 from seal_env.tasks.arc.grids import LABELS
 from seal_env.tasks.arc.mini import draw_pairs
-from seal_env.tasks.arc.prompts import END, INPUT, OUTPUT, ArcPrompts, pairs_text
+from seal_env.tasks.arc.prompts import END, INPUT, OUTPUT, ArcPrompts
 from seal_env.tasks.arc.rules import KNOWN, draw_rule
 
 PROMPTS = ArcPrompts("labelled")
@@ -39,7 +39,7 @@ def document(seed: int, index: int) -> Document:
     rng = random.Random(f"arc/{seed}/{index}")
     pairs = _pairs(rng)
     if rng.random() < EDITS:
-        return [Piece(pairs_text(pairs[:3], "labelled") + INSTRUCTION, False), Piece(_edit(rng, early=index < EARLY), True)]
+        return [Piece(tool_prompt(pairs[:3], "labelled"), False), Piece(_edit(rng, early=index < EARLY), True)]
     pieces = []
     for i, pair in enumerate(pairs):
         text, output = PROMPTS.example((), pair)
@@ -61,15 +61,9 @@ def _pairs(rng: random.Random) -> list[Pair]:
 
 
 def _edit(rng: random.Random, early: bool) -> str:
-    edit = {
-        "data_generation": {name: rng.random() < 0.5 for name in SWITCHES},
-        "training": {
-            "strategy": rng.choice(STRATEGIES),
-            "learning_rate": rng.choice(EARLY_RATES if early else RATES),
-            "num_train_epochs": rng.choice(EARLY_EPOCHS if early else EPOCHS),
-        },
-    }
-    text = json.dumps(edit)
+    basic, size, chain, repeat = (rng.random() < 0.5 for _ in SWITCHES)
+    strategy, rate = rng.choice(STRATEGIES), rng.choice(EARLY_RATES if early else RATES)
+    text = ToolEdit(basic, size, chain, repeat, strategy, rate, rng.choice(EARLY_EPOCHS if early else EPOCHS)).text()
     if rng.random() < MALFORMED:
         return rng.choice(
             (text[:-1], text.replace("num_train_epochs", "epochs"), text.replace("true", "yes"), text[: len(text) // 2])
@@ -79,12 +73,8 @@ def _edit(rng: random.Random, early: bool) -> str:
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A token for each colour and each fixed phrase, bytes for any other text; ``<s>`` (0) begins it, ``</s>`` (1) ends it."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     phrases = [
         INPUT + LABELS[0],
         OUTPUT + LABELS[0],
@@ -94,9 +84,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         *_json_phrases(),
     ]
     tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>", clean_up_tokenization_spaces=False
-    )
+    return tokenizer
 
 
 def _json_phrases() -> list[str]:

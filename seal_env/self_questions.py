@@ -27,7 +27,7 @@ from seal_env.edits import Template, get_format
 from seal_env.edits.formats import check_template
 from seal_env.grading import exact, normalize
 from seal_env.student import Sampling, Student
-from seal_env.tasks import Document, Question, Task, open_book_prompt, question_prompt
+from seal_env.tasks import Document, Question, Task, TaskSource, open_book_prompt, question_prompt
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS, question_files, read_passages, write_question_file
 
 _SAMPLING = Sampling(temperature=1.0, top_p=0.95)  # as SEAL samples self-edits
@@ -43,6 +43,15 @@ _SAYS_NOTHING = "yes no true false unknown none nothing it its he his him she he
 
 class NoQuestions(ValueError):
     """A passage that the model found no question for."""
+
+
+def has_questions(source: TaskSource, index: int) -> bool:
+    """Whether the model finds any for item ``index`` of a source whose questions it writes."""
+    try:
+        source[index]
+    except NoQuestions:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,16 @@ from seal_env.edits.formats import (
 )
 from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
 from seal_env.edits.split import Splitter, pairs_text, segments, segments_after_thoughts
-from seal_env.edits.tools import INSTRUCTION, STRATEGIES, SWITCHES, ToolEdit, ToolEditError, ToolSettings, parse_tools
+from seal_env.edits.tools import (
+    INSTRUCTION,
+    STRATEGIES,
+    SWITCHES,
+    ToolEdit,
+    ToolEditError,
+    ToolSettings,
+    parse_tools,
+    tool_prompt,
+)
 
 __all__ = [
     "INSTRUCTION",
@@ -44,4 +53,5 @@ __all__ = [
     "register_format",
     "segments",
     "segments_after_thoughts",
+    "tool_prompt",
 ]

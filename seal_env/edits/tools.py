@@ -19,11 +19,12 @@ from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
 
+from seal_env.checks import check_count
 from seal_env.edits.parse import EditStatus, ParsedEdit
 from seal_env.plan import Example, Schedule, UpdatePlan
 from seal_env.tasks.arc.augment import GROUPS, Pair, augmentations, random_colours
-from seal_env.tasks.arc.grids import fits
-from seal_env.tasks.arc.prompts import ArcPrompts
+from seal_env.tasks.arc.grids import GridText, fits
+from seal_env.tasks.arc.prompts import ArcPrompts, pairs_text
 
 SWITCHES = tuple(f"use_{group}_augmentations" for group in GROUPS)
 STRATEGIES = ("train_using_all_tokens", "train_using_output_tokens")
@@ -45,6 +46,11 @@ JSON:
 """
 
 SmallTask = tuple[Pair, ...]  # demonstrations, and last the pair that is to be predicted from them
+
+
+def tool_prompt(demonstrations: Sequence[Pair], style: GridText = "spaced") -> str:
+    """What the policy reads: the demonstrations, and :data:`INSTRUCTION`."""
+    return pairs_text(demonstrations, style) + INSTRUCTION
 
 
 class ToolEditError(ValueError):
@@ -152,9 +158,7 @@ class ToolSettings:
 
     def __post_init__(self) -> None:
         for name in ("max_examples", "max_steps"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+            check_count(name, getattr(self, name))
         self.plan((), 0.0, 1, 0)  # UpdatePlan checks what it takes
 
     def plan(self, examples: tuple[Example, ...], learning_rate: float, epochs: int, seed: int) -> UpdatePlan:
@@ -209,8 +213,10 @@ def parse_tools(
     examples: list[Example] = []
     outputs_only = edit.strategy == "train_using_output_tokens"
     for *shown, target in small:
+        if len(examples) == settings.max_examples:
+            break
         text, output = prompts.example(shown, target)
-        if len(examples) < settings.max_examples and tokens(text) <= settings.max_tokens:
+        if tokens(text) <= settings.max_tokens:
             examples.append(Example(text, output if outputs_only else 0))
     steps = edit.num_train_epochs * -(-len(examples) // settings.batch_size)
     if steps > settings.max_steps:

@@ -6,15 +6,14 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from seal_env.edits import INSTRUCTION, ParsedEdit, parse_tools
+from seal_env.edits import ParsedEdit, parse_tools, tool_prompt
 from seal_env.envs.config import ArcConfig
-from seal_env.exams import VIEWS, GridExam
-from seal_env.models import NANO_ARC_EXAM
+from seal_env.exams import Exam
 from seal_env.plan import UpdatePlan
 from seal_env.proxy import Proxy
 from seal_env.student import Student
 from seal_env.tasks import Task
-from seal_env.tasks.arc import ArcPrompts, ArcTask, pairs_text
+from seal_env.tasks.arc import ArcPrompts, ArcTask
 from seal_env.tasks.arc.sources import load_arc
 
 
@@ -31,22 +30,17 @@ class Arc:
             seed=config.shuffle_seed,
             offset=config.offset,
             limit=config.limit,
-            mini_arc=config.mini_arc_config() if config.dataset == "mini-arc" else None,
+            mini_arc=config.mini_arc_config() if config.mini_arc else None,
         )
-        if config.mini_arc and config.dataset != "mini-arc":
-            raise ValueError(f"mini_arc={dict(config.mini_arc)!r} does not apply to dataset={config.dataset!r}")
         chat = partial(chat_around, student.tokenizer) if config.template == "instruct" else None
         self._prompts = ArcPrompts(config.style, chat)
-        views, orders = NANO_ARC_EXAM if config.bundled else (len(VIEWS), 2)
-        self.exam = GridExam(
-            self._prompts, views=config.views or views, orders=config.orders or orders, max_new_tokens=config.answer_tokens
-        )
+        self.exam: Exam = config.make_exam(self._prompts)
         self._settings = config.settings()
         self._tokens = lambda text: len(student.tokenizer(text, verbose=False)["input_ids"])
 
     def instruction(self, task: Task) -> str:
         assert isinstance(task, ArcTask)
-        return pairs_text(task.demonstrations, self._prompts.style) + INSTRUCTION
+        return tool_prompt(task.demonstrations, self._prompts.style)
 
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         assert isinstance(task, ArcTask)

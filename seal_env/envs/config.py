@@ -12,14 +12,14 @@ from peft import LoraConfig
 from seal_env.checks import check_choice, check_count, check_names, imported
 from seal_env.edits import EditSettings, ToolEdit, ToolSettings, get_format
 from seal_env.edits.formats import Template
-from seal_env.exams import VIEWS
+from seal_env.exams import GridExam
 from seal_env.grading import Grader, get_grader
 from seal_env.models import (
     NANO_ANSWER_TOKENS,
     NANO_ARC,
+    NANO_ARC_EXAM,
     NANO_ARC_LORA,
     NANO_ARC_SETTINGS,
-    NANO_GRID_TOKENS,
     NANO_HAND_MADE,
     NANO_LORA,
     NANO_SETTINGS,
@@ -32,7 +32,7 @@ from seal_env.proxy import Proxy, get_proxy
 from seal_env.scoring import Outcome
 from seal_env.self_questions import SelfQuestions
 from seal_env.tasks.almanac import AlmanacConfig
-from seal_env.tasks.arc import GridText, MiniArcConfig
+from seal_env.tasks.arc import ArcPrompts, GridText, MiniArcConfig
 
 Mode = Literal["single", "refine", "continual", "corpus"]
 Carry = Literal["adapter", "merge"]
@@ -228,11 +228,7 @@ class ArcConfig(EnvConfig):
                 "mode='corpus' joins the edits of several passages; ARC has mode='single', 'refine' or 'continual'"
             )
         check_choice("grid_text", self.style, get_args(GridText))
-        for name, most in (("views", len(VIEWS)), ("orders", None)):
-            if (value := getattr(self, name)) is not None:
-                check_count(name, value)
-                if most and value > most:
-                    raise ValueError(f"{name} must be at most {most}, got {value}")
+        self.make_exam(ArcPrompts(self.style))
         self.settings()
         self.mini_arc_config()
 
@@ -263,10 +259,11 @@ class ArcConfig(EnvConfig):
         """How grids are written for the student and the policy: ``grid_text``, or the model's default."""
         return self.grid_text or ("labelled" if self.bundled else "spaced")
 
-    @property
-    def answer_tokens(self) -> int:
-        """Most tokens of a predicted grid: ``max_new_tokens``, or enough for the tasks of the model's default."""
-        return self.max_new_tokens or (NANO_GRID_TOKENS if self.bundled else 1024)
+    def make_exam(self, prompts: ArcPrompts) -> GridExam:
+        """How the student is asked: ``views``, ``orders`` and ``max_new_tokens`` of a grid, or the model's defaults."""
+        given = {"views": self.views, "orders": self.orders, "max_new_tokens": self.max_new_tokens}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return GridExam(prompts, **{**(NANO_ARC_EXAM if self.bundled else {}), **chosen})
 
 
 DOMAINS: dict[str, type[EnvConfig]] = {"knowledge": KnowledgeConfig, "arc": ArcConfig}

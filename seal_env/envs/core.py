@@ -25,9 +25,9 @@ from seal_env.envs.config import EnvConfig, Reward
 from seal_env.envs.domain import Domain, make_domain
 from seal_env.proxy import Proxy, Rating, rate, written
 from seal_env.scoring import Job, Outcome, Scorer, TaskResult
-from seal_env.self_questions import NoQuestions
+from seal_env.self_questions import has_questions
 from seal_env.student import Student, load_base
-from seal_env.tasks import Task, TaskSource
+from seal_env.tasks import Task
 
 FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
 _ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
@@ -190,7 +190,7 @@ class Core:
         size = self.task_count
         if not self.domain.writes_questions:
             return rng.choice(size, min(most, size), replace=False).tolist()
-        return list(islice((i for i in rng.permutation(size).tolist() if _has_questions(self.source, i)), most))
+        return list(islice((i for i in rng.permutation(size).tolist() if has_questions(self.source, i)), most))
 
     def act(self, actions: Mapping[int, Any]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
         """One edit at each of these places; reward, whether the episode ended, and info of each."""
@@ -306,14 +306,6 @@ class Core:
 
     def _make_scorer(self) -> Scorer:
         return Scorer(self.student, self.domain.exam)
-
-
-def _has_questions(source: TaskSource, index: int) -> bool:
-    try:
-        source[index]
-    except NoQuestions:
-        return False
-    return True
 
 
 def _current(outcome: Outcome) -> Outcome:

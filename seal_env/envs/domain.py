@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Protocol
 
 from seal_env.edits import ParsedEdit
-from seal_env.envs.config import EnvConfig
+from seal_env.envs.arc import Arc
+from seal_env.envs.config import ArcConfig, EnvConfig, KnowledgeConfig
+from seal_env.envs.knowledge import Knowledge
 from seal_env.exams import Exam
 from seal_env.plan import UpdatePlan
 from seal_env.proxy import Proxy
@@ -39,10 +40,9 @@ class Domain(Protocol):
         """One update on the sequences of several edits (``mode="corpus"``)."""
 
 
-_DOMAINS = {"knowledge": "knowledge:Knowledge", "arc": "arc:Arc"}
-
-
 def make_domain(config: EnvConfig, student: Student) -> Domain:
-    """The domain that the configuration names."""
-    module, name = _DOMAINS[config.domain].split(":")
-    return getattr(importlib.import_module(f"seal_env.envs.{module}"), name)(config, student)
+    """The domain that a configuration is of."""
+    if isinstance(config, ArcConfig):
+        return Arc(config, student)
+    assert isinstance(config, KnowledgeConfig)
+    return Knowledge(config, student)

@@ -7,10 +7,10 @@ from typing import Any
 
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.envs.config import KnowledgeConfig
-from seal_env.exams import ClosedBook
+from seal_env.exams import ClosedBook, Exam
 from seal_env.plan import UpdatePlan
 from seal_env.proxy import Proxy
-from seal_env.self_questions import NoQuestions, QuestionWriter, SelfQuestions
+from seal_env.self_questions import QuestionWriter, SelfQuestions, has_questions
 from seal_env.student import Student
 from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD
@@ -36,7 +36,7 @@ class Knowledge:
 
     def __init__(self, config: KnowledgeConfig, student: Student) -> None:
         self._template, self._format, self._settings = config.template, get_format(config.edit_format), config.settings()
-        self.exam = ClosedBook(config.make_grader(), max_new_tokens=config.answer_tokens)
+        self.exam: Exam = ClosedBook(config.make_grader(), max_new_tokens=config.answer_tokens)
         self.proxy: Proxy | None = config.make_proxy() if config.approximate else None
         self.source = _source(config)
         if self.proxy and not self.source.has_questions:
@@ -78,7 +78,7 @@ def _source(config: KnowledgeConfig) -> TaskSource:
 def _check_some_questions(source: TaskSource, config: KnowledgeConfig) -> None:
     """Raise a ValueError where the model finds no question for any of the first documents."""
     tried = min(len(source), _TRIED)
-    if not any(_has_questions(source, i) for i in range(tried)):
+    if not any(has_questions(source, i) for i in range(tried)):
         raise ValueError(
             f"dataset {config.dataset!r} has no questions, and the model {config.model!r} found none for {tried} of its"
             f" {len(source)} documents: put them beside each as NAME.questions.json, take a larger model, or raise"
@@ -90,11 +90,3 @@ def _never_asked(document: Document) -> Task:
     """A document without questions as a task for a proxy, which asks none: the one that a task must have stands for all."""
     every = Question(f"What is there to know about {document.title}?", (document.context,), self_written=True)
     return Task(document.title, document.context, (every,), document.id)
-
-
-def _has_questions(source: TaskSource, index: int) -> bool:
-    try:
-        source[index]
-    except NoQuestions:
-        return False
-    return True

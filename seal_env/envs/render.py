@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from seal_env.envs.ansi import BOLD, DIM, END, GREEN, RED
 from seal_env.envs.render_arc import render_arc
 from seal_env.exams.grids import attempts
 from seal_env.tasks import Task
 from seal_env.tasks.arc import ArcTask, Grid
 
-_GREEN, _RED, _BOLD, _DIM, _END = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 # What is printed for a person is bounded, whatever a policy writes and however many places there are.
 _PLACES = 16
 _TEXT, _LINE = 1000, 200  # characters of a passage or an edit, and of a question or an answer
@@ -24,27 +24,25 @@ def render_text(info: Mapping[str, Any] | None, task: Task, edit: object, brief:
     if isinstance(task, ArcTask):
         return _render_grids(info, task, edit, brief)
     text, line = (_TEXT, _LINE) if brief else (None, None)
-    lines = [f"{_BOLD}{_plain(task.title, line)}{_END}", _plain(task.context, text)]
+    lines = [f"{BOLD}{_plain(task.title, line)}{END}", _plain(task.context, text)]
     if info is None:
         return "\n".join(lines)
     if info["title"] != task.title:
-        lines = [f"{_BOLD}{_plain(info['title'], line)}{_END}"]
-    lines.append(f"{_DIM}self-edit ({info['status']}){_END}")
-    lines.append(_plain(edit, text) if isinstance(edit, str) else f"({type(edit).__name__}, not text)")
+        lines = [f"{BOLD}{_plain(info['title'], line)}{END}"]
+    lines += _step(info, edit, text)
     if "score" in info:
-        lines.append(f"{_DIM}score{_END} {info['score_before']:.2f} -> {_BOLD}{info['score']:.2f}{_END}")
         shown = info["questions"][: _QUESTIONS if brief else None]
         for row in shown:
             before, after = (
-                f"{_GREEN if right else _RED}{_plain(answer, line) or '(nothing)'}{_END}"
+                f"{GREEN if right else RED}{_plain(answer, line) or '(nothing)'}{END}"
                 for answer, right in ((row["answer_before"], row["correct_before"]), (row["answer"], row["correct"]))
             )
-            lines.append(f"  {_plain(row['question'], line)} {_DIM}[{_plain(row['gold'], line)}]{_END} {before} -> {after}")
+            lines.append(f"  {_plain(row['question'], line)} {DIM}[{_plain(row['gold'], line)}]{END} {before} -> {after}")
         if len(shown) < len(info["questions"]):
-            lines.append(f"  {_DIM}({len(info['questions']) - len(shown)} more questions){_END}")
+            lines.append(f"  {DIM}({len(info['questions']) - len(shown)} more questions){END}")
     if info.get("approximate"):
         marks = ", ".join(f"{_plain(name)} {info[name]:g}" for name in info["marks"])
-        lines.append(f"{_DIM}approximate reward, by a proxy{_END} {marks}")
+        lines.append(f"{DIM}approximate reward, by a proxy{END} {marks}")
     return "\n".join(lines)
 
 
@@ -56,19 +54,26 @@ def attempts_of(info: Mapping[str, Any] | None) -> list[list[Grid]] | None:
 def _render_grids(info: Mapping[str, Any] | None, task: ArcTask, edit: object, brief: bool) -> str:
     lines = [render_arc(task, attempts_of(info))]
     if info is not None:
-        lines += ["", f"{_DIM}self-edit ({info['status']}){_END}"]
-        lines.append(_plain(edit, _TEXT if brief else None) if isinstance(edit, str) else f"({type(edit).__name__}, not text)")
-        lines.append(f"{_DIM}score{_END} {info['score_before']:.2f} -> {_BOLD}{info['score']:.2f}{_END}")
+        lines += ["", *_step(info, edit, _TEXT if brief else None)]
     return "\n".join(lines)
+
+
+def _step(info: Mapping[str, Any], edit: object, most: int | None) -> list[str]:
+    """The edit, cut after ``most`` characters, and what it was worth."""
+    lines = [f"{DIM}self-edit ({info['status']}){END}"]
+    lines.append(_plain(edit, most) if isinstance(edit, str) else f"({type(edit).__name__}, not text)")
+    if "score" in info:
+        lines.append(f"{DIM}score{END} {info['score_before']:.2f} -> {BOLD}{info['score']:.2f}{END}")
+    return lines
 
 
 def show(texts: Iterable[str], places: int = 1) -> None:
     """Print the text of each place, of the first ones where there are many."""
     lines = []
     for i, text in enumerate(islice(texts, _PLACES)):
-        lines += [f"{_DIM}place {i + 1} of {places}{_END}", text] if places > 1 else [text]
+        lines += [f"{DIM}place {i + 1} of {places}{END}", text] if places > 1 else [text]
     if places > _PLACES:
-        lines.append(f"{_DIM}({places - _PLACES} more places){_END}")
+        lines.append(f"{DIM}({places - _PLACES} more places){END}")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print("\n".join(lines).encode(encoding, "replace").decode(encoding))  # a terminal that knows no emoji must not end a run
 

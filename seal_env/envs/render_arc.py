@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from seal_env.envs.ansi import BOLD, DIM, END, GREEN, RED
 from seal_env.tasks.arc.grids import COLOURS, Grid
 from seal_env.tasks.arc.palette import Panel, dark, headline, panel_rows, red_green_blue
 from seal_env.tasks.arc.task import ArcTask
 
-_BOLD, _DIM, _END = "\x1b[1m", "\x1b[2m", "\x1b[0m"
-_MARKS = {True: "\x1b[32m", False: "\x1b[31m", None: _DIM}  # of a heading: a right attempt's, a wrong one's, any other's
+_MARKS = {True: GREEN, False: RED, None: DIM}  # of a heading: a right attempt's, a wrong one's, any other's
 _GAP, _ARROW = "      ", "  ->  "
 
 
@@ -27,9 +27,9 @@ def render_arc(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = None, 
     Raises:
         ValueError: attempts for another number of tests, or something that is no grid.
     """
-    lines = [f"{_BOLD}{headline(task)}{_END}" if colour else headline(task)]
+    lines = [f"{BOLD}{headline(task)}{END}" if colour else headline(task)]
     for name, panels in panel_rows(task, attempts):
-        lines += ["", f"{_BOLD}{name}{_END}" if colour else name, *_side_by_side(panels, colour)]
+        lines += ["", f"{BOLD}{name}{END}" if colour else name, *_side_by_side(panels, colour)]
     return "\n".join(lines)
 
 
@@ -39,7 +39,7 @@ def _side_by_side(panels: Sequence[Panel], colour: bool) -> list[str]:
     for i, (heading, grid, right) in enumerate(panels):
         width = max(len(heading), 2 * len(grid[0]))
         mark = _MARKS[right] if colour else ""
-        above = f"{mark}{heading}{_END if colour else ''}{' ' * (width - len(heading))}"
+        above = f"{mark}{heading}{END if colour else ''}{' ' * (width - len(heading))}"
         rows = [_cells(row, colour) + " " * (width - 2 * len(row)) for row in grid]
         block = [above, *rows, *[" " * width] * (len(lines) - 1 - len(rows))]
         gaps = ["" if i == 0 else _ARROW if i == 1 and n == 0 else _GAP for n in range(len(lines))]
@@ -50,7 +50,7 @@ def _side_by_side(panels: Sequence[Panel], colour: bool) -> list[str]:
 def _cells(row: Sequence[int], colour: bool) -> str:
     """A row of cells, each its digit and a blank; with ``colour`` on its colour, in black or white."""
     runs = ("".join(f"{c} " for c in run) for _, run in groupby(row))
-    return "".join(_CODES[int(run[0])] + run for run in runs) + _END if colour else "".join(runs)
+    return "".join(_CODES[int(run[0])] + run for run in runs) + END if colour else "".join(runs)
 
 
 def _code(colour: int) -> str:

@@ -25,6 +25,7 @@ from seal_env.envs.core import Place
 from seal_env.envs.env import SealEnv, SealVectorEnv
 from seal_env.tasks.arc import ArcTask, Pair
 from seal_env.tasks.arc.grids import LARGEST
+from seal_env.tasks.arc.sources import FILTERED, MINI_ARC
 
 View = Literal["multi_discrete", "dict"]
 
@@ -63,7 +64,7 @@ class ToolCodec:
         sizes = [2] * (len(SWITCHES) + 1) + [len(self.learning_rates), len(self.epochs)]
         for i in range(max(sizes)):
             self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit checks what it takes
-        mini = config.mini_arc_config() if config.dataset in ("mini-arc", "mini-arc-filtered") else None
+        mini = config.mini_arc_config() if config.dataset in (MINI_ARC, FILTERED) else None
         self.demonstrations = max_demonstrations or (mini.demonstrations if mini else _MOST_SHOWN)
         self.size = max_size or (max(mini.height, mini.width) if mini else LARGEST)
         for name, value in (("max_demonstrations", self.demonstrations), ("max_size", self.size)):

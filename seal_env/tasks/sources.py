@@ -252,11 +252,11 @@ def _finite(
             raise ValueError(f"{str(path)!r} holds no document (.txt, .md) and no table ({', '.join(('.json', *TABLES))})")
         tasks = [item for item in items if isinstance(item, Task)]
         name = path.resolve().name
-        return _listed(name, numbered(tasks, name) if tasks else items)
+        return source_of(name, numbered(tasks, name) if tasks else items)
     if path.suffix.lower() not in _FILES:
         raise ValueError(f"{str(path)!r} is of no kind that is read here: {', '.join(_FILES)}, or a folder of these")
     _refuse(f"the file {str(path)!r}", options, "columns")
-    return _listed(path.stem, numbered(_from_file(path, columns), path.stem))
+    return source_of(path.stem, numbered(_from_file(path, columns), path.stem))
 
 
 def _from_file(path: Path, columns: Mapping[str, str] | None) -> list[Task]:
@@ -278,10 +278,11 @@ def _from_datasets(
 ) -> TaskSource:
     rows = read_dataset(dataset, split, config_name, revision, (columns or {}).values())
     hint = " (say columns={ours: theirs} if theirs is called otherwise)"
-    return _listed(name, numbered(from_records(rows, dataset, columns, hint), f"{name}-{split}"))
+    return source_of(name, numbered(from_records(rows, dataset, columns, hint), f"{name}-{split}"))
 
 
-def _listed(name: str, items: list[Task] | list[Document]) -> TaskSource:
+def source_of(name: str, items: Sequence[Task] | Sequence[Document]) -> TaskSource:
+    """These items, at least one, in their order."""
     return TaskSource(name, items.__getitem__, range(len(items)), has_questions=isinstance(items[0], Task))
 
 

@@ -20,7 +20,7 @@ from itertools import combinations_with_replacement, product
 from seal_env.checks import check_choice
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import COLOURS, Grid
-from seal_env.tasks.arc.rules import KINDS, Composition, Rule, all_rules, compose, draw_rule, shift
+from seal_env.tasks.arc.rules import KINDS, Composition, all_rules, compose, draw_rule, shift
 from seal_env.tasks.arc.task import ArcTask
 
 SPLITS = ("train", "validation", "test")
@@ -132,7 +132,7 @@ def draw_pairs(
 
     Each input is changed, and none of the rules can be left out to explain the first ``shown`` pairs, or all where it is None.
     """
-    colours = [c for rule in rules for c in rule.parameters[len(rule.parameters) - KINDS[rule.kind].colours :]]
+    colours = [colour for rule in rules for colour in rule.colours]
     pairs: list[Pair] = []
     for _ in range(_TRIES):
         grid = draw_grid(rng, colours, height, width)
@@ -159,18 +159,19 @@ def draw_grid(rng: random.Random, colours: list[int], height: int, width: int) -
 
 
 @cache
-def _probes(height: int, width: int) -> tuple[Grid, ...]:
-    """Grids that tell functions apart; the larger, the fewer are needed."""
+def _probes(height: int, width: int, down: int = 0, right: int = 0) -> tuple[Grid, ...]:
+    """Grids that tell functions apart, moved; the larger, the fewer are needed."""
     rng = random.Random("probes")
     count = max(6, _PROBED_CELLS // (height * width))
-    return tuple(draw_grid(rng, rng.sample((1, 2, 3, 4), 3), height, width) for _ in range(count))
+    grids = [draw_grid(rng, rng.sample((1, 2, 3, 4), 3), height, width) for _ in range(count)]
+    return tuple(shift(grid, down, right) for grid in grids)
 
 
 def _is_new(rules: Composition, split: str, height: int, width: int) -> bool:
     """Whether the function is none that a split must not have, nor becomes one when all grids of a task are moved."""
-    probes, taken = _probes(height, width), _taken(split, height, width)
+    taken = _taken(split, height, width)
     return all(
-        tuple(shift(compose(rules, shift(grid, down, right)), -down, -right) for grid in probes) not in taken
+        tuple(shift(compose(rules, grid), -down, -right) for grid in _probes(height, width, down, right)) not in taken
         for down, right in _MOVES
     )
 
@@ -178,12 +179,7 @@ def _is_new(rules: Composition, split: str, height: int, width: int) -> bool:
 def _standing(rules: Composition) -> Composition:
     """The rules with their colours replaced by the first ones: recolouring is one function, whatever the colours."""
     stand_in: dict[int, int] = {}
-    plain = []
-    for rule in rules:
-        own = KINDS[rule.kind].colours
-        fixed, colours = rule.parameters[: len(rule.parameters) - own], rule.parameters[len(rule.parameters) - own :]
-        plain.append(Rule(rule.kind, (*fixed, *(stand_in.setdefault(c, len(stand_in) + 1) for c in colours))))
-    return tuple(plain)
+    return tuple(rule.with_colours(stand_in.setdefault(c, len(stand_in) + 1) for c in rule.colours) for rule in rules)
 
 
 @cache

