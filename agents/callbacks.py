@@ -190,6 +190,7 @@ class Evaluate(Callback):
         every: scored edits between evaluations; the end is always evaluated.
         path: a file for one JSON line per task and evaluation, or None.
         seed: of the evaluations: the same for each, so that they differ by the policy alone.
+        start: evaluate before learning as well.
 
     Attributes:
         history: (edits, mean reward) of each evaluation.
@@ -202,9 +203,11 @@ class Evaluate(Callback):
         every: int,
         path: str | os.PathLike[str] | None = None,
         seed: int = 0,
+        start: bool = True,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1 scored edit, got {every}")
+        self.start = start
         self.env, self.tasks, self.every, self.seed = env, list(tasks), every, seed
         self.path = None if path is None else Path(path)
         self.history: list[tuple[int, float]] = []
@@ -217,17 +220,22 @@ class Evaluate(Callback):
             for line in kept:
                 means.setdefault(line["edits"], []).append(line["reward"])
             self.history = [(edits, float(np.mean(rewards))) for edits, rewards in sorted(means.items())]
-        if not self.history:
+        if self.start and not self.history:
             self._evaluate(agent)
 
     def on_round(self, agent: Agent, result: Round) -> bool:
-        if agent.edits // self.every > self.history[-1][0] // self.every:
+        if agent.edits // self.every > self._last // self.every:
             self._evaluate(agent)
         return True
 
     def on_end(self, agent: Agent) -> None:
-        if self.history[-1][0] != agent.edits:
+        if not self.history or self._last != agent.edits:
             self._evaluate(agent)
+
+    @property
+    def _last(self) -> int:
+        """Edits that had been scored at the last evaluation."""
+        return self.history[-1][0] if self.history else 0
 
     def _evaluate(self, agent: Agent) -> None:
         found = evaluate(agent, self.env, self.tasks, seed=self.seed)

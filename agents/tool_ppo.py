@@ -43,12 +43,12 @@ class ToolPPOConfig:
         hidden: units of each of the two layers of policy and value.
     """
 
-    tasks: int = 60
-    learning_rate: float = 3e-3
-    batch_size: int = 60
+    tasks: int = 30
+    learning_rate: float = 1e-2
+    batch_size: int = 30
     n_epochs: int = 10
     clip_range: float = 0.2
-    ent_coef: float = 0.01
+    ent_coef: float = 0.0
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
     hidden: int = 64

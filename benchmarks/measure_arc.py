@@ -31,7 +31,7 @@ from seal_env.tasks.arc import ArcTask, MiniArc
 from seal_env.tasks.arc.mini import draw_pairs
 from seal_env.tasks.arc.rules import KNOWN, draw_rule
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 EPOCHS = (1, 2, 4, 8)
 CHOICES = {"no augmentations": (False, False, False, False), "basic augmentations": (True, False, False, False)}
 OUTPUTS = "train_using_output_tokens"

@@ -90,10 +90,13 @@ def _draw_scores(summary: Summary) -> Figure:
 
 
 def _draw_edits(summary: Summary) -> Figure:
-    figure, panels = _figure(2, shared=False)
-    for axes, name, about in zip(panels, ("coverage", "length"), ("gold answers in the edit (%)", "characters of an edit")):
+    about = {"coverage": "gold answers in the edit (%)", "length": "characters of an edit"}
+    if all(point.coverage is None for points in summary.curves.values() for point in points):
+        del about["coverage"]
+    figure, panels = _figure(len(about), shared=False)
+    for axes, (name, label) in zip(panels, about.items()):
         _draw(summary, axes, "edits", name)
-        axes.set_ylabel(about)
+        axes.set_ylabel(label)
     return _legend(figure, panels[0])
 
 
@@ -121,7 +124,7 @@ def pictures(summary: Summary) -> dict[str, Callable[[Summary], Figure]]:
 
 def _figure(panels: int, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
     figure = _figure_class()(figsize=(4.2 * panels, 4.2), layout="constrained")
-    return figure, list(figure.subplots(1, panels, sharey=shared))
+    return figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
 
 
 def _figure_class() -> type[Figure]:
@@ -149,6 +152,8 @@ def _draw(summary: Summary, axes: Axes, across: str, name: str) -> None:
         known = [i for i, each in enumerate(found) if each.low is not None]
         low, high = ([scale * getattr(found[i], side) for i in known] for side in ("low", "high"))
         axes.fill_between([x[i] for i in known], low, high, color=look.colour, alpha=0.16, linewidth=0, zorder=2)
+        if len(x) == 1 and known:  # a band of no width
+            axes.vlines(x, low, high, color=look.colour, alpha=0.5, linewidth=4, zorder=2)
     axes.set_xlabel(AXES[across])
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)

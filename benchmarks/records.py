@@ -66,9 +66,12 @@ class Evaluation:
 
     @functools.cached_property
     def coverage(self) -> float | None:
-        """Share of the gold answers that occur in the edit as whole words, both normalised; None without questions."""
+        """Share of the gold answers that occur in the edit as whole words, both normalised; None where there are none.
+
+        Answers of several lines, as grids are, are no phrases that an edit could hold, and do not count.
+        """
         edit = f" {normalize(self.text)} "
-        golds = [normalize(question.gold) for question in self.questions]
+        golds = [normalize(question.gold) for question in self.questions if "\n" not in question.gold]
         return sum(bool(gold) and f" {gold} " in edit for gold in golds) / len(golds) if golds else None
 
 
@@ -113,7 +116,7 @@ class Point:
 
     Attributes:
         length: characters of an edit.
-        coverage: see :attr:`Evaluation.coverage`; NaN where no task has questions.
+        coverage: see :attr:`Evaluation.coverage`; NaN where no task has any.
         tokens: of the inner loop.
         seconds: of training.
     """

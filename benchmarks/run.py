@@ -356,7 +356,7 @@ def run_one(
         else:
             agent = about.type(env, policy, seed=seed, self_adapting=about.self_adapting, **about.config)
         evaluation = settings.evaluation
-        evaluate = Evaluate(test, range(evaluation.tasks), evaluation.every, own / "evaluation.jsonl", seed)
+        evaluate = Evaluate(test, range(evaluation.tasks), evaluation.every, own / "evaluation.jsonl", seed, evaluation.start)
         callbacks: list[Callback] = [evaluate]
         if about.learns:
             logs: list[Callback] = [

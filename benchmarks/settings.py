@@ -58,7 +58,8 @@ class EvaluationSettings:
 
     Attributes:
         tasks: the first so many of the evaluation's environment.
-        every: scored edits between evaluations; start and end are always evaluated.
+        every: scored edits between evaluations; the end is always evaluated.
+        start: whether learners are evaluated before they learn: where ``untrained`` is compared as well, it says the same.
         sequences: continual episodes at the end of a run, each of :data:`SEQUENCE` passages that are learnt one after the
             other, all earlier ones asked again (paper, figure 6); 0: none.
         env_options: in what its environment differs from the one that is learnt from.
@@ -66,6 +67,7 @@ class EvaluationSettings:
 
     tasks: int = 100
     every: int = 240
+    start: bool = True
     sequences: int = 0
     env_options: Mapping[str, Any] = field(default_factory=lambda: {"split": "test"})
 

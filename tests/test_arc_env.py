@@ -15,6 +15,7 @@ from agents import Policy, evaluate, get_agent
 from benchmarks.shapes import save_random_model
 from seal_env.edits import INSTRUCTION, EditStatus, ToolEdit
 from seal_env.envs import ToolChoices, VectorToolChoices
+from seal_env.envs.config import ArcConfig
 from seal_env.plots import arc_image
 from seal_env.tasks.arc import ArcTask, grid_text, pairs_text
 from tests.shared import ARC, needs_arc
@@ -247,6 +248,22 @@ def test_every_agent_plays(options, name, config, budget, tmp_path):
         agent.save(tmp_path / "agent")
         again = kind.load(tmp_path / "agent", *made()[1:])
         assert [one.edit for one in evaluate(again, held_out, [0, 1, 2], seed=1)] == [one.edit for one in found]
+
+
+@pytest.mark.parametrize(
+    ("changed", "limit"),
+    [
+        ({}, 100),
+        ({"dataset": "mini-arc-filtered"}, 100),
+        ({"mini_arc": {"seed": 4, "tests": 2}}, 100),
+        ({"mini_arc": {"height": 4}}, 8191),
+        ({"mini_arc": {"demonstrations": 5}}, 8191),
+        ({"dataset": "arc-agi-1"}, 8191),
+        ({"inner_loop": {"max_tokens": 60}}, 60),
+    ],
+)
+def test_the_bundled_students_limit_is_for_the_grids_that_it_was_made_for(changed, limit):
+    assert ArcConfig(**changed).settings().max_tokens == limit
 
 
 def toy_reward(edit: str) -> float:

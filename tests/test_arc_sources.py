@@ -340,7 +340,7 @@ def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:
 
 
 def test_filtered_tasks_are_mini_arcs():
-    for split, count in (("train", 79), ("test", 66)):
+    for split, count in (("train", 77), ("test", 76)):
         source = load_arc("mini-arc-filtered", split)
         assert source.size == count
         assert source[0] in [MiniArc().task(split, i) for i in range(150)]

@@ -346,6 +346,21 @@ def test_everything_is_written_and_equal_records_make_equal_files(folder, out, t
     assert max(map(len, table_text(read([folder])).split("\n")[: len(AGENTS) + 2])) <= 128
 
 
+def test_answers_of_several_lines_are_not_looked_for_in_edits(tmp_path):
+    """Few-shot tasks, whose answers are grids: neither a column of figures nor a panel, and no error."""
+    folder = write_benchmark(tmp_path / "grids")
+    for path in folder.glob("runs/*/*/evaluation.jsonl"):
+        lines = lines_of(path)
+        for line in lines:
+            for question in line["questions"]:
+                question["gold"] = "1 2\n3 4"
+        json_lines(path, lines)
+    report.run(arguments(folder, "--out", tmp_path / "out"))
+    with (tmp_path / "out" / "table.csv").open() as file:
+        assert {row["coverage"] for row in csv.DictReader(file)} == {""}
+    assert "gold answers in the edit" not in (tmp_path / "out" / "edits.svg").read_text()
+
+
 def test_an_unfinished_run_is_told_of_and_not_counted(tmp_path):
     folder = write_benchmark(tmp_path / "benchmark")
     path = folder / "runs" / "grpo" / "seed-1"

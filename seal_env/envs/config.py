@@ -33,6 +33,7 @@ from seal_env.scoring import Outcome
 from seal_env.self_questions import SelfQuestions
 from seal_env.tasks.almanac import AlmanacConfig
 from seal_env.tasks.arc import ArcPrompts, GridText, MiniArcConfig
+from seal_env.tasks.arc.sources import FILTERED, MINI_ARC
 
 Mode = Literal["single", "refine", "continual", "corpus"]
 Carry = Literal["adapter", "merge"]
@@ -243,7 +244,11 @@ class ArcConfig(EnvConfig):
     def settings(self) -> ToolSettings:
         """What the edit does not choose: the model's defaults, then ``inner_loop``."""
         _check_options("inner_loop", self.inner_loop, [f.name for f in fields(ToolSettings)])
-        return replace(NANO_ARC_SETTINGS if self.bundled else ToolSettings(), **self.inner_loop)
+        base = NANO_ARC_SETTINGS if self.bundled else ToolSettings()
+        shape = replace(self.mini_arc_config(), seed=0, tests=1)
+        if self.dataset not in (MINI_ARC, FILTERED) or shape != MiniArcConfig():
+            base = replace(base, max_tokens=ToolSettings.max_tokens)  # the model's limit is for what it was made for
+        return replace(base, **self.inner_loop)
 
     def mini_arc_config(self) -> MiniArcConfig:
         """The mini-arc that tasks come from."""
