@@ -14,8 +14,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/seal-bench run $(if $(wildcard runs/demo/benchmark.json),--resume runs/demo,--config demo --out runs/demo)
 
+# A process for each core, a file of tests at a time, and one thread each: processes with several threads slow each other down.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

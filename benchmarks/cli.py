@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from benchmarks import adapt, evaluate, listing, replay, report, run, speed
 from seal_env.grading import GradingError
+from seal_env.spread import Refused, WorkersLost
 
 COMMANDS = {
     "run": (run, "agents and baselines on equal budgets"),
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()  # of weights being loaded, again for every run
     try:
         COMMANDS[arguments.command][0].run(arguments)
-    except (ValueError, OSError, GradingError) as error:
+    except (ValueError, OSError, ImportError, GradingError, Refused, WorkersLost) as error:
         print(f"seal-bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -11,25 +11,26 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import logging
 import multiprocessing
-import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import torch
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 import seal_env
 from agents import Agent, Callback, Round, evaluate_sequences
@@ -41,12 +42,14 @@ from benchmarks.settings import LEARNERS, SEQUENCE, Settings, default_agents, fr
 from benchmarks.summary import summarise
 from benchmarks.tables import table_text
 from seal_env.files import whole, whole_folder
+from seal_env.spread import EXECUTORS, WorkersLost, end_with_parent, shared_crew
 
 EXAMPLES = """examples:
   seal-bench run --env SEAL-SQuAD-v0 --agents rest_em,grpo --seeds 3 --budget 480 --out runs/first
   seal-bench run --config squad --workers 2 --out runs/squad
   seal-bench run --config squad -P agents.grpo.config.beta=0.04 -P evaluation.tasks=50 --out runs/kl
   seal-bench run --resume runs/squad
+  seal-bench run --config squad --executor ray --out runs/squad
 """
 _PACKAGES = ("seal-env", "torch", "transformers", "peft", "gymnasium", "stable-baselines3", "numpy", "datasets")
 
@@ -64,6 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="the run directory; default runs/ENV-TIME")
     parser.add_argument("--resume", metavar="DIR", help="go on with a run directory")
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each in a process of its own")
+    parser.add_argument(
+        "--executor", choices=EXECUTORS, help="score edits on processes of this machine, or on Ray (docs/scale.md)"
+    )
+    parser.add_argument("--executor-workers", type=int, metavar="N", help="how many; default one for each GPU or CPU")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the settings, and run nothing")
     parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases as well (WANDB_MODE=offline: on disk)")
     parser.add_argument("--no-report", action="store_true", help="print no table at the end and write no report")
@@ -77,7 +84,15 @@ def run(arguments: argparse.Namespace) -> Path | None:
     """
     if arguments.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+    if arguments.executor and arguments.workers > 1:
+        raise ValueError("--workers is for several runs at once, --executor for several edits of one run: choose one")
+    if arguments.executor_workers is not None and not arguments.executor:
+        raise ValueError(f"--executor-workers needs --executor ({' or '.join(EXECUTORS)})")
     settings = _settings(arguments)
+    where = {"executor": arguments.executor, "workers": arguments.executor_workers} if arguments.executor else {}
+    if where:  # how far a round is, and workers that were lost
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("seal_env.spread").setLevel(logging.INFO)
     if arguments.dry_run:
         print(json.dumps(settings.to_json(), indent=1))
         print(f"{len(settings.agents)} agents x {len(settings.seeds)} seeds, {_edits(settings)} scored edits of training")
@@ -91,12 +106,12 @@ def run(arguments: argparse.Namespace) -> Path | None:
             _write_settings(folder, settings)  # they may have grown
         _note_command(folder)
         try:
-            run_all(folder, settings, arguments.workers, arguments.wandb)
+            run_all(folder, settings, arguments.workers, arguments.wandb, where)
         except ValueError:
             if not any(folder.glob("runs/*/*/*.jsonl")):
                 shutil.rmtree(folder)  # nothing came of it
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, WorkersLost):
             print(f"\nstopped; go on with: seal-bench run --resume {folder}", file=sys.stderr)
             raise
     if arguments.no_report:
@@ -267,16 +282,23 @@ def _locked(folder: Path) -> Iterator[None]:
 # Runs -------------------------------------------------------------------------------------------------------------------
 
 
-def run_all(folder: Path, settings: Settings, workers: int, wandb: str | None = None) -> None:
-    """Every run that is not complete yet, ``workers`` at once, logged to the W&B project ``wandb`` if there is one."""
+def run_all(
+    folder: Path, settings: Settings, workers: int, wandb: str | None = None, where: Mapping[str, Any] | None = None
+) -> None:
+    """Every run that is not complete yet, ``workers`` at once, logged to the W&B project ``wandb`` if there is one.
+
+    ``where`` holds the environments' keywords that say where edits are scored, which changes no result.
+    """
     jobs = [(label, seed) for seed in settings.seeds for label in settings.agents]
     waiting = [job for job in jobs if not _complete(run_folder(folder, *job), settings)]
     learners = [job for job in jobs if settings.agents[job[0]].learns]
     learnt = sum(job not in waiting for job in learners) * settings.budget
     with make_view(total=_edits(settings), done=learnt, runs=len(jobs), complete=len(jobs) - len(waiting)) as view:
         if workers == 1:
+            kept = shared_crew(where["executor"], where["workers"], settings.env_config(True).device) if where else None
             for job in waiting:
-                run_one(folder, settings, *job, view, wandb)
+                run_one(folder, settings, *job, view, wandb, where)
+            del kept  # until now, so that workers live from run to run
         elif waiting:
             _run_in_processes(folder, settings, waiting, workers, view, wandb)
 
@@ -291,10 +313,12 @@ def _run_in_processes(
 ) -> None:
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // workers)
-    with context.Manager() as manager:
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_parent)
+    with manager:
         events = manager.Queue()
         with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(threads,)) as pool:
-            futures = [pool.submit(_run_in_worker, folder, settings, *job, events, os.getpid(), wandb) for job in waiting]
+            futures = [pool.submit(_run_in_worker, folder, settings, *job, events, wandb) for job in waiting]
             try:
                 while not all(future.done() for future in futures):
                     time.sleep(0.2)
@@ -315,8 +339,9 @@ def _run_in_processes(
 
 
 def _begin_worker(threads: int) -> None:
+    end_with_parent()
     torch.set_num_threads(threads)
-    logging.disable_progress_bar()  # of weights being loaded
+    transformers_logging.disable_progress_bar()  # of weights being loaded
 
 
 def _drain(events: Any) -> Iterator[Event]:
@@ -324,19 +349,18 @@ def _drain(events: Any) -> Iterator[Event]:
         yield events.get()
 
 
-def _run_in_worker(
-    folder: Path, settings: Settings, label: str, seed: int, events: Any, parent: int, wandb: str | None
-) -> None:
-    def tell(event: Event) -> None:
-        if os.getppid() != parent:  # whoever started this was killed, and may have been started again
-            os._exit(1)
-        events.put(event)
-
-    run_one(folder, settings, label, seed, tell, wandb)
+def _run_in_worker(folder: Path, settings: Settings, label: str, seed: int, events: Any, wandb: str | None) -> None:
+    run_one(folder, settings, label, seed, events.put, wandb)
 
 
 def run_one(
-    folder: Path, settings: Settings, label: str, seed: int, tell: Callable[[Event], None], wandb: str | None = None
+    folder: Path,
+    settings: Settings,
+    label: str,
+    seed: int,
+    tell: Callable[[Event], None],
+    wandb: str | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> None:
     """One agent with one seed, from its newest checkpoint if there is one.
 
@@ -346,8 +370,8 @@ def run_one(
     own, about = run_folder(folder, label, seed), settings.agents[label]
     own.mkdir(parents=True, exist_ok=True)
     tell(Event(label, seed, "started", 0, None))
-    env = _make_env(settings, training=about.learns, places=settings.places)
-    test = _make_env(settings, training=False, places=settings.places)
+    env = _make_env(settings, training=about.learns, places=settings.places, where=where)
+    test = _make_env(settings, training=False, places=settings.places, where=where)
     policy = settings.make_policy()
     with _locked(own):
         checkpoint = latest(own / "checkpoints")
@@ -378,16 +402,16 @@ def run_one(
                     agent.write_about(new)
         if evaluation.sequences and not (own / "continual.jsonl").is_file():
             with whole(own / "continual.jsonl") as partial:
-                append_lines(partial, _continual_lines(agent, settings, seed))
+                append_lines(partial, _continual_lines(agent, settings, seed, where))
         with whole(own / "done.json") as partial:
             partial.write_text(json.dumps({"edits": agent.edits, "rounds": agent.rounds}) + "\n")
     tell(Event(label, seed, "complete", 0, evaluate.history[-1][1]))
 
 
-def _continual_lines(agent: Agent, settings: Settings, seed: int) -> list[dict[str, Any]]:
+def _continual_lines(agent: Agent, settings: Settings, seed: int, where: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """What came of each step of each sequence of passages."""
     count = settings.evaluation.sequences
-    env = gym.make_vec(settings.env, num_envs=min(count, settings.places), **settings.continual_keywords())
+    env = gym.make_vec(settings.env, num_envs=min(count, settings.places), **{**settings.continual_keywords(), **(where or {})})
     found = evaluate_sequences(agent, env, settings.sequences(), seed=seed)
     return [
         {"sequence": i, "step": t} | edit_line(one) | {"accuracy_row": list(one.info["accuracy_row"])}
@@ -415,8 +439,8 @@ def run_folder(folder: Path, label: str, seed: int) -> Path:
     return folder / "runs" / label / f"seed-{seed}"
 
 
-def _make_env(settings: Settings, training: bool, places: int) -> Any:
-    return gym.make_vec(settings.env, num_envs=places, **settings.keywords(training))
+def _make_env(settings: Settings, training: bool, places: int, where: Mapping[str, Any] | None = None) -> Any:
+    return gym.make_vec(settings.env, num_envs=places, **{**settings.keywords(training), **(where or {})})
 
 
 def _edits(settings: Settings) -> int:

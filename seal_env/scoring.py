@@ -1,21 +1,29 @@
 """Jobs in, outcomes out: updates the student on each job's plan and asks it the tasks' questions.
 
-This is the whole of a SEAL reward. An outcome is a function of its job, the base weights and the scorer's settings; scoring
-jobs together only saves time. What an un-updated student answers is the same for all edits of a task, so it is kept.
+This is the whole of a SEAL reward. An outcome is a function of its job, the base weights and the scorer's settings: scoring
+jobs together, or elsewhere, only saves time. What an un-updated student answers is the same for all edits of a task, so it is
+kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from seal_env.exams import Answers, Exam, Marks, mean
 from seal_env.plan import UpdatePlan
 from seal_env.student import FitReport, Student
 from seal_env.tasks import Task
+from seal_env.work import Asking, Done, Work, carry_out, tensor
+
+
+class CarryOut(Protocol):
+    """Whoever has work done: see :func:`seal_env.work.carry_out`."""
+
+    def __call__(self, student: Student, works: Sequence[Work], asking: Asking, *, progress: bool = False) -> list[Done]: ...
 
 
 @dataclass(frozen=True)
@@ -73,12 +81,12 @@ class Outcome:
     Attributes:
         results: of each of its tasks.
         fit: what happened in training; where nothing was trained, answers are those of before.
-        adapter: after the update, ``(adapter_size,)``.
+        adapter: after the update, ``(adapter_size,)``; None where the scorer was to leave it out.
     """
 
     results: tuple[TaskResult, ...]
     fit: FitReport
-    adapter: Tensor
+    adapter: Tensor | None
 
     @property
     def score_before(self) -> float:
@@ -97,16 +105,21 @@ class Outcome:
 
 
 class Scorer:
-    """Scores jobs in this process.
+    """Scores jobs.
 
     Args:
         student: updated and asked; its base may change between calls by :meth:`Student.merge` and :meth:`Student.load_base`.
-        exam: how it is asked and marked.
+        exam: how it is asked and marked. Answers are marked in this process, wherever they were written.
+        carry_out: where plans are learnt and prompts answered: by ``student`` itself, in this process, or by workers that each
+            hold its like (:class:`seal_env.spread.Spread`).
+        adapters: whether outcomes hold the adapters, which can be large.
     """
 
-    def __init__(self, student: Student, exam: Exam) -> None:
+    def __init__(self, student: Student, exam: Exam, carry_out: CarryOut = carry_out, *, adapters: bool = True) -> None:
         self.student = student
         self.exam = exam
+        self._carry_out = carry_out
+        self._asking = Asking(exam.max_new_tokens, tuple(exam.stop), adapters)
         self._before: dict[Task, Answers] = {}
         self._base_version = student.base_version
 
@@ -115,47 +128,47 @@ class Scorer:
 
         Raises:
             GradingError: the grader could not say of every answer whether it is right.
+            WorkersLost: workers were lost again and again.
         """
         jobs = list(jobs)
         if not jobs:
             return []
-        fresh = self.student.fresh([job.plan.seed for job in jobs])
-        start = torch.stack([row if job.start is None else job.start for job, row in zip(jobs, fresh)])
-        fitted = self.student.fit([job.plan for job in jobs], start, progress=progress)
-        before = self._answers_before(jobs)
-        changed = [i for i, r in enumerate(fitted.reports) if r.status.learnt]
-        after = dict(zip(changed, self.ask(fitted.adapters[changed], [jobs[i].tasks for i in changed])))
-        groups = [list(zip(job.tasks, before[i], after.get(i, before[i]))) for i, job in enumerate(jobs)]
-        results = iter(examined(self.exam, [part for group in groups for part in group]))
-        return [
-            Outcome(tuple(next(results) for _ in group), report, adapter)
-            for group, report, adapter in zip(groups, fitted.reports, fitted.adapters)
-        ]
-
-    def ask(self, adapters: Tensor, tasks: Sequence[Sequence[Task]]) -> list[list[Answers]]:
-        """Answers of each adapter ``(n, adapter_size)`` to its own tasks' questions."""
-        exam = self.exam
-        prompts = [[exam.prompts(task) for task in group] for group in tasks]
-        flat = [[prompt for own in group for prompt in own] for group in prompts]
-        texts_of = self.student.answer(adapters, flat, max_new_tokens=exam.max_new_tokens, stop=exam.stop)
-        found = []
-        for group, own, answers in zip(tasks, prompts, texts_of):
-            texts = iter([answer.text for answer in answers])
-            found.append([exam.answers(task, [next(texts) for _ in asked]) for task, asked in zip(group, own)])
-        return found
-
-    def _answers_before(self, jobs: list[Job]) -> list[list[Answers]]:
         if self.student.base_version != self._base_version:
             self._before.clear()
             self._base_version = self.student.base_version
         unseen = list({task: None for job in jobs if job.start is None for task in job.tasks if task not in self._before})
-        for task, (answers,) in zip(unseen, self.ask(self.student.zero(len(unseen)), [[task] for task in unseen])):
-            self._before[task] = answers
         # Evaluations of one edit go on from one adapter: it is asked once.
-        started = {(id(job.start), job.tasks): job.start for job in jobs if job.start is not None}
-        asked = self.ask(torch.stack(list(started.values())), [tasks for _, tasks in started]) if started else []
-        own = dict(zip(started, asked))
-        return [own.get((id(job.start), job.tasks)) or [self._before[task] for task in job.tasks] for job in jobs]
+        started = list({(id(job.start), job.tasks): job for job in jobs if job.start is not None}.values())
+        prompts = {task: self.exam.prompts(task) for task in dict.fromkeys(task for job in jobs for task in job.tasks)}
+
+        def work(tasks: Sequence[Task], plan: UpdatePlan | None = None, start: Tensor | None = None) -> Work:
+            asked = tuple(prompt for task in tasks for prompt in prompts[task])
+            return Work(asked, plan, None if start is None else start.numpy())
+
+        def answers(tasks: Sequence[Task], done: Done) -> list[Answers]:
+            texts = iter(done.texts or ())
+            return [self.exam.answers(task, [next(texts) for _ in prompts[task]]) for task in tasks]
+
+        works = [
+            *(work((task,)) for task in unseen),
+            *(work(job.tasks, None, job.start) for job in started),
+            *(work(job.tasks, job.plan, job.start) for job in jobs),
+        ]
+        done = iter(self._carry_out(self.student, works, self._asking, progress=progress))
+        for task in unseen:
+            (self._before[task],) = answers((task,), next(done))
+        own = {(id(job.start), job.tasks): answers(job.tasks, next(done)) for job in started}
+        groups, rest = list[list[tuple[Task, Answers, Answers]]](), list(done)
+        for job, one in zip(jobs, rest):
+            before = own.get((id(job.start), job.tasks)) or [self._before[task] for task in job.tasks]
+            after = before if one.texts is None else answers(job.tasks, one)
+            groups.append(list(zip(job.tasks, before, after)))
+        results = iter(examined(self.exam, [part for group in groups for part in group]))
+        return [
+            Outcome(tuple(next(results) for _ in group), one.report, None if one.adapter is None else tensor(one.adapter))
+            for group, one in zip(groups, rest)
+            if one.report is not None
+        ]
 
 
 def examined(exam: Exam, parts: Sequence[tuple[Task, Answers, Answers]]) -> list[TaskResult]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from seal_env.tasks.arc.augment import Pair
-from seal_env.tasks.arc.grids import Grid, as_grid, read_grid, size
+from seal_env.tasks.arc.grids import Grid, GridText, as_grid, read_grid, size
 from seal_env.tasks.arc.mini import COMPOSED, SPLITS, MiniArc, MiniArcConfig, draw_pairs, splits
 from seal_env.tasks.arc.prompts import END, ArcPrompts, pairs_text
 from seal_env.tasks.arc.rules import KINDS, Composition, Rule, all_rules, compose, draw_rule
@@ -413,8 +413,10 @@ def chat(message: str) -> tuple[str, str]:
     return f"<user>{message}<assistant>", "<end>"
 
 
-@pytest.mark.parametrize("prompts", [ArcPrompts(s, c) for s in ("spaced", "labelled") for c in (None, chat)], ids=str)
-def test_what_a_model_reads_and_then_writes_is_an_example(prompts: ArcPrompts) -> None:
+@pytest.mark.parametrize("style", ["spaced", "labelled"])
+@pytest.mark.parametrize("around", [None, chat], ids=["text", "chat"])
+def test_what_a_model_reads_and_then_writes_is_an_example(style: GridText, around: Any) -> None:
+    prompts = ArcPrompts(style, around)
     for i in range(20):
         task = mini_task("train", i)
         (test,) = task.tests

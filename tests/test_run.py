@@ -18,6 +18,8 @@ from benchmarks.cli import main
 from benchmarks.records import differences, read
 from benchmarks.settings import from_mapping, read_config, value_of
 from benchmarks.tables import table_text
+from seal_env.spread import Processes
+from tests.processes import left_of, marked, needs_proc, started_with
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,6 +100,42 @@ def test_a_run_directory_holds_what_is_promised(unbroken):
 def test_processes_give_the_same_lines(config, unbroken, tmp_path):
     assert start("--config", config, "--out", tmp_path / "run", "--workers", "2") == 0
     assert lines_of(tmp_path / "run") == lines_of(unbroken)
+
+
+def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroken, tmp_path, monkeypatch, capsys):
+    class Mortal(Processes):
+        """All of them are killed soon after each portion was sent."""
+
+        mortal = True
+
+        def submit(self, *what):
+            future = super().submit(*what)
+            for process in list(self.executor()._processes.values()) if self.mortal else ():
+                process.kill()
+            return future
+
+    monkeypatch.setattr("seal_env.spread.shared.Processes", Mortal)
+    where = ["--executor", "spawn", "--executor-workers", "2"]
+    assert start("--config", config, "--out", tmp_path / "run", *where) == 2
+    said = capsys.readouterr().err
+    assert f"stopped; go on with: seal-bench run --resume {tmp_path / 'run'}" in said
+    assert "seal-bench: workers died 4 times with the same edits" in said
+    monkeypatch.setattr(Mortal, "mortal", False)
+    assert start("--resume", tmp_path / "run", *where) == 0
+    assert lines_of(tmp_path / "run") == lines_of(unbroken)
+
+
+@needs_proc
+def test_a_killed_run_leaves_no_process_behind(config, tmp_path):
+    environment, mark = marked(tmp_path)
+    command = [sys.executable, "-m", "benchmarks.cli", "run", "--config", str(config), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([*command, "--workers", "2"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list((tmp_path / "run").glob("runs/*/*/.lock")):
+        time.sleep(0.1)
+    assert len(started_with(mark)) >= 4  # itself, two workers, and what carries their messages
+    process.kill()
+    process.wait()
+    assert not left_of(mark)
 
 
 def test_a_killed_run_goes_on_to_the_same_lines_and_table(config, unbroken, tmp_path):

@@ -31,6 +31,7 @@ from seal_env.models import (
 from seal_env.proxy import Proxy, get_proxy
 from seal_env.scoring import Outcome
 from seal_env.self_questions import SelfQuestions
+from seal_env.spread import EXECUTORS, ExecutorName
 from seal_env.tasks.almanac import AlmanacConfig
 from seal_env.tasks.arc import ArcPrompts, GridText, MiniArcConfig
 from seal_env.tasks.arc.sources import FILTERED, MINI_ARC
@@ -78,6 +79,8 @@ class EnvConfig(ABC):
     adapter_observation: AdapterObservation = "auto"
     max_new_tokens: int | None = None
     progress: bool = False
+    executor: ExecutorName | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -87,7 +90,11 @@ class EnvConfig(ABC):
             ("template", get_args(Template)),
         ):
             check_choice(name, getattr(self, name), choices)
-        for name in ("evaluations_per_edit", "updates_per_episode", "max_new_tokens"):
+        if self.executor is not None:
+            check_choice("executor", self.executor, EXECUTORS)
+        elif self.workers is not None:
+            raise ValueError(f"workers={self.workers!r} needs executor='spawn' or 'ray': this process is one worker")
+        for name in ("evaluations_per_edit", "updates_per_episode", "max_new_tokens", "workers"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
         if self.mode == "single" and self.updates != 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -26,6 +27,7 @@ from seal_env.envs.domain import Domain, make_domain
 from seal_env.proxy import Proxy, Rating, rate, written
 from seal_env.scoring import Job, Outcome, Scorer, TaskResult
 from seal_env.self_questions import has_questions
+from seal_env.spread import Borrowed, Crew, Recipe, Spread, fingerprint, shared_crew
 from seal_env.student import Student, load_base
 from seal_env.tasks import Task
 
@@ -90,6 +92,9 @@ class Core:
         self.domain: Domain = make_domain(config, self.student)
         self.source = self.domain.source
         self._own_base = False
+        self._crew: Crew | None = None
+        if config.executor is not None:
+            self._crew = shared_crew(config.executor, config.workers, config.device)
         self._start_of_merges: dict[str, Tensor] | None = None
         self.scorer = self._make_scorer()
         self.places = [Place(seeding.np_random(None)[0]) for _ in range(places)]
@@ -246,6 +251,7 @@ class Core:
                 info["accuracy_row"] = tuple(row.tolist())
                 reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
             if mode in ("refine", "continual") and outcomes[0].fit.status.learnt:
+                assert outcomes[0].adapter is not None
                 self._carry(place, outcomes[0].adapter)
             elif mode in ("single", "corpus"):
                 place.adapter = outcomes[0].adapter
@@ -304,8 +310,28 @@ class Core:
     def _make_student(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Student:
         return Student(model, tokenizer, self.config.lora_config())
 
+    def score_on(self, executor: Executor) -> None:
+        """Have plans learnt and prompts answered on ``executor`` from now on.
+
+        Raises:
+            ValueError: it forks.
+        """
+        self._crew = Borrowed(executor)
+        self.scorer = self._make_scorer()
+
     def _make_scorer(self) -> Scorer:
-        return Scorer(self.student, self.domain.exam)
+        kept = self.adapter_observation != "none" or self.config.mode in ("refine", "continual")
+        if self._crew is None:
+            return Scorer(self.student, self.domain.exam, adapters=kept)
+        return Scorer(self.student, self.domain.exam, Spread(self._crew, self._recipe), adapters=kept)
+
+    @functools.cached_property
+    def _recipe(self) -> Recipe:
+        """How a worker makes the student as it was before its base changed."""
+        config = self.config
+        base = shared_base(config.model, config.device, config.dtype, config.trust_remote_code)[0]
+        lora = config.default_lora() if config.lora is None else config.lora
+        return Recipe(config.model, config.device, config.dtype, config.trust_remote_code, lora, fingerprint(base))
 
 
 def _current(outcome: Outcome) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import gymnasium as gym
@@ -48,6 +49,16 @@ class _HasCore:
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
         """Replace the student's base weights (SEAL: the policy is the student, updated after each round)."""
         self.core.load_student(weights)
+
+    def score_on(self, executor: Executor) -> None:
+        """Have edits learnt and questions answered on ``executor`` from now on, with the same outcomes.
+
+        Its workers each hold a student of their own. It remains yours to shut down.
+
+        Raises:
+            ValueError: it forks: a forked process has torch's locks but not its threads.
+        """
+        self.core.score_on(executor)
 
 
 class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
@@ -107,7 +118,8 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template`` (``base`` or
     ``instruct``), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`), ``max_new_tokens`` of an answer, ``grader`` (a
     name of :data:`seal_env.grading.GRADERS` or an import path: was this answer right?), ``grader_options``, ``progress`` (a bar
-    of tokens while adapters are trained), and those above.
+    of tokens while adapters are trained), ``executor`` and ``workers`` (where that is done, with the same outcomes: ``None``,
+    in this process; ``spawn``, on so many processes; ``ray``, on Ray, see docs/scale.md), and those above.
 
     ## Few-shot tasks
     ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` is the demonstrations of an ARC task, the action a choice of tools and

@@ -1,0 +1,104 @@
+"""What a student does for one self-edit: learn a plan, then answer prompts; here or wherever there is a student.
+
+Nothing of it knows of tasks or exams, and all of it can be sent to another process: texts, numbers, numpy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seal_env.plan import UpdatePlan
+from seal_env.student import FitReport, Student
+
+Adapter = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done.
+
+    Attributes:
+        prompts: to be answered after the update.
+        plan: what to learn; None: nothing, the student answers as it is.
+        start: adapter to go on from, ``(adapter_size,)``; by default a fresh one, seeded by the plan.
+    """
+
+    prompts: tuple[str, ...]
+    plan: UpdatePlan | None = None
+    start: Adapter | None = None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a student answers, and what is wanted back.
+
+    Attributes:
+        max_new_tokens: most tokens after a prompt.
+        stop: strings that end an answer.
+        adapters: whether to give the adapters back.
+    """
+
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    adapters: bool = True
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a :class:`Work`.
+
+    Attributes:
+        texts: what was written after each prompt; None where a plan taught nothing, so that nobody was asked.
+        report: of the update; None where there was no plan.
+        adapter: after the update, if it was wanted.
+    """
+
+    texts: tuple[str, ...] | None
+    report: FitReport | None = None
+    adapter: Adapter | None = None
+
+
+def carry_out(student: Student, works: Sequence[Work], asking: Asking, *, progress: bool = False) -> list[Done]:
+    """Do all of it together, which only saves time: each result is a function of its work, ``asking`` and the student's base.
+
+    Args:
+        student: who does it.
+        works: what is to be done.
+        asking: how prompts are answered.
+        progress: show a bar of tokens while adapters are trained.
+    """
+    plans = [work.plan for work in works if work.plan is not None]
+    reports: list[FitReport | None] = [None] * len(works)
+    adapters = [student.zero()[0] if work.start is None else tensor(work.start) for work in works]
+    if plans:
+        learning = [i for i, work in enumerate(works) if work.plan is not None]
+        fresh = student.fresh([plan.seed for plan in plans])
+        start = [row if works[i].start is None else adapters[i] for i, row in zip(learning, fresh)]
+        fitted = student.fit(plans, torch.stack(start), progress=progress)
+        for i, adapter, report in zip(learning, fitted.adapters, fitted.reports):
+            adapters[i], reports[i] = adapter, report
+    asked = [i for i, report in enumerate(reports) if report is None or report.status.learnt]
+    texts: dict[int, tuple[str, ...]] = {}
+    if asked:
+        answers = student.answer(
+            torch.stack([adapters[i] for i in asked]),
+            [works[i].prompts for i in asked],
+            max_new_tokens=asking.max_new_tokens,
+            stop=asking.stop,
+        )
+        texts = {i: tuple(answer.text for answer in own) for i, own in zip(asked, answers)}
+    return [
+        Done(texts.get(i), report, adapters[i].numpy() if asking.adapters and report is not None else None)
+        for i, report in enumerate(reports)
+    ]
+
+
+def tensor(adapter: Adapter) -> Tensor:
+    """The adapter as a tensor, which shares its memory where that can be written to."""
+    return torch.from_numpy(np.require(adapter, requirements="W"))
