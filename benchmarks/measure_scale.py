@@ -28,7 +28,6 @@ import seal_env  # noqa: F401  registers the environments
 from agents import Policy
 from seal_env.files import whole
 from seal_env.spread import EXECUTORS
-from seal_env.spread.ray_crew import connect
 from seal_env.work import carry_out
 
 ENV = "SEAL-SQuAD-v0"
@@ -80,6 +79,8 @@ def identical(edits: Edits, executors: list[str]) -> dict[str, Any]:
 def speedup(edits: Edits, executor: str, repeats: int) -> dict[str, Any]:
     """Seconds of all edits with one and with two single-threaded workers, taking turns."""
     if executor == "ray":
+        from seal_env.spread.ray_crew import connect
+
         connect(cpus=3)  # of which never more than two have something to do
     envs = {workers: edits.env(executor=executor, workers=workers) for workers in (1, 2)}
     for env in envs.values():
