@@ -139,7 +139,7 @@ def test_outcomes_on_ray_are_those_of_this_process_even_if_a_worker_is_killed(ra
         env.load_student({**student.model.state_dict(), **student.merged_weights(student.fresh([1])[0] + 0.01)})
     changed = played(here)
     victims = [one for one in psutil.Process().children(recursive=True) if "ray::Worker" in " ".join(one.cmdline())]
-    assert len(victims) == 2
+    assert victims  # the other one may not have begun yet
     victims[0].kill()
     with caplog.at_level(logging.WARNING, "seal_env.spread"):
         assert played(there) == changed != expected
