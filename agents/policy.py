@@ -8,7 +8,6 @@ log-probabilities are recomputed with the plain forward pass of Hugging Face, th
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -24,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.joined import save_joined
 from seal_env.edits import Template, prompt_ids
-from seal_env.files import whole
+from seal_env.files import whole, write_json
 from seal_env.student import Answer, Sampling, Student, load_base
 from seal_env.student.generic import GenericNetwork
 
@@ -255,8 +254,7 @@ class Policy:
         else:
             self._save_adapters(target)
         writing = {**asdict(self.sampling), "max_new_tokens": self.max_new_tokens, "template": self.template}
-        with whole(target / WRITING) as partial:
-            partial.write_text(json.dumps(writing, indent=1) + "\n")
+        write_json(target / WRITING, writing)
 
     def _save_adapters(self, target: Path) -> None:
         save_joined(self._student, [*self.merged, self.adapter.detach().cpu()], target)

@@ -24,7 +24,7 @@ import seal_env  # noqa: F401  registers the environments
 from benchmarks.statistics import Estimate, paired_difference
 from seal_env.edits import ToolEdit
 from seal_env.envs.config import ArcConfig
-from seal_env.files import whole
+from seal_env.files import write_json
 from seal_env.plots import plot_success
 from seal_env.scoring import Job
 from seal_env.tasks.arc import ArcTask, MiniArc
@@ -151,8 +151,7 @@ def main() -> None:
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         name = "search.json" if arguments.search else "filtered.json" if arguments.filter else "measures.json"
-        with whole(arguments.out / name) as partial:
-            partial.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(arguments.out / name, record)
         if "landscape" in record:
             plot_success(record["landscape"]["success"], RATES, EPOCHS, arguments.out / "landscape.svg")
 

@@ -26,7 +26,7 @@ import torch
 
 import seal_env  # noqa: F401  registers the environments
 from agents import Policy
-from seal_env.files import whole
+from seal_env.files import write_json
 from seal_env.spread import EXECUTORS
 from seal_env.work import carry_out
 
@@ -42,7 +42,6 @@ class Edits:
     """
 
     def __init__(self, count: int) -> None:
-        self.texts: list[str] = []
         self.count = count
         policy, env = Policy.from_pretrained("seal-nano"), self.env()
         observations, _ = env.reset(seed=0)
@@ -175,8 +174,7 @@ def main() -> None:
     record = {name: step() for name, step in steps.items() if name in (arguments.steps or steps)}
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        with whole(arguments.out / "measures.json") as partial:
-            partial.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(arguments.out / "measures.json", record)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.managers import SyncManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -41,7 +42,7 @@ from benchmarks.report import write
 from benchmarks.settings import LEARNERS, SEQUENCE, Settings, default_agents, from_mapping, read_config
 from benchmarks.summary import summarise
 from benchmarks.tables import table_text
-from seal_env.files import whole, whole_folder
+from seal_env.files import whole, whole_folder, write_json
 from seal_env.spread import EXECUTORS, WorkersLost, end_with_parent, shared_crew
 
 EXAMPLES = """examples:
@@ -51,6 +52,7 @@ EXAMPLES = """examples:
   seal-bench run --resume runs/squad
   seal-bench run --config squad --executor ray --out runs/squad
 """
+HERE: Mapping[str, Any] = MappingProxyType({})  # no keyword of the environment says that edits are scored elsewhere
 _PACKAGES = ("seal-env", "torch", "transformers", "peft", "gymnasium", "stable-baselines3", "numpy", "datasets")
 
 
@@ -89,7 +91,7 @@ def run(arguments: argparse.Namespace) -> Path | None:
     if arguments.executor_workers is not None and not arguments.executor:
         raise ValueError(f"--executor-workers needs --executor ({' or '.join(EXECUTORS)})")
     settings = _settings(arguments)
-    where = {"executor": arguments.executor, "workers": arguments.executor_workers} if arguments.executor else {}
+    where = {"executor": arguments.executor, "workers": arguments.executor_workers} if arguments.executor else HERE
     if where:  # how far a round is, and workers that were lost
         logging.basicConfig(format="%(message)s")
         logging.getLogger("seal_env.spread").setLevel(logging.INFO)
@@ -198,8 +200,7 @@ def create(folder: Path, settings: Settings) -> None:
 
 
 def _write_settings(folder: Path, settings: Settings) -> None:
-    with whole(folder / "benchmark.json") as partial:
-        partial.write_text(json.dumps(settings.to_json(), indent=1) + "\n")
+    write_json(folder / "benchmark.json", settings.to_json())
 
 
 def _evaluation_tasks(settings: Settings) -> list[dict[str, Any]]:
@@ -237,8 +238,7 @@ def _note_command(folder: Path) -> None:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    with whole(path) as partial:
-        partial.write_text(json.dumps({"sessions": [*sessions, about]}, indent=1) + "\n")
+    write_json(path, {"sessions": [*sessions, about]})
 
 
 def _installed(name: str) -> bool:
@@ -282,9 +282,7 @@ def _locked(folder: Path) -> Iterator[None]:
 # Runs -------------------------------------------------------------------------------------------------------------------
 
 
-def run_all(
-    folder: Path, settings: Settings, workers: int, wandb: str | None = None, where: Mapping[str, Any] | None = None
-) -> None:
+def run_all(folder: Path, settings: Settings, workers: int, wandb: str | None = None, where: Mapping[str, Any] = HERE) -> None:
     """Every run that is not complete yet, ``workers`` at once, logged to the W&B project ``wandb`` if there is one.
 
     ``where`` holds the environments' keywords that say where edits are scored, which changes no result.
@@ -360,7 +358,7 @@ def run_one(
     seed: int,
     tell: Callable[[Event], None],
     wandb: str | None = None,
-    where: Mapping[str, Any] | None = None,
+    where: Mapping[str, Any] = HERE,
 ) -> None:
     """One agent with one seed, from its newest checkpoint if there is one.
 
@@ -408,10 +406,10 @@ def run_one(
     tell(Event(label, seed, "complete", 0, evaluate.history[-1][1]))
 
 
-def _continual_lines(agent: Agent, settings: Settings, seed: int, where: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _continual_lines(agent: Agent, settings: Settings, seed: int, where: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What came of each step of each sequence of passages."""
     count = settings.evaluation.sequences
-    env = gym.make_vec(settings.env, num_envs=min(count, settings.places), **{**settings.continual_keywords(), **(where or {})})
+    env = gym.make_vec(settings.env, num_envs=min(count, settings.places), **{**settings.continual_keywords(), **where})
     found = evaluate_sequences(agent, env, settings.sequences(), seed=seed)
     return [
         {"sequence": i, "step": t} | edit_line(one) | {"accuracy_row": list(one.info["accuracy_row"])}
@@ -439,8 +437,8 @@ def run_folder(folder: Path, label: str, seed: int) -> Path:
     return folder / "runs" / label / f"seed-{seed}"
 
 
-def _make_env(settings: Settings, training: bool, places: int, where: Mapping[str, Any] | None = None) -> Any:
-    return gym.make_vec(settings.env, num_envs=places, **{**settings.keywords(training), **(where or {})})
+def _make_env(settings: Settings, training: bool, places: int, where: Mapping[str, Any] = HERE) -> Any:
+    return gym.make_vec(settings.env, num_envs=places, **{**settings.keywords(training), **where})
 
 
 def _edits(settings: Settings) -> int:

@@ -1,15 +1,14 @@
 """From one GPU to a cluster, by arithmetic and simulation: ``python -m benchmarks.scale --lengths SEAL_RUNS --out FOLDER``.
 
 Simulates, event by event, workers that score a round under several schedules, with the lengths of recorded self-edits, and
-says how busy they are; and works out how long the paper's two rounds take on so many GPUs, and what
-that costs. Only seconds an edit are measured, by `seal-bench speed` on one GPU: give yours as ``--seconds-per-update``.
+says how busy they are; and works out how long the paper's two rounds take on so many GPUs, and what that costs. Seconds an
+update are one unless you give what you measured (`seal-bench speed` on one GPU) as ``--seconds-per-update``.
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workload import edit_lengths
-from seal_env.files import whole
+from seal_env.files import write_json
 from seal_env.spread import chunked
 
 WORKERS = (1, 8, 64, 512)
@@ -157,13 +156,8 @@ def main() -> None:
         print(f"{row['gpus']:>4}  {row['edits_per_hour']:>10.0f}  {row['two_rounds_hours']:>20.2f}  {row['dollars']:>7.2f}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        with whole(arguments.out / "scale.json") as partial:
-            partial.write_text(
-                json.dumps(
-                    {"machines": asdict(machines), "utilisation": rows, "most_workers": limits, "capacity": table}, indent=1
-                )
-                + "\n"
-            )
+        found = {"machines": asdict(machines), "utilisation": rows, "most_workers": limits, "capacity": table}
+        write_json(arguments.out / "scale.json", found)
 
 
 if __name__ == "__main__":

@@ -73,29 +73,28 @@ def carry_out(student: Student, works: Sequence[Work], asking: Asking, *, progre
         asking: how prompts are answered.
         progress: show a bar of tokens while adapters are trained.
     """
-    plans = [work.plan for work in works if work.plan is not None]
     reports: list[FitReport | None] = [None] * len(works)
-    adapters = [student.zero()[0] if work.start is None else tensor(work.start) for work in works]
-    if plans:
-        learning = [i for i, work in enumerate(works) if work.plan is not None]
-        fresh = student.fresh([plan.seed for plan in plans])
-        start = [row if works[i].start is None else adapters[i] for i, row in zip(learning, fresh)]
-        fitted = student.fit(plans, torch.stack(start), progress=progress)
-        for i, adapter, report in zip(learning, fitted.adapters, fitted.reports):
+    adapters = [None if work.start is None else tensor(work.start) for work in works]
+    learning = [(i, work.plan) for i, work in enumerate(works) if work.plan is not None]
+    if learning:
+        fresh = student.fresh([plan.seed for _, plan in learning])
+        start = torch.stack([new if (own := adapters[i]) is None else own for (i, _), new in zip(learning, fresh)])
+        fitted = student.fit([plan for _, plan in learning], start, progress=progress)
+        for (i, _), adapter, report in zip(learning, fitted.adapters, fitted.reports):
             adapters[i], reports[i] = adapter, report
     asked = [i for i, report in enumerate(reports) if report is None or report.status.learnt]
     texts: dict[int, tuple[str, ...]] = {}
     if asked:
         answers = student.answer(
-            torch.stack([adapters[i] for i in asked]),
+            torch.stack([student.zero()[0] if (own := adapters[i]) is None else own for i in asked]),
             [works[i].prompts for i in asked],
             max_new_tokens=asking.max_new_tokens,
             stop=asking.stop,
         )
-        texts = {i: tuple(answer.text for answer in own) for i, own in zip(asked, answers)}
+        texts = {i: tuple(answer.text for answer in written) for i, written in zip(asked, answers)}
     return [
-        Done(texts.get(i), report, adapters[i].numpy() if asking.adapters and report is not None else None)
-        for i, report in enumerate(reports)
+        Done(texts.get(i), report, adapter.numpy() if asking.adapters and report and adapter is not None else None)
+        for i, (report, adapter) in enumerate(zip(reports, adapters))
     ]
 
 
