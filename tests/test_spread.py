@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import os
 import random
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -245,7 +244,7 @@ class Killing(Processes):
         if self.kills:
             self.kills -= 1
             victim = random.Random(self.kills).choice(list(self.executor()._processes.values()))
-            threading.Timer(0.05, os.kill, (victim.pid, signal.SIGKILL)).start()
+            threading.Timer(0.05, victim.kill).start()
         return future
 
 
@@ -262,6 +261,49 @@ def test_a_killed_worker_costs_time_and_nothing_else(caplog):
         played(env)
     env.core._crew.kills = 0
     assert played(env) == expected
+
+
+class BreaksWhileItTakesWork(ProcessPoolExecutor):
+    """It loses its worker while it takes the second portion: before it notes that down, or before it starts another worker."""
+
+    moment = "note"
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)
+        pool = self
+
+        class Noted(dict):
+            def __setitem__(self, number, item):
+                if number == 1 and pool.moment == "note":
+                    pool.lose_a_worker()
+                super().__setitem__(number, item)
+
+        self._pending_work_items = Noted()
+
+    def _adjust_process_count(self) -> None:
+        if self._queue_count == 2 and self.moment == "start":
+            self.lose_a_worker()
+        super()._adjust_process_count()
+
+    def lose_a_worker(self) -> None:
+        type(self).moment = "never again"
+        for process in self._processes.values():
+            process.kill()
+        while not self._call_queue._reader.closed:
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("moment", "workers"), [("note", 1), ("start", 2)])
+def test_a_pool_that_breaks_while_it_takes_work_costs_time_and_nothing_else(moment, workers, monkeypatch, caplog):
+    monkeypatch.setattr("seal_env.spread.spread.TELL", 1.0)
+    monkeypatch.setattr("seal_env.spread.crew.ProcessPoolExecutor", BreaksWhileItTakesWork)
+    monkeypatch.setattr(BreaksWhileItTakesWork, "moment", moment)
+    env = made()
+    env.core._crew = Processes(workers)
+    env.core.scorer = env.core._make_scorer()
+    with caplog.at_level(logging.WARNING, "seal_env.spread"):
+        assert played(env) == played(made())
+    assert BreaksWhileItTakesWork.moment == "never again" and "a worker died" in caplog.text
 
 
 def test_somebody_elses_executor_is_not_replaced():

@@ -44,6 +44,11 @@ class Crew(ABC):
         """Why it goes slower than it should; nothing if it does not."""
         return ""
 
+    @property
+    def broken(self) -> bool:
+        """Whether workers were lost, which a future need not say where all share their fate."""
+        return False
+
     @abstractmethod
     def submit(self, ticket: Ticket, works: Sequence[Work], asking: Asking) -> Future[Reply]:
         """Have this done by whoever is free next."""
@@ -82,8 +87,17 @@ class Local(Crew):
     def executor(self) -> Executor:
         """To which everything is submitted."""
 
+    @property
+    def broken(self) -> bool:
+        return bool(getattr(self.executor(), "_broken", False))
+
     def submit(self, ticket: Ticket, works: Sequence[Work], asking: Asking) -> Future[Reply]:
-        return self.executor().submit(do, ticket, works, asking)
+        try:
+            return self.executor().submit(do, ticket, works, asking)
+        except Exception as error:
+            if self.broken:  # in the middle of this, Python's pool closes what it would have started another worker with
+                raise BrokenExecutor("a worker died while another was started") from error
+            raise
 
     def share(self, weights: Mapping[str, Tensor]) -> Weights:
         path = self._folder / f"{self._versions}.safetensors"

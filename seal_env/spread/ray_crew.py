@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,12 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from seal_env.spread.crew import Crew
+from seal_env.spread.lifeline import end_after_this
 from seal_env.spread.worker import Reply, Ticket, Weights, do
 from seal_env.work import Asking, Work
 
 try:
+    import psutil
     import ray
 except ImportError as error:
     raise ImportError("executor='ray' needs Ray: pip install 'seal-env[ray]'") from error
@@ -35,6 +39,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+_REAPERS: list[subprocess.Popen[bytes]] = []  # of the Ray that was started here, if one was
 _LOST = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
 
 
@@ -204,7 +209,19 @@ def connect(cpus: int = 0) -> None:
             "address": "local",
             "num_cpus": max(cpus, os.cpu_count() or 1),
             "include_dashboard": False,
-            # Ray's own agents look for its control service for so long before they end: a minute, unless they are told.
-            "_system_config": {"gcs_rpc_server_reconnect_timeout_s": 5},
         }
     ray.init(**options)
+    if options.get("address") == "local":
+        # Ray's agents, when all the rest of it is gone, look for it for a minute.
+        _REAPERS[:] = [end_after_this(process.pid for process in _ray_processes())]
+
+
+def _ray_processes() -> Iterator[psutil.Process]:
+    """Those of the Ray that this process has started, and what they have started."""
+    home = str(Path(ray.__file__).parent)
+    for child in psutil.Process().children():
+        try:
+            if home in " ".join(child.cmdline()):
+                yield from (child, *child.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue

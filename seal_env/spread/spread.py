@@ -62,10 +62,12 @@ class Spread:
                             lost.append(portion)
                     finished = wait(pending, TELL, FIRST_COMPLETED).done if pending and not lost else set()
                     lost += self._collect(finished, pending, ticket, found, bar)
-                    if lost and self.crew.share_fate:
-                        lost += self._collect(wait(pending).done, pending, ticket, found, bar)
+                    if (lost or self.crew.broken) and self.crew.share_fate:
+                        lost += self._collect(wait(pending, TELL).done, pending, ticket, found, bar)
+                        lost += pending.values()  # Python's pool forgets what it is given in the moment in which it breaks
+                        pending.clear()
                     if lost:
-                        self._note(lost, losses)
+                        self._count(lost, losses)
                         self.crew.recover()
                         waiting = lost + waiting
                     if time.monotonic() - told >= TELL:
@@ -100,7 +102,7 @@ class Spread:
             bar.update(len(portion))
         return lost
 
-    def _note(self, lost: Sequence[Portion], losses: dict[Portion, int]) -> None:
+    def _count(self, lost: Sequence[Portion], losses: dict[Portion, int]) -> None:
         """Say what was lost, and raise an error if it was lost too often."""
         edits = sum(map(len, lost))
         for portion in lost:
