@@ -29,6 +29,7 @@ from torch import Tensor
 from agents.episodes import Env, begin, score, seal_of
 from agents.policy import Completion, Policy
 from seal_env.checks import check_names
+from seal_env.envs.config import EnvConfig
 from seal_env.files import whole_folder
 from seal_env.student import FitStatus
 
@@ -105,7 +106,7 @@ class Agent(ABC):
         writes: whether the policy writes the edits; if not, the policy is never changed and what is learnt is in :meth:`state`.
 
     Raises:
-        ValueError: an unknown or wrong option, or an environment with several updates an episode.
+        ValueError: an unknown or wrong option, or an environment in which it can do nothing (:meth:`misfit`).
     """
 
     Config: ClassVar[type] = NoConfig
@@ -114,16 +115,21 @@ class Agent(ABC):
     def __init__(self, env: Env, policy: Policy, *, seed: int = 0, self_adapting: bool = False, **config: Any):
         self.env, self.policy, self.seed, self.self_adapting = env, policy, seed, self_adapting
         self.seal = seal_of(env)
-        if self.seal.config.updates != 1:
-            raise ValueError(
-                f"agents learn from episodes of one update, and mode={self.seal.config.mode!r} has {self.seal.config.updates}"
-            )
+        if misfit := self.misfit(self.seal.config):
+            raise ValueError(misfit)
         check_names(type(self).__name__, config, [f.name for f in fields(self.Config)])
         self.config = self.Config(**config)
         self.edits = 0
         self.rounds = 0
 
     # The contract ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def misfit(cls, config: EnvConfig) -> str:
+        """Why such an agent can do nothing in an environment of these settings; empty if it can."""
+        if config.updates != 1:
+            return f"agents learn from episodes of one update, and mode={config.mode!r} has {config.updates}"
+        return ""
 
     @abstractmethod
     def round(self, budget: int) -> Round | None:

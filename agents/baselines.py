@@ -12,7 +12,7 @@ from agents.base import Agent, Round
 from agents.selection import best
 from seal_env.checks import check_at_least
 from seal_env.edits import pairs_text
-from seal_env.envs.config import ArcConfig, KnowledgeConfig
+from seal_env.envs.config import ArcConfig, EnvConfig, KnowledgeConfig
 from seal_env.tasks.almanac import Almanac
 
 
@@ -34,6 +34,11 @@ class NoUpdate(Baseline):
 
 class PassageOnly(Baseline):
     """The passage itself, and nothing else (the paper's baseline without self-edits)."""
+
+    @classmethod
+    def misfit(cls, config: EnvConfig) -> str:
+        few_shot = "passage_only is for passages: a few-shot task's edit is a choice of tools"
+        return super().misfit(config) or (few_shot if isinstance(config, ArcConfig) else "")
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
@@ -100,6 +105,12 @@ class HandMade(Baseline):
     Config = HandMadeConfig
     config: HandMadeConfig
 
+    @classmethod
+    def misfit(cls, config: EnvConfig) -> str:
+        elsewhere = isinstance(config, KnowledgeConfig) and config.dataset != "almanac"
+        none = f"hand_made edits of passages exist for dataset='almanac' alone, not for {config.dataset!r}"
+        return super().misfit(config) or (none if elsewhere else "")
+
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
     ) -> list[str]:
@@ -109,10 +120,7 @@ class HandMade(Baseline):
             raise ValueError("hand_made needs the infos of the reset: they say which articles are shown")
         assert isinstance(self.seal.config, KnowledgeConfig)
         almanac = Almanac(self.seal.config.almanac_config())
-        try:
-            articles = [almanac.article_of(info["task_id"]) for info in infos]
-        except ValueError as error:
-            raise ValueError(f"hand_made edits exist for dataset='almanac' alone; {error}") from error
+        articles = [almanac.article_of(info["task_id"]) for info in infos]
         if self.config.kind == "pairs":
             return [pairs_text(article.hand_made_pairs()) for article in articles]
         return ["\n".join(article.hand_made_facts()) for article in articles]

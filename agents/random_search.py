@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.base import Agent, Clock, Round
+from agents.base import Clock, Round
+from agents.tool_agent import ToolAgent
 from seal_env.checks import check_at_least
-from seal_env.envs.tools import ToolCodec
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,14 @@ class RandomSearchConfig:
         check_at_least("tasks", self.tasks, 1)
 
 
-class RandomSearch(Agent):
+class RandomSearch(ToolAgent):
     """See the module's docstring."""
 
     Config = RandomSearchConfig
-    writes = False
     config: RandomSearchConfig
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.codec = ToolCodec(self.seal.config)
         self.best: Tensor = torch.zeros(7, dtype=torch.int64)  # the action
         self.best_reward = -np.inf
 

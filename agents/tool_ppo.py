@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.base import Agent, Clock, Round, Scored, load_optimizer_state, optimizer_state
+from agents.base import Clock, Round, Scored, load_optimizer_state, optimizer_state
 from agents.one_step import OneStep, logged, numpy_seeded
+from agents.tool_agent import ToolAgent
 from seal_env.checks import check_at_least
-from seal_env.envs.tools import ToolCodec
 from seal_env.tasks.arc import read_pairs
 
 # isort: split
@@ -58,17 +58,15 @@ class ToolPPOConfig:
             check_at_least(name, getattr(self, name), least)
 
 
-class ToolPPO(Agent):
+class ToolPPO(ToolAgent):
     """See the module's docstring."""
 
     Config = ToolPPOConfig
-    writes = False
     config: ToolPPOConfig
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         config = self.config
-        self.codec = ToolCodec(self.seal.config)
         with _seeded(self.seed):
             self.ppo = stable_baselines3.PPO(
                 "MlpPolicy",

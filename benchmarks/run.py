@@ -39,7 +39,7 @@ from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBo
 from benchmarks.live import Event, View, make_view
 from benchmarks.records import differences, read
 from benchmarks.report import write
-from benchmarks.settings import LEARNERS, SEQUENCE, Settings, default_agents, from_mapping, read_config
+from benchmarks.settings import LEARNERS, SEQUENCE, Settings, from_mapping, read_config
 from benchmarks.summary import summarise
 from benchmarks.tables import table_text
 from seal_env.files import whole, whole_folder, write_json
@@ -144,10 +144,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         return now
     tree |= changed
     if arguments.agents or "agents" not in tree:
-        learners = arguments.agents.split(",") if arguments.agents else LEARNERS
-        tree["agents"] = default_agents(
-            tree.get("env", ""), tree.get("env_options") or {}, learners, not arguments.no_baselines
-        )
+        tree["agents"] = list(arguments.agents.split(",") if arguments.agents else LEARNERS)
+        if not arguments.no_baselines:
+            tree["agents"] += from_mapping(tree, arguments.overrides).baselines()
     return from_mapping(tree, arguments.overrides)
 
 

@@ -119,9 +119,6 @@ class Settings:
         if not self.agents:
             raise ValueError("agents must name at least one agent")
         check_names("policy", self.policy, list(_POLICY_OPTIONS))
-        for training in (True, False):
-            if self.env_config(training).updates != 1:
-                raise ValueError(f"agents learn from episodes of one update, and {self.env} has several")
         if self.env_config(training=False).approximate:
             raise ValueError(
                 "reward='proxy' updates nothing that could be evaluated: set evaluation.env_options.reward=score"
@@ -135,6 +132,14 @@ class Settings:
                 agent.type.Config(**agent.config)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"agents.{label}: {error}") from error
+            for training in (True, False) if agent.learns else (False,):
+                if misfit := agent.type.misfit(self.env_config(training)):
+                    raise ValueError(f"agents.{label}: {misfit}")
+
+    def baselines(self) -> list[str]:
+        """Names of the agents to compare with, those of them that can do something where agents are evaluated."""
+        config = self.env_config(training=False)
+        return [name for name in BASELINES if not get_agent(name).misfit(config)]
 
     def env_config(self, training: bool) -> EnvConfig:
         """The environment that is learnt from, or the one of evaluations."""
@@ -206,15 +211,6 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     agents = _mapping("agents", tree.get("agents"))
     tree["agents"] = {label: _agent(label, value, default.get("agents", {})) for label, value in agents.items()}
     return Settings(**tree)
-
-
-def default_agents(env: str, env_options: Mapping[str, Any], learners: Sequence[str], baselines: bool) -> dict[str, Any]:
-    """Labels for ``learners`` and the baselines that go with them: of passages, hand-made edits exist for the Almanac alone."""
-    keywords = {**ENVIRONMENTS.get(env, {}), **env_options}
-    few_shot = keywords.get("domain") == "arc"
-    without = "passage_only" if few_shot else "" if keywords.get("dataset", "almanac") == "almanac" else "hand_made"
-    beside = [name for name in BASELINES if name != without] if baselines else []
-    return {name: {} for name in [*learners, *beside]}
 
 
 def read_config(name: str) -> dict[str, Any]:

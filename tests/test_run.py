@@ -16,7 +16,7 @@ import pytest
 from agents.saved import agent_of, open_policy
 from benchmarks.cli import main
 from benchmarks.records import differences, read
-from benchmarks.settings import from_mapping, read_config, value_of
+from benchmarks.settings import BASELINES, from_mapping, read_config, value_of
 from benchmarks.tables import table_text
 from seal_env.spread import Processes
 from tests.processes import left_of, marked, needs_proc, started_with
@@ -234,6 +234,13 @@ def test_weights_and_biases_gets_every_round_in_one_run(config, unbroken, tmp_pa
         (["--budget", "1", "-P", "agents={grpo: {}}"], "a budget of 1 edits is too small for one round of grpo"),
         (["-P", "agents={../x: {agent: grpo}}"], "label"),
         (["-P", "agents=[unclosed"], "is not a YAML value"),
+        (["-P", "env_options.mode=refine"], "agents.rest_em: agents learn from episodes of one update"),
+        (["--agents", "tool_ppo"], "agents.tool_ppo: a choice of tools is the self-edit of few-shot tasks"),
+        (
+            ["-P", "agents={hand_made: {}}", "-P", "evaluation.env_options.dataset=notes"],
+            "hand_made edits of passages exist for dataset='almanac' alone, not for 'notes'",
+        ),
+        (["-P", "agents={passage_only: {}}", "-P", "env=SEAL-ARC-v0", "-P", "env_options={}"], "passage_only is for passages"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line_and_leaves_nothing(config, tmp_path, capsys, arguments, said):
@@ -241,6 +248,21 @@ def test_what_cannot_work_is_said_in_one_line_and_leaves_nothing(config, tmp_pat
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("seal-bench: ") and said in error
     assert not (tmp_path / "new" / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["--env", "SEAL-SQuAD-v0"], set()),
+        (["--env", "SEAL-SQuAD-v0", "-P", "env_options.dataset=notes"], {"hand_made"}),
+        (["--env", "SEAL-ARC-v0", "-P", "agents.best_of_k.config.k=2"], {"passage_only"}),
+        (["--env", "SEAL-SQuAD-v0", "--no-baselines"], set(BASELINES)),
+    ],
+)
+def test_lines_to_compare_with_are_those_that_fit(arguments, missing, capsys):
+    assert start(*arguments, "--agents", "rest_em", "--dry-run") == 0
+    settings = json.loads(capsys.readouterr().out.rpartition("}")[0] + "}")
+    assert set(settings["agents"]) == {"rest_em", *BASELINES} - missing
 
 
 def test_directories_that_cannot_be_used_are_named(config, unbroken, tmp_path, capsys):

@@ -106,6 +106,7 @@ class RayCrew(Crew):
         self.count = count or max(1, there)
         if self.count > there:
             raise ValueError(f"{self.count} workers need a {unit} each, and Ray has {there}: take fewer workers")
+        self._unit = unit
         self.threads = 1 if gpus else max(1, min(torch.get_num_threads(), there // self.count))
         self._actor_type = ray.remote(Worker).options(num_cpus=self.threads, num_gpus=gpus)
         self._lock = threading.RLock()
@@ -144,7 +145,9 @@ class RayCrew(Crew):
     @property
     def note(self) -> str:
         missing = self.count - self._ready
-        return f"Ray has found no place yet for {missing} of {self.count} workers" if missing > 0 and self._all else ""
+        if missing <= 0 or not self._all:
+            return ""
+        return f"{missing} of {self.count} workers have not begun: Ray is starting them, or has no {self._unit} free for them"
 
     def _feed(self) -> None:
         """Give what waits to actors that are idle, and start others while there may be more."""
