@@ -38,8 +38,8 @@ def transpose(grid: Grid, anti: int = 0) -> Grid:
 
 def shift(grid: Grid, down: int, right: int) -> Grid:
     """Every cell moved; what leaves on one side comes back on the other, as ``numpy.roll``."""
-    height, width = len(grid), len(grid[0])
-    return tuple(tuple(grid[(i - down) % height][(j - right) % width] for j in range(width)) for i in range(height))
+    down, right = down % len(grid), right % len(grid[0])
+    return tuple(row[-right:] + row[:-right] for row in grid[-down:] + grid[:-down])
 
 
 def _swap_lines(grid: Grid, axis: int, first: int) -> Grid:
