@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import random
 import subprocess
 import sys
@@ -330,6 +331,14 @@ if __name__ == "__main__":
     while True:
         env.step(list(observations["context"]))
 """
+
+
+def test_a_script_that_closes_nothing_ends_without_a_word(tmp_path):
+    (tmp_path / "script.py").write_text(DRIVER.partition("    while")[0])
+    command = [sys.executable, str(tmp_path / "script.py"), "spawn", json.dumps(SMALL)]
+    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert ended.returncode == 0 and ended.stdout == "scored\n"
+    assert "ignored" not in ended.stderr and "Error" not in ended.stderr and "leaked" not in ended.stderr
 
 
 @needs_proc

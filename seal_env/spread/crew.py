@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import weakref
@@ -151,6 +152,7 @@ class Processes(Local):
         self._gpus = torch.cuda.device_count() if device == "cuda" else 0
         self._pool: ProcessPoolExecutor | None = None  # whose processes end when nobody refers to it any more
         super().__init__(count)
+        _ALL.add(self)
 
     def executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -169,6 +171,16 @@ class Processes(Local):
             pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:
                 process.terminate()
+
+
+_ALL: weakref.WeakSet[Processes] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A pool that is left to the end of Python finds half of Python gone, and says so."""
+    for crew in list(_ALL):
+        crew.stop()
 
 
 def _begin(threads: int, gpus: int, begun: Any) -> None:
