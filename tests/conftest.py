@@ -56,6 +56,14 @@ CONFIGS = {
     ),
 }
 
+LONGEST = ("run", "spread", "agents", "nano_arc", "arc_env", "nano", "seal_setting", "student_exact", "ppo", "docs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest come first, so that processes which take a file at a time end at about the same time."""
+    order = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory):
