@@ -30,7 +30,7 @@ from agents.episodes import Env, begin, score, seal_of
 from agents.policy import Completion, Policy
 from seal_env.checks import check_names
 from seal_env.envs.config import EnvConfig
-from seal_env.files import whole_folder
+from seal_env.files import whole_folder, write_json
 from seal_env.student import FitStatus
 
 
@@ -189,7 +189,7 @@ class Agent(ABC):
             "edits": self.edits,
             "rounds": self.rounds,
         }
-        (folder / "agent.json").write_text(json.dumps(about, indent=1) + "\n")
+        write_json(folder / "agent.json", about)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], env: Env, policy: Policy) -> Self:

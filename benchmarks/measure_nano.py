@@ -9,7 +9,6 @@ wrong. Intervals are 95 %, by bootstrap over articles.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from peft import LoraConfig
 from benchmarks.nano_corpus import FORMATS
 from seal_env.edits import EditSettings, get_format, pairs_text, parse, passage_only
 from seal_env.exams import ClosedBook
+from seal_env.files import write_json
 from seal_env.grading import exact
 from seal_env.models import NANO_LORA, NANO_SETTINGS
 from seal_env.scoring import Job, Scorer
@@ -172,7 +172,7 @@ def main() -> None:
             "seconds": seconds,
         }
     if arguments.json:
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(arguments.json, record)
 
 
 OTHER_LORAS: tuple[dict[str, object], ...] = (

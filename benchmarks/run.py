@@ -31,7 +31,6 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from transformers.utils import logging as transformers_logging
 
 import seal_env
 from agents import Agent, Callback, Round, evaluate_sequences
@@ -43,7 +42,7 @@ from benchmarks.settings import LEARNERS, SEQUENCE, Settings, from_mapping, read
 from benchmarks.summary import summarise
 from benchmarks.tables import table_text
 from seal_env.files import whole, whole_folder, write_json
-from seal_env.spread import EXECUTORS, WorkersLost, end_with_parent, shared_crew
+from seal_env.spread import EXECUTORS, WorkersLost, begin, end_with_parent, shared_crew
 
 EXAMPLES = """examples:
   seal-bench run --env SEAL-SQuAD-v0 --agents rest_em,grpo --seeds 3 --budget 480 --out runs/first
@@ -337,8 +336,7 @@ def _run_in_processes(
 
 def _begin_worker(threads: int) -> None:
     end_with_parent()
-    torch.set_num_threads(threads)
-    transformers_logging.disable_progress_bar()  # of weights being loaded
+    begin(threads)
 
 
 def _drain(events: Any) -> Iterator[Event]:
@@ -400,8 +398,7 @@ def run_one(
         if evaluation.sequences and not (own / "continual.jsonl").is_file():
             with whole(own / "continual.jsonl") as partial:
                 append_lines(partial, _continual_lines(agent, settings, seed, where))
-        with whole(own / "done.json") as partial:
-            partial.write_text(json.dumps({"edits": agent.edits, "rounds": agent.rounds}) + "\n")
+        write_json(own / "done.json", {"edits": agent.edits, "rounds": agent.rounds})
     tell(Event(label, seed, "complete", 0, evaluate.history[-1][1]))
 
 

@@ -119,7 +119,8 @@ class Settings:
         if not self.agents:
             raise ValueError("agents must name at least one agent")
         check_names("policy", self.policy, list(_POLICY_OPTIONS))
-        if self.env_config(training=False).approximate:
+        learnt_from, evaluated = self.env_config(training=True), self.env_config(training=False)
+        if evaluated.approximate:
             raise ValueError(
                 "reward='proxy' updates nothing that could be evaluated: set evaluation.env_options.reward=score"
                 " (and evaluation.env_options.split=test)"
@@ -132,8 +133,8 @@ class Settings:
                 agent.type.Config(**agent.config)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"agents.{label}: {error}") from error
-            for training in (True, False) if agent.learns else (False,):
-                if misfit := agent.type.misfit(self.env_config(training)):
+            for config in (learnt_from, evaluated) if agent.learns else (evaluated,):
+                if misfit := agent.type.misfit(config):
                     raise ValueError(f"agents.{label}: {misfit}")
 
     def baselines(self) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import os
 import platform
@@ -30,6 +29,7 @@ from benchmarks.reference import PeftLoop, TrainerLoop, TunedLoop
 from benchmarks.shapes import byte_tokenizer, random_model, shape_config
 from benchmarks.vmap_loop import VmapLoop
 from benchmarks.workload import edit_lengths, make_plans, make_prompts
+from seal_env.files import write_json
 from seal_env.plan import TokenExample, UpdatePlan
 from seal_env.student import Student, load_base
 from seal_env.student.loading import check_device, check_dtype
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> list[Timing]:
     timings = bench.measure()
     print(_table(timings))
     if arguments.json:
-        _write_json(arguments, bench, timings)
+        _write_record(arguments, bench, timings)
     if arguments.plot:
         _plot(timings, arguments.plot, f"{arguments.model}, {arguments.device}, {arguments.dtype}")
     return timings
@@ -341,7 +341,7 @@ def _table(timings: list[Timing]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "(seconds per self-edit)"])
 
 
-def _write_json(arguments: argparse.Namespace, bench: _Bench, timings: list[Timing]) -> None:
+def _write_record(arguments: argparse.Namespace, bench: _Bench, timings: list[Timing]) -> None:
     record = {
         "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
         "versions": {m.__name__: m.__version__ for m in (torch, transformers, peft)} | {"python": platform.python_version()},
@@ -354,9 +354,7 @@ def _write_json(arguments: argparse.Namespace, bench: _Bench, timings: list[Timi
         ],
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.json.with_suffix(".partial")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    temporary.replace(arguments.json)
+    write_json(arguments.json, record)
 
 
 def _plot(timings: list[Timing], path: Path, title: str) -> None:

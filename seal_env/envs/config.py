@@ -120,9 +120,13 @@ class EnvConfig(ABC):
 
     def lora_config(self) -> LoraConfig:
         """The adapter: the model's default, or ``lora``."""
-        chosen = self.lora if self.lora is not None else self.default_lora()
+        chosen = self.lora_options()
         _check_options("lora", chosen, [f.name for f in fields(LoraConfig)])
         return LoraConfig(**chosen)
+
+    def lora_options(self) -> Mapping[str, Any]:
+        """Options of ``peft.LoraConfig``."""
+        return self.lora if self.lora is not None else self.default_lora()
 
     @abstractmethod
     def default_lora(self) -> Mapping[str, Any]:

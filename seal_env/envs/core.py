@@ -30,6 +30,7 @@ from seal_env.self_questions import has_questions
 from seal_env.spread import Borrowed, Crew, Recipe, Spread, fingerprint, shared_crew
 from seal_env.student import Student, load_base
 from seal_env.tasks import Task
+from seal_env.work import carry_out
 
 FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
 _ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
@@ -321,17 +322,16 @@ class Core:
 
     def _make_scorer(self) -> Scorer:
         kept = self.adapter_observation != "none" or self.config.mode in ("refine", "continual")
-        if self._crew is None:
-            return Scorer(self.student, self.domain.exam, adapters=kept)
-        return Scorer(self.student, self.domain.exam, Spread(self._crew, self._recipe), adapters=kept)
+        done_by = carry_out if self._crew is None else Spread(self._crew, self._recipe)
+        return Scorer(self.student, self.domain.exam, done_by, adapters=kept)
 
     @functools.cached_property
     def _recipe(self) -> Recipe:
         """How a worker makes the student as it was before its base changed."""
         config = self.config
         base = shared_base(config.model, config.device, config.dtype, config.trust_remote_code)[0]
-        lora = config.default_lora() if config.lora is None else config.lora
-        return Recipe(config.model, config.device, config.dtype, config.trust_remote_code, lora, fingerprint(base))
+        how = config.model, config.device, config.dtype, config.trust_remote_code, config.lora_options()
+        return Recipe(*how, fingerprint(base))
 
 
 def _current(outcome: Outcome) -> Outcome:

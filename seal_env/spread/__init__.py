@@ -10,7 +10,7 @@ from seal_env.spread.lifeline import end_with_parent
 from seal_env.spread.schedule import chunked
 from seal_env.spread.shared import EXECUTORS, ExecutorName, shared_crew
 from seal_env.spread.spread import Spread
-from seal_env.spread.worker import Recipe, Refused, fingerprint
+from seal_env.spread.worker import Recipe, Refused, begin, fingerprint
 
 __all__ = [
     "EXECUTORS",
@@ -22,6 +22,7 @@ __all__ = [
     "Refused",
     "Spread",
     "WorkersLost",
+    "begin",
     "chunked",
     "end_with_parent",
     "fingerprint",

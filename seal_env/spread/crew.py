@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers.utils import logging
 
 from seal_env.spread.lifeline import end_with_parent
-from seal_env.spread.worker import Reply, SavedWeights, Ticket, Weights, do
+from seal_env.spread.worker import Reply, SavedWeights, Ticket, Weights, begin, do
 from seal_env.work import Asking, Work
 
 
@@ -143,13 +142,15 @@ class Processes(Local):
     """Processes of this machine, spawned when they are first needed, which end with this one.
 
     Args:
-        count: how many; each has its share of the CPU threads that torch uses here.
+        count: how many, by default one for each GPU (``device="cuda"``), or for each thread that torch uses here; each has its
+            share of these threads.
         device: of each; with ``cuda`` they take the GPUs of this machine in turn.
     """
 
-    def __init__(self, count: int, device: str = "cpu") -> None:
-        self._threads = max(1, torch.get_num_threads() // count)
+    def __init__(self, count: int | None = None, device: str = "cpu") -> None:
         self._gpus = torch.cuda.device_count() if device == "cuda" else 0
+        count = count or self._gpus or torch.get_num_threads()
+        self._threads = max(1, torch.get_num_threads() // count)
         self._pool: ProcessPoolExecutor | None = None  # whose processes end when nobody refers to it any more
         super().__init__(count)
         _ALL.add(self)
@@ -185,9 +186,8 @@ def _stop_all() -> None:
 
 def _begin(threads: int, gpus: int, begun: Any) -> None:
     end_with_parent()
-    torch.set_num_threads(threads)
+    begin(threads)
     if gpus:
         with begun.get_lock():
             torch.cuda.set_device(begun.value % gpus)
             begun.value += 1
-    logging.disable_progress_bar()  # of weights being loaded

@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from seal_env.spread.crew import Crew
 from seal_env.spread.lifeline import end_after_this
-from seal_env.spread.worker import Reply, Ticket, Weights, do
+from seal_env.spread.worker import Reply, Ticket, Weights, begin, do
 from seal_env.work import Asking, Work
 
 try:
@@ -66,8 +65,7 @@ class Worker:
     """An actor."""
 
     def __init__(self, threads: int) -> None:
-        torch.set_num_threads(threads)
-        transformers_logging.disable_progress_bar()  # of weights being loaded
+        begin(threads)
 
     def ready(self) -> None:
         """Answered once Ray has found a place for this actor."""
@@ -205,8 +203,9 @@ def connect(cpus: int = 0) -> None:
     """
     if ray.is_initialized():
         return
+    alone = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if not os.environ.get("RAY_ADDRESS"):
+    if alone:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine unasked
         options |= {
             "address": "local",
@@ -214,7 +213,7 @@ def connect(cpus: int = 0) -> None:
             "include_dashboard": False,
         }
     ray.init(**options)
-    if options.get("address") == "local":
+    if alone:
         # Ray's agents, when all the rest of it is gone, look for it for a minute.
         _REAPERS[:] = [end_after_this(process.pid for process in _ray_processes())]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import weakref
 from typing import Literal, get_args
 
-import torch
-
 from seal_env.spread.crew import Crew, Processes
 
 ExecutorName = Literal["spawn", "ray"]
@@ -35,7 +33,6 @@ def shared_crew(executor: ExecutorName, workers: int | None, device: str) -> Cre
 
             crew = RayCrew(workers, device)
         else:
-            gpus = torch.cuda.device_count() if device == "cuda" else 0
-            crew = Processes(workers or gpus or torch.get_num_threads(), device)
+            crew = Processes(workers, device)
         _CREWS[key] = crew
     return crew

@@ -16,6 +16,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from seal_env._version import __version__
 from seal_env.student import Student, load_base
@@ -116,6 +117,12 @@ class _Held:
 
 _here = threading.local()  # an executor may have several threads, and a student does one thing at a time
 _loading = threading.Lock()  # transformers makes one model at a time
+
+
+def begin(threads: int) -> None:
+    """How a process that works begins: with so many of torch's threads, and without bars of weights being loaded."""
+    torch.set_num_threads(threads)
+    logging.disable_progress_bar()
 
 
 def do(ticket: Ticket, works: Sequence[Work], asking: Asking) -> Reply:
