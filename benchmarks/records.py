@@ -66,12 +66,9 @@ class Evaluation:
 
     @functools.cached_property
     def coverage(self) -> float | None:
-        """Share of the gold answers that occur in the edit as whole words, both normalised; None where there are none.
-
-        Answers of several lines, as grids are, are no phrases that an edit could hold, and do not count.
-        """
+        """Share of the gold answers that occur in the edit as whole words, both normalised; None without questions."""
         edit = f" {normalize(self.text)} "
-        golds = [normalize(question.gold) for question in self.questions if "\n" not in question.gold]
+        golds = [normalize(question.gold) for question in self.questions]
         return sum(bool(gold) and f" {gold} " in edit for gold in golds) / len(golds) if golds else None
 
 
@@ -116,7 +113,7 @@ class Point:
 
     Attributes:
         length: characters of an edit.
-        coverage: see :attr:`Evaluation.coverage`; NaN where no task has any.
+        coverage: see :attr:`Evaluation.coverage`; NaN where no task has any, or answers are grids, of several lines or one.
         tokens: of the inner loop.
         seconds: of training.
     """
@@ -169,7 +166,8 @@ class Run:
 
     def _point(self, edits: int) -> Point:
         found = list(self.evaluations[edits].values())
-        covered = [one.coverage for one in found if one.coverage is not None]
+        grids = any("\n" in question.gold for one in found for question in one.questions)  # no phrases that an edit could hold
+        covered = [one.coverage for one in found if one.coverage is not None and not grids]
         return Point(
             edits,
             float(np.mean([one.score for one in found])),
