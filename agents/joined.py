@@ -23,7 +23,7 @@ def save_joined(student: Student, adapters: Sequence[Tensor], folder: Path) -> N
     lora.lora_alpha *= count**0.5 if lora.use_rslora else count
     lora.rank_pattern = {name: count * r for name, r in lora.rank_pattern.items()}
     lora.alpha_pattern = {name: alpha * count for name, alpha in lora.alpha_pattern.items()}
-    layout = adapter_layout(student.model.config, lora)
+    layout = adapter_layout(student.model, lora)
     joined = torch.zeros(1, layout.numel)
     for target in layout.targets:
         own = student.layout.by_name[target.name]

@@ -2,7 +2,7 @@
 
 A policy is a base model and what is trained of it: one LoRA adapter, kept as a flat vector, or all weights. Edits are sampled
 by the same decoder that answers questions, so that a sample depends on its prompt, its seed and the weights alone;
-log-probabilities are recomputed with the plain forward pass of Hugging Face, through which gradients flow.
+log-probabilities are those of the model's own forward pass (Hugging Face), through which gradients flow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from agents.joined import save_joined
 from seal_env.edits import Template, prompt_ids
 from seal_env.files import whole, write_json
 from seal_env.student import Answer, Sampling, Student, load_base
-from seal_env.student.generic import GenericNetwork
+from seal_env.student.generic import GenericNetwork, logits_at
 
 # SEAL's outer loop (paper, appendix on knowledge incorporation): rank 64 on all projections.
 POLICY_LORA: dict[str, Any] = {"r": 64, "lora_alpha": 128, "target_modules": "all-linear"}
@@ -59,7 +59,7 @@ class Scores:
         log_probs: ``(rows, time)`` of each token that was drawn, in nats, at the sampling temperature; 0 where padded.
         mask: ``(rows, time)`` 1 where there is a token.
         log_softmax: ``(rows, time, vocabulary)`` of every token there.
-        hidden: ``(rows, hidden_size)`` last hidden state where the prompt ends, for value heads.
+        hidden: ``(rows, hidden_size)`` what the head reads where the prompt ends, for value heads.
     """
 
     rows: list[int]
@@ -116,11 +116,16 @@ class Policy:
         self.adapter = nn.Parameter(torch.zeros(self._student.adapter_size, device=device), requires_grad=not self.all_weights)
         if self.all_weights:
             model.requires_grad_(True)
-        if gradient_checkpointing:  # Hugging Face checkpoints in training mode only
-            dropouts = [name for name, value in vars(model.config).items() if "drop" in name and value]
-            if dropouts:
-                raise ValueError(f"gradient_checkpointing needs a model without dropout, and this one has {dropouts[0]}")
+        if gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            for module in _checkpointed(model):
+                if dropout := next(
+                    (name for name, p in vars(module).items() if "drop" in name and isinstance(p, float) and p), ""
+                ):
+                    raise ValueError(
+                        f"gradient_checkpointing needs layers without dropout of their own, and {type(module).__name__} has"
+                        f" {dropout}={getattr(module, dropout)}: set it to 0 in the model's config"
+                    )
         self._checkpointing = gradient_checkpointing
         self.restart(seed=0)
 
@@ -178,7 +183,8 @@ class Policy:
         longest = 0
         for i, completion in enumerate(completions):
             length = len(completion.prompt) + len(completion.ids)
-            if rows and max(longest, length) * (len(rows) + 1) > most:
+            full = max(longest, length) * (len(rows) + 1) > most
+            if rows and (full or self._network.length_class(length) != self._network.length_class(longest)):
                 yield from self._scores(completions, rows, reference)
                 rows, longest = [], 0
             rows.append(i)
@@ -199,15 +205,23 @@ class Policy:
         model = self._reference if reference and self._reference is not None else self.model
         adapted = not (reference or self.all_weights)
         # Entered until the caller has taken the gradients: checkpointing runs the forward pass again in the backward pass.
-        with self._network.use(self.adapter[None], [len(batch)]) if adapted else nullcontext():
-            model.train(self._checkpointing)
+        with (
+            self._network.use(self.adapter[None], [len(batch)], longest) if adapted else nullcontext(),
+            _recomputing(model) if self._checkpointing else nullcontext(),
+        ):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not reference):
-                hidden = model.base_model(input_ids=tokens, attention_mask=attention, use_cache=False)[0]
-                picked = hidden.gather(1, (places - 1)[..., None].expand(-1, -1, hidden.shape[-1]))
-                log_softmax = torch.log_softmax(model.get_output_embeddings()(picked).float() / self.sampling.temperature, -1)
+                logits, hidden = logits_at(
+                    model,
+                    lambda x: x.gather(1, (places - 1)[..., None].expand(-1, -1, x.shape[-1])),
+                    input_ids=tokens,
+                    attention_mask=attention,
+                    use_cache=False,
+                )
+                if hidden is None:
+                    raise ValueError(f"{type(model).__name__} computes its logits without a head, and cannot be a policy")
+                log_softmax = torch.log_softmax(logits.float() / self.sampling.temperature, -1)
                 log_probs = log_softmax.gather(2, tokens.gather(1, places)[..., None]).squeeze(2) * mask
-            yield Scores(rows, log_probs, mask, log_softmax, picked[:, 0])
-            model.eval()
+            yield Scores(rows, log_probs, mask, log_softmax, hidden[:, 0])
 
     def log_probs(self, completions: Sequence[Completion], *, reference: bool = False) -> Tensor:
         """Log-probabilities ``(completions, time)`` without gradients, 0 where padded; see :class:`Scores`."""
@@ -289,6 +303,23 @@ class Policy:
             self._student.merge(tensors[f"merged.{i}"])
             self.merged.append(tensors[f"merged.{i}"])
         self.adapter.copy_(tensors["adapter"])
+
+
+def _checkpointed(model: PreTrainedModel) -> list[nn.Module]:
+    return [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+
+
+@contextmanager
+def _recomputing(model: PreTrainedModel) -> Iterator[None]:
+    """Within: checkpointing is active, which needs training mode; the modules inside the layers stay out of it (dropout)."""
+    modules = _checkpointed(model)
+    for module in modules:
+        module.training = True
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = False
 
 
 def _completion(prompt: list[int], answer: Answer) -> Completion:

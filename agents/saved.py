@@ -16,9 +16,10 @@ from safetensors import safe_open
 
 from agents.joined import own_part
 from agents.policy import WRITING, Policy
-from seal_env.models import bundled_models
 from seal_env.student import Sampling
 from seal_env.student.checkpoint import load_adapter
+from seal_env.student.layout import as_trained
+from seal_env.student.loading import adapter_base
 
 
 def open_policy(folder: str | os.PathLike[str], model: str | None = None, **options: Any) -> Policy:
@@ -57,7 +58,7 @@ def open_policy(folder: str | os.PathLike[str], model: str | None = None, **opti
             policy = Policy.from_pretrained(name, own_part(lora, parts), **options)
             policy.load(path)
         else:
-            policy = Policy.from_pretrained(name, lora, **options)
+            policy = Policy.from_pretrained(name, as_trained(lora), **options)
             with torch.no_grad():
                 policy.adapter.copy_(load_adapter(policy._student.layout, path))
     except FileNotFoundError as error:
@@ -67,12 +68,7 @@ def open_policy(folder: str | os.PathLike[str], model: str | None = None, **opti
 
 def base_of(folder: str | os.PathLike[str]) -> str | None:
     """The base that a saved policy with an adapter names; None where the folder says nothing of one."""
-    for config in (Path(folder) / "adapter_config.json", Path(folder) / "policy" / "adapter_config.json"):
-        if config.is_file():
-            recorded = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-            name = Path(recorded or "").name
-            return name if name in bundled_models() else recorded  # a bundled one is wherever the package is
-    return None
+    return adapter_base(Path(folder)) or adapter_base(Path(folder) / "policy")
 
 
 def agent_of(folder: str | os.PathLike[str]) -> dict[str, Any]:

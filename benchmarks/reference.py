@@ -30,7 +30,7 @@ class PeftLoop:
     fused_optimizer: bool | None = None  # PyTorch's own choice
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig, dtype: torch.dtype = torch.float32) -> None:
-        self.layout: AdapterLayout = adapter_layout(model.config, lora)
+        self.layout: AdapterLayout = adapter_layout(model, lora)
         self.peft: PeftModel = get_peft_model(model, self.layout.lora)
         self._targets = [(target, self.peft.get_base_model().get_submodule(target.name)) for target in self.layout.targets]
         self.parameters = [p for p in self.peft.parameters() if p.requires_grad]

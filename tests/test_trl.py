@@ -167,7 +167,7 @@ def assert_same_gradient(trainer, policy, completions, old, config):
     found = accumulate_gradient(policy, completions, ADVANTAGES, old, reference, config)
     assert found["loss"] == pytest.approx(theirs.item(), rel=CLOSE)
     parameters, compared = dict(trainer.model.named_parameters()), 0
-    for target in adapter_layout(policy.model.config, copy.deepcopy(LORA)).targets:
+    for target in adapter_layout(policy.model, copy.deepcopy(LORA)).targets:
         for part, of in (("lora_A", target.a), ("lora_B", target.b)):
             gradient = parameters[f"base_model.model.{target.name}.{part}.default.weight"].grad
             assert gradient.abs().max() > 0

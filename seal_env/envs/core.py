@@ -100,6 +100,20 @@ class Core:
         self.scorer = self._make_scorer()
         self.places = [Place(seeding.np_random(None)[0]) for _ in range(places)]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, here or in another process, is made from: it loads the student itself, and shares it where it can."""
+        if isinstance(self._crew, Borrowed):
+            raise TypeError("an environment that scores on an executor of yours cannot be copied: make another one")
+        base = dict(self.student.model.state_dict()) if self._own_base else None
+        return {"config": self.config, "places": self.places, "base": base, "start_of_merges": self._start_of_merges}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["config"], len(state["places"]))  # type: ignore[misc]
+        self.places = state["places"]
+        if state["base"] is not None:
+            self.load_student(state["base"])
+            self._start_of_merges = state["start_of_merges"]
+
     @functools.cached_property
     def reward(self) -> Reward:
         """Of an outcome; a proxy rates edits that have none."""
@@ -151,6 +165,9 @@ class Core:
         if len(tasks) != passages:
             raise ValueError(f"an episode in mode={self.config.mode!r} has {passages} passages, got task indices {list(tasks)}")
         place.tasks = [self.source[i] for i in tasks]
+        if len(self.student.tokenizer) > self.student.vocabulary_size:
+            for task in place.tasks:
+                self.student.check_text(f"{task.title}\n{task.context}", f"task {task.id!r}: the passage")
         place.step, place.adapter, place.sequences, place.last = 0, None, [], None
         if self._start_of_merges is not None:
             self.student.load_base(self._start_of_merges)

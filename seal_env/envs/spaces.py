@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import string
-from typing import Any
+from collections.abc import Sequence
+from multiprocessing.heap import BufferWrapper
+from typing import Any, overload
 
 import numpy as np
 from gymnasium.spaces import Box, Text
 from gymnasium.spaces.utils import flatdim, flatten, flatten_space, unflatten
+from gymnasium.vector.utils import batch_differing_spaces
+from gymnasium.vector.utils.shared_memory import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 from numpy.typing import NDArray
 
 _SAMPLED = string.ascii_letters + string.digits + " .,\n"
@@ -58,3 +63,63 @@ def _flatten(space: FreeText, x: str) -> NDArray[np.int32]:  # type: ignore[misc
 @unflatten.register(FreeText)
 def _unflatten(space: FreeText, x: NDArray[np.int32]) -> str:  # type: ignore[misc]
     return "".join(chr(point) for point in x if point != _NOTHING)
+
+
+batch_differing_spaces.register(FreeText)(batch_differing_spaces.dispatch(Text))  # type: ignore[misc]  # it asks for the type
+
+
+class _SharedTexts(Sequence[str]):
+    """The texts of ``n`` sub-environments in shared memory, as they are now; a row is a length and so many code points.
+
+    Gymnasium reads shared memory once and expects a view of it, of which it hands out deep copies: these are tuples of ``str``.
+    The memory is that of multiprocessing's heap, as for ``multiprocessing.Array``, but not filled with zeros: only the pages
+    that texts take are used.
+    """
+
+    def __init__(self, n: int, max_length: int) -> None:
+        self._shape = (n, 1 + max_length)
+        self._buffer = BufferWrapper(4 * n * (1 + max_length))
+        self._rows[:, 0] = 0
+
+    @property
+    def _rows(self) -> NDArray[np.int32]:
+        size = self._shape[0] * self._shape[1]
+        return np.frombuffer(self._buffer.create_memoryview(), np.int32, size).reshape(self._shape)
+
+    def write(self, index: int, text: str) -> None:
+        row = self._rows[index]
+        row[0] = len(text)
+        row[1 : 1 + len(text)] = [ord(character) for character in text]
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        row = self._rows[index]
+        return "".join(map(chr, row[1 : 1 + row[0]]))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[str, ...]:
+        return tuple(self)
+
+
+@create_shared_memory.register(FreeText)
+def _create_shared_memory(space: FreeText, n: int = 1, ctx: Any = multiprocessing) -> _SharedTexts:
+    return _SharedTexts(n, space.max_length)
+
+
+@write_to_shared_memory.register(FreeText)
+def _write_to_shared_memory(space: FreeText, index: int, value: str, shared_memory: _SharedTexts) -> None:
+    if not space.contains(value):
+        raise ValueError(f"{space} holds texts of at most {space.max_length} characters, got {value!r:.80}")
+    shared_memory.write(index, value)
+
+
+@read_from_shared_memory.register(FreeText)
+def _read_from_shared_memory(space: FreeText, shared_memory: _SharedTexts, n: int = 1) -> _SharedTexts:
+    return shared_memory

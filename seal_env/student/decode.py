@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from seal_env.student.groups import keep_rows
 from seal_env.student.network import Network
 
 # Rows leave the batch once this share of it has finished: leaving costs a copy of the others' caches.
@@ -170,10 +171,13 @@ def answer_log_likelihoods(
 ) -> list[float]:
     """Summed log-probability (nats) of each answer's tokens after its prompt; ``adapter_of_row`` ascends."""
     rows = [prompt + answer for prompt, answer in zip(prompts, answers)]
-    length = max(16, max(len(row) for row in rows))
-    tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=network.device)
-    log_probs = network.token_log_probs(adapters, adapter_of_row, tokens)
-    return [
-        log_prob[len(prompt) - 1 : len(row) - 1].double().sum().item()
-        for log_prob, prompt, row in zip(log_probs, prompts, rows)
-    ]
+    classes = [network.length_class(len(row)) for row in rows]
+    values = [0.0] * len(rows)
+    for chosen in sorted(set(classes)):
+        batch = [i for i, own in enumerate(classes) if own == chosen]
+        used, owners = keep_rows(adapter_of_row, batch)
+        length = max(16, max(len(rows[i]) for i in batch))
+        tokens = torch.tensor([rows[i] + [0] * (length - len(rows[i])) for i in batch], device=network.device)
+        for i, log_probs in zip(batch, network.token_log_probs(adapters[used], owners, tokens)):
+            values[i] = log_probs[len(prompts[i]) - 1 : len(rows[i]) - 1].double().sum().item()
+    return values

@@ -33,6 +33,7 @@ class FitStatus(StrEnum):
     TRAINED = "trained"
     TRUNCATED = "truncated"  # trained, with at least one example cut to the plan's or the model's length
     NOTHING_TO_TRAIN = "nothing_to_train"  # no example has a token to learn; the adapter is as it started
+    OUT_OF_VOCABULARY = "out_of_vocabulary"  # a token that the model has no embedding for; the adapter is as it started
     DIVERGED = "diverged"  # a loss, gradient or weight left the finite range; the adapter is as it started
 
     @property

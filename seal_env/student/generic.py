@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import json
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from seal_env.student.groups import Groups, keep_rows, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
@@ -17,50 +22,61 @@ from seal_env.student.network import DecodingSession, Network, TrainBatch
 
 
 class GenericNetwork(Network):
-    """Adds ``scaling * B (A x)`` to the output of every target layer through forward hooks."""
+    """Adds ``scaling * B (A x)`` to the output of every target layer through forward hooks.
+
+    Sequences are padded on the right for training, which no causal model can see. Prompts are padded on the left for decoding
+    where the model masks padding in all layers and takes positions from outside; otherwise (recurrent and convolutional layers,
+    positions that depend on the batch) only prompts of one length are decoded together.
+
+    Raises:
+        ValueError: in a forward pass, a target that does not read one vector a token.
+    """
 
     def __init__(self, model: PreTrainedModel, layout: AdapterLayout) -> None:
         super().__init__(model, layout)
-        self._active: tuple[Tensor, Callable[[int], Groups]] | None = None
-        for target in layout.targets:
-            model.get_submodule(target.name).register_forward_hook(self._hook(target))
-
-    def _hook(self, target: LoraTarget) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        def add_adapters(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if self._active is None:
-                return output
-            adapters, groups_at = self._active
-            x = args[0]
-            groups = groups_at(x.shape[1])
-            a, b = target.a(adapters).to(x.dtype), target.b(adapters).to(x.dtype)
-            h = torch.bmm(groups.spread(x.flatten(0, 1)), a.transpose(1, 2))
-            return output + groups.collect(torch.bmm(h, b.transpose(1, 2)) * target.scaling).view_as(output)
-
-        return add_adapters
+        self.takes = frozenset(inspect.signature(model.forward).parameters)
+        # Longer sequences turn all positions by other angles ("longrope"); None: angles do not depend on the length.
+        self.rope_switch = _rope_switch(model)
+        self.pads_prompts = self.rope_switch is None and "position_ids" in self.takes and _masks_padding(model)
 
     @contextmanager
-    def use(self, adapters: Tensor, counts: list[int]) -> Iterator[None]:
-        """Within: rows of a batch pass through their adapters, ``counts[i]`` neighbouring rows through the i-th."""
-        self._active = (adapters, functools.cache(lambda time: Groups([n * time for n in counts], adapters.device)))
+    def use(self, adapters: Tensor, counts: list[int], time: int) -> Iterator[set[str]]:
+        """Within: rows of ``time`` tokens pass through their adapters, ``counts[i]`` neighbouring rows through the i-th.
+
+        Yields the names of the targets that were called.
+        """
+        called: set[str] = set()
+        add = _AddAdapters(adapters, counts, time, called)
+        hooks = [
+            self.model.get_submodule(target.name).register_forward_hook(functools.partial(add, target))
+            for target in self.layout.targets
+        ]
         try:
-            yield
+            yield called
         finally:
-            self._active = None
+            for hook in hooks:
+                hook.remove()
 
     def train_step(self, state: Tensor, slots: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             adapters = state.index_select(0, slots).requires_grad_()
             tokens = batch.tokens.view(len(batch.lengths), -1)
-            with self.use(adapters, [len(tokens) // len(adapters)] * len(adapters)):
-                logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1)
-            nll = F.cross_entropy(logits[batch.label_positions].float(), batch.label_ids, reduction="none")
+            counts = [len(tokens) // len(adapters)] * len(adapters)
+            with self.use(adapters, counts, tokens.shape[1]):
+                logits, _ = logits_at(
+                    self.model,
+                    lambda x: x.flatten(0, 1).index_select(0, batch.label_positions)[None],
+                    input_ids=tokens,
+                    use_cache=False,
+                )
+            nll = F.cross_entropy(logits[0].float(), batch.label_ids, reduction="none")
             losses = torch.zeros(len(adapters), device=nll.device).index_add(0, batch.label_groups, nll * batch.label_weights)
             (grads,) = torch.autograd.grad(losses.sum(), adapters)
         return losses.detach(), grads
 
     @torch.no_grad()
     def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
-        with self.use(adapters, row_counts(adapter_of_row, len(adapters))):
+        with self.use(adapters, row_counts(adapter_of_row, len(adapters)), tokens.shape[1]):
             logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]
         return torch.log_softmax(logits.float(), -1).gather(2, tokens[:, 1:, None]).squeeze(2)
 
@@ -69,9 +85,74 @@ class GenericNetwork(Network):
     ) -> DecodingSession:
         return _GenericSession(self, adapters, adapter_of_row, prompts)
 
+    def prompt_class(self, length: int) -> int:
+        return 0 if self.pads_prompts else length
+
+    def length_class(self, length: int) -> int:
+        return 0 if self.rope_switch is None else int(length > self.rope_switch)
+
     def training_bytes_per_token(self) -> int:
         config = self.model.config.get_text_config(decoder=True)
-        return self.dtype.itemsize * config.num_hidden_layers * 40 * config.hidden_size + 16 * config.vocab_size
+        layers, hidden = getattr(config, "num_hidden_layers", 1), getattr(config, "hidden_size", 1)
+        return self.dtype.itemsize * layers * 40 * hidden + 16 * self.model.get_input_embeddings().weight.shape[0]
+
+
+def logits_at(model: PreTrainedModel, pick: Callable[[Tensor], Tensor], **inputs: Any) -> tuple[Tensor, Tensor | None]:
+    """The logits that ``model`` itself gives at some positions, without computing those of the others.
+
+    The head's input is replaced by what is picked of it, so that everything the model does to logits after its head (soft caps,
+    scales, multipliers) is done by its own code.
+
+    Args:
+        model: a causal LM.
+        pick: from ``(rows, time, features)`` to the positions wanted, ``(a, b, features)``.
+        inputs: of the model's forward pass.
+
+    Returns:
+        Logits ``(a, b, vocabulary)`` and the head's input there, ``(a, b, hidden_size)``; None in place of that where the model
+        computes logits without calling its head.
+    """
+    head, picked = model.get_output_embeddings(), list[Tensor]()
+
+    def replace(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        picked.append(pick(arguments[0]))
+        return (picked[-1], *arguments[1:])
+
+    hook = None if head is None else head.register_forward_pre_hook(replace)
+    try:
+        logits = model(**inputs).logits
+    finally:
+        if hook is not None:
+            hook.remove()
+    return (logits, picked[-1]) if picked else (pick(logits), None)
+
+
+class _AddAdapters:
+    """A forward hook for each target: adds what the adapters give for the vectors that the layer reads.
+
+    These are ``(rows * time, features)`` or ``(rows, ..., features)``, with ``time`` vectors a row or, in a layer that also
+    reads what was cached of earlier tokens, more.
+    """
+
+    def __init__(self, adapters: Tensor, counts: list[int], time: int, called: set[str]) -> None:
+        self._adapters, self._counts, self._rows, self._time, self._called = adapters, counts, sum(counts), time, called
+        self._groups: dict[int, Groups] = {}
+
+    def __call__(self, target: LoraTarget, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        self._called.add(target.name)
+        x = arguments[0]
+        if len(x) != (self._rows if x.dim() > 2 else self._rows * self._time):
+            raise ValueError(
+                f"{target.name!r} reads vectors {tuple(x.shape)} where {self._rows} rows of {self._time} tokens are read: it is"
+                " not known which are whose, so take it out of target_modules"
+            )
+        each = x.shape[1:-1].numel() if x.dim() > 2 else self._time
+        if each not in self._groups:
+            self._groups[each] = Groups([count * each for count in self._counts], x.device)
+        groups = self._groups[each]
+        a, b = target.a(self._adapters).to(x.dtype), target.b(self._adapters).to(x.dtype)
+        h = torch.bmm(groups.spread(x.reshape(-1, target.in_features)), a.transpose(1, 2))
+        return output + groups.collect(torch.bmm(h, b.transpose(1, 2)) * target.scaling).view_as(output)
 
 
 class _GenericSession(DecodingSession):
@@ -97,6 +178,11 @@ class _GenericSession(DecodingSession):
 
     def step(self, tokens: Tensor) -> Tensor:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        if self.network.rope_switch is not None:
+            self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
+            if self.tokens.shape[1] == self.network.rope_switch + 1:  # all earlier positions turn: read everything again
+                self.cache = DynamicCache(config=self.network.model.config)
+                return self.prefill()
         return self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
 
     def keep(self, rows: Tensor) -> None:
@@ -104,16 +190,82 @@ class _GenericSession(DecodingSession):
         self.adapters = self.adapters[used]
         self.counts = row_counts(self.adapter_of_row, len(used))
         self.mask = self.mask.index_select(0, rows)
-        self.cache.batch_select_indices(rows)
+        self.tokens = self.tokens.index_select(0, rows)
+        self.cache.reorder_cache(rows)  # unlike batch_select_indices it knows all kinds of layers
 
     @torch.no_grad()
     def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        with self.network.use(self.adapters, self.counts):
-            return self.network.model(
-                input_ids=tokens,
-                attention_mask=self.mask,
-                position_ids=positions,
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+        network = self.network
+        inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": True}
+        if network.pads_prompts:
+            inputs["attention_mask"] = self.mask
+        inputs["cache_params" if "cache_params" in network.takes else "past_key_values"] = self.cache
+        if "position_ids" in network.takes:
+            inputs["position_ids"] = positions
+        with network.use(self.adapters, self.counts, tokens.shape[1]):
+            logits, _ = logits_at(network.model, lambda x: x[:, -1:], **inputs)
+        return logits[:, -1]
+
+
+_decodable: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # models that were tried already
+
+
+@torch.no_grad()
+def check_usable(network: GenericNetwork) -> None:
+    """Try whether the model calls all targets, and reads on from its cache, also after a row has left, as it reads the whole.
+
+    Raises:
+        ValueError: an adapter would do nothing, or a student or a policy could write nothing right; what went wrong is named.
+    """
+    model = network.model
+    first = model.get_input_embeddings().weight.shape[0] // 2
+    rows = torch.tensor(
+        [[first, first + 1, first + 2, first + 3], [first + 2, first, first + 3, first + 1]], device=model.device
+    )
+    adapters = torch.zeros(1, network.layout.numel, device=model.device)
+    try:
+        with network.use(adapters, [2], 4) as called:
+            expected = model(input_ids=rows, use_cache=False).logits.float()
+        missed = [target.name for target in network.layout.targets if target.name not in called]
+        if missed:
+            ends = sorted({".".join(name.split(".")[-2:]) for name in missed})
+            raise ValueError(
+                f"it computes without calling {missed[0]!r}, so that an adapter of it would do nothing: say"
+                f' lora={{"exclude_modules": {json.dumps(ends)}, ...}}'
+            )
+        if model in _decodable:
+            return
+        session = network.decode(adapters, [0, 0], rows[:, :3].tolist(), 1)
+        prompts = session.prefill().float()
+        session.keep(torch.tensor([1], device=model.device))
+        after = session.step(rows[1:, 3]).float()
+        tolerance = (1e-2 if network.dtype == torch.float32 else 1e-1) * max(1.0, expected.abs().max().item())
+        for found, wanted in ((prompts, expected[:, 2]), (after, expected[1:, 3])):
+            if not torch.allclose(found, wanted, rtol=0, atol=tolerance, equal_nan=True):
+                raise ValueError(
+                    "reading on from its cache gives other logits than reading the whole text; it takes a causal language model"
+                    " with a cache of keys and values or of recurrent states"
+                )
+    except Exception as error:  # from anywhere inside the model
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        raise ValueError(f"{type(model).__name__} cannot be a student or a policy: {reason}") from error
+    _decodable.add(model)
+
+
+def _rope_switch(model: PreTrainedModel) -> int | None:
+    """The longest sequence that is read with a rotary embedding's short factors; None where there is but one set."""
+    parameters = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    found = [
+        one["original_max_position_embeddings"]
+        for one in (parameters, *parameters.values())  # for all layers, or by the type of layer
+        if isinstance(one, dict) and one.get("rope_type") == "longrope"
+    ]
+    return min(found, default=None)
+
+
+def _masks_padding(model: PreTrainedModel) -> bool:
+    """Whether no layer reads padding on the left: all are attention with an ordinary cache, by code of Transformers."""
+    layers = DynamicCache(config=model.config).layers
+    if not type(model).__module__.startswith("transformers.") or any(isinstance(m, nn.Conv1d) for m in model.modules()):
+        return False
+    return all(isinstance(layer, DynamicLayer) and not isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import logging
+import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +22,12 @@ from itertools import groupby
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+_log = logging.getLogger(__name__)
 
 # What of peft.LoraConfig the student carries out; any other option must be left at its default.
 SUPPORTED_LORA_OPTIONS = frozenset(
@@ -38,6 +44,8 @@ SUPPORTED_LORA_OPTIONS = frozenset(
         "fan_in_fan_out",
     ]
 )
+# Parts of a module's name that say that only some tokens pass through it.
+_EXPERTS = re.compile(r"(?!shared_).*experts?")
 # Fields that describe the checkpoint and change nothing about training.
 _DESCRIPTIVE_OPTIONS = frozenset(
     [
@@ -109,41 +117,153 @@ class AdapterLayout:
         return flat
 
 
-def adapter_layout(config: PretrainedConfig, lora: LoraConfig) -> AdapterLayout:
-    """Find what ``lora`` adapts in the causal LM that ``config`` describes.
+def adapter_layout(model: PreTrainedModel, lora: LoraConfig) -> AdapterLayout:
+    """Find what ``lora`` adapts in ``model``.
+
+    ``target_modules=None`` takes PEFT's default for the architecture, ``"all-linear"`` the linear layers of the text decoder
+    without the head. Layers that only some tokens pass through (routed experts, their routers) and other towers (vision, audio)
+    are never adapted.
 
     Raises:
-        ValueError: an option of ``lora`` that the student does not carry out, or a target that is not a linear layer
-            inside the decoder; the option or the module is named.
+        ValueError: an option of ``lora`` that the student does not carry out, an architecture without default targets, or a
+            target that is not a linear layer inside the decoder; the message names it, and names that this model has.
     """
     _check_options(lora)
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    head = skeleton.get_output_embeddings()
-    head_name = next((name for name, module in skeleton.named_modules() if module is head), None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT's note that it sets fan_in_fan_out for GPT-2's Conv1D itself
-        adapted = get_peft_model(skeleton, copy.deepcopy(lora))
-    found = []
-    for name, module in adapted.get_base_model().named_modules():
-        if not isinstance(module, LoraLayer):
-            continue
-        if not isinstance(module.get_base_layer(), (nn.Linear, Conv1D)) or name == head_name:
-            raise ValueError(
-                f"target_modules={lora.target_modules!r} reaches {name!r}, which is not a linear layer inside the decoder;"
-                " name linear projections such as ['q_proj', 'v_proj'], or use 'all-linear'"
-            )
-        found.append((name, module.in_features, module.out_features, module.r["default"], module.scaling["default"]))
+    decoder, adaptable = _adaptable_layers(model)
+    chosen, lora = lora.target_modules, copy.deepcopy(lora)
+    everything = isinstance(chosen, str) and chosen.lower() == "all-linear"
+    lora.target_modules = set(adaptable) if everything else chosen or _default_targets(model, adaptable, lora)
+    try:
+        found, resolved = _adapted_layers(model, lora)
+        if wrong := [name for name in found if name not in adaptable and (name.startswith(decoder) or name == _head(model))]:
+            raise ValueError(f"{wrong[0]!r} is not a linear layer inside the decoder that every token passes through")
+        if not any(name in adaptable for name in found):
+            raise ValueError("nothing of it is inside the text decoder")
+    except ValueError as error:
+        accepted = _accepted(model, adaptable, lora)
+        if not everything or not accepted or len(accepted) == len(adaptable):
+            what_works = _what_works(model, accepted)
+            raise ValueError(f"target_modules={chosen!r}: {str(error).rstrip('.')}. {what_works}") from error
+        return adapter_layout(model, _with_targets(lora, accepted))
+    if outside := found.keys() - set(adaptable):
+        _log.info("%s: %d layers outside the text decoder are not adapted", type(model).__name__, len(outside))
+        return adapter_layout(model, _with_targets(lora, [name for name in found if name not in outside]))
     offset, targets = 0, []
-    for _, group in groupby(found, key=lambda item: item[0].rpartition(".")[0]):
-        members = list(group)
+    for _, group in groupby(found.items(), key=lambda item: item[0].rpartition(".")[0]):
+        members = [(name, layer.in_features, layer.out_features, layer.r["default"], layer) for name, layer in group]
         b_offset = offset + sum(r * in_features for _, in_features, _, r, _ in members)
-        for name, in_features, out_features, r, scaling in members:
-            targets.append(LoraTarget(name, in_features, out_features, r, float(scaling), offset, b_offset))
+        for name, in_features, out_features, r, layer in members:
+            targets.append(LoraTarget(name, in_features, out_features, r, float(layer.scaling["default"]), offset, b_offset))
             offset += r * in_features
             b_offset += out_features * r
         offset = b_offset
-    return AdapterLayout(tuple(targets), offset, adapted.peft_config["default"])
+    return AdapterLayout(tuple(targets), offset, resolved)
+
+
+def _adapted_layers(model: PreTrainedModel, lora: LoraConfig) -> tuple[dict[str, LoraLayer], LoraConfig]:
+    """What PEFT adapts in a copy of ``model`` without weights, by name, and the configuration as PEFT resolved it."""
+    with torch.device("meta"):
+        skeleton = type(model)(copy.deepcopy(model.config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's note that it sets fan_in_fan_out for GPT-2's Conv1D itself
+        adapted = get_peft_model(skeleton, copy.deepcopy(lora))
+    layers = {name: module for name, module in adapted.get_base_model().named_modules() if isinstance(module, LoraLayer)}
+    resolved = adapted.peft_config["default"]
+    resolved.target_parameters = resolved.target_parameters or None  # an empty set, for some mixtures of experts
+    return layers, resolved
+
+
+def _adaptable_layers(model: PreTrainedModel) -> tuple[str, list[str]]:
+    """What all names in the text decoder begin with, and its linear layers that every token passes through."""
+    decoder, head = model.get_decoder(), _head(model)
+    name = next((name for name, module in model.named_modules() if module is decoder), "")
+    prefix = f"{name}." if name else ""
+    return prefix, [
+        name
+        for name, module in model.named_modules()
+        if _is_linear(module)
+        and name != head
+        and name.startswith(prefix)
+        and not any(_EXPERTS.fullmatch(part) for part in name.split("."))
+    ]
+
+
+@torch.no_grad()
+def _is_linear(module: nn.Module) -> bool:
+    """Whether it gives a vector for each vector; a router may be a subclass of Linear that returns something else."""
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    if not isinstance(module, nn.Linear):
+        return False
+    try:
+        output = module(module.weight.new_zeros(1, 2, module.in_features))
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return isinstance(output, Tensor) and output.shape == (1, 2, module.out_features)
+
+
+def _head(model: PreTrainedModel) -> str | None:
+    head = model.get_output_embeddings()
+    return next((name for name, module in model.named_modules() if module is head), None)
+
+
+def _default_targets(model: PreTrainedModel, adaptable: list[str], lora: LoraConfig) -> set[str]:
+    """PEFT's default for the architecture."""
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        if names := TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(config.model_type):
+            return set(names)
+    raise ValueError(
+        f"PEFT has no default target_modules for {type(model).__name__} (model_type {model.config.model_type!r})."
+        f" {_what_works(model, _accepted(model, adaptable, lora))}"
+    )
+
+
+def _accepted(model: PreTrainedModel, adaptable: list[str], lora: LoraConfig) -> list[str]:
+    """Those of ``adaptable`` that PEFT adapts as they are when it is asked for all layers of their last name.
+
+    For some architectures it refuses a name, or takes ``gate_proj`` to mean the experts' as well.
+    """
+    accepted = []
+    for last in dict.fromkeys(_last(name) for name in adaptable):
+        names = [name for name in adaptable if _last(name) == last]
+        try:
+            found, _ = _adapted_layers(model, _with_targets(lora, names))
+        except ValueError:
+            continue
+        if found.keys() <= set(names):
+            accepted += names
+    return accepted
+
+
+def _with_targets(lora: LoraConfig, names: list[str]) -> LoraConfig:
+    lora = copy.deepcopy(lora)
+    lora.target_modules = set(names)
+    return lora
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _what_works(model: PreTrainedModel, accepted: list[str]) -> str:
+    names = list(dict.fromkeys(map(_last, accepted)))
+    if not names:
+        return f"{type(model).__name__} has no linear layer that could be adapted"
+    return f'Say lora={{"target_modules": {json.dumps(names)}}}, or some of these, or "all-linear"'
+
+
+def as_trained(lora: LoraConfig) -> LoraConfig:
+    """The configuration of an adapter that was trained elsewhere, without what mattered only while it was trained.
+
+    That is dropout, and how its weights were drawn; but not where they came from the base weights (``pissa``, ``olora``,
+    ``corda``, ``loftq``, ``lora_ga``), since that changes the base too.
+    """
+    lora = copy.deepcopy(lora)
+    lora.lora_dropout = 0.0
+    if isinstance(lora.init_lora_weights, bool) or lora.init_lora_weights in ("gaussian", "orthogonal", "eva"):
+        lora.init_lora_weights = True
+        lora.eva_config = None
+    return lora
 
 
 def _check_options(lora: LoraConfig) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import torch
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from seal_env.models import bundled_folder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_log = logging.getLogger(__name__)
 
 
 def load_base(
@@ -17,29 +25,28 @@ def load_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the causal LM ``name``: bundled (``seal-nano``), a folder on disk or a hub id. Weights are safetensors only.
 
+    Where ``name`` holds a PEFT adapter (``adapter_config.json``) and no model of its own, the adapter is merged, in float32,
+    into the base that it names. The tokenizer is then the adapter's if it has one, else the base's.
+
     Raises:
-        ValueError: no such model, no safetensors weights, unknown ``dtype`` or a device that this machine lacks.
+        ValueError: no such model, weights that are missing, unreadable or another model's (the file or the weight is named), an
+            adapter that cannot be merged, unknown ``dtype`` or a device that this machine lacks.
     """
     torch_dtype = check_dtype(dtype)
     target = check_device(device)
-    bundled = bundled_folder(name)
-    if bundled is not None:
-        name = str(bundled)
-    if not Path(name).expanduser().is_dir() and Path(name).is_absolute():
-        raise ValueError(f"model {name!r}: there is no such folder; give a folder with a config.json or a hub id")
-    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch_dtype, use_safetensors=True, trust_remote_code=trust_remote_code
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"model {name!r} could not be loaded ({reason}); give a folder that holds config.json, tokenizer and"
-            " *.safetensors, or the hub id of a causal LM that is reachable or already in the local cache"
-        ) from error
+    model, tokenizer = _load(name, trust_remote_code, torch_dtype, ())
     return model.to(target), tokenizer
+
+
+def adapter_base(folder: str | Path) -> str | None:
+    """The base that the PEFT adapter in ``folder`` names; None where the folder holds none, or none is named."""
+    config = Path(folder) / "adapter_config.json"
+    if not config.is_file():
+        return None
+    recorded = str(json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    name = Path(recorded).name
+    # A bundled model is wherever the package is, and not where it was when the adapter was saved.
+    return name if bundled_folder(name) else recorded or None
 
 
 def check_dtype(dtype: str) -> torch.dtype:
@@ -56,3 +63,115 @@ def check_device(device: str | torch.device) -> torch.device:
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r}: torch sees no CUDA device here; use device='cpu'")
     return target
+
+
+def _load(
+    name: str, trust_remote_code: bool, dtype: torch.dtype, loading: tuple[str, ...]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model on the CPU; ``loading`` are the adapters whose base it is."""
+    folder = bundled_folder(name) or Path(name).expanduser()
+    if not folder.is_dir() and Path(name).is_absolute():
+        raise ValueError(f"model {name!r}: there is no such folder; give a folder with a config.json or a hub id")
+    source = str(folder) if folder.is_dir() else name
+    try:
+        adapter = find_adapter_config_file(source)
+        whole = adapter is None or Path(adapter).with_name("config.json").is_file()
+        if not whole:
+            return _load_adapted(name, source, trust_remote_code, dtype, (*loading, source))
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=torch.float32 if adapter else dtype,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except _LoadingError:
+        raise
+    except SafetensorError as error:
+        raise ValueError(f"model {name!r}: {_broken_file(folder)} is not a readable safetensors file ({error})") from error
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"model {name!r} could not be loaded ({_reason(error)}); give a folder that holds config.json, tokenizer and"
+            " *.safetensors, or the hub id of a causal LM that is reachable or already in the local cache"
+        ) from error
+    _check_weights(name, model, info)
+    if adapter:  # Transformers put it into the model
+        _merge_layers(model)
+    return model.to(dtype), tokenizer
+
+
+class _LoadingError(ValueError):
+    """An error that already says which model and what is wrong with it."""
+
+
+def _load_adapted(
+    name: str, source: str, trust_remote_code: bool, dtype: torch.dtype, loading: tuple[str, ...]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base of the PEFT adapter ``source`` with the adapter merged into it."""
+    config = PeftConfig.from_pretrained(source)
+    base = adapter_base(source) if Path(source).is_dir() else config.base_model_name_or_path
+    if not base:
+        raise _LoadingError(f"model {name!r} is a PEFT adapter whose adapter_config.json names no base_model_name_or_path")
+    if base in loading:
+        raise _LoadingError(f"model {name!r} is a PEFT adapter whose base is itself: correct base_model_name_or_path")
+    try:
+        model, tokenizer = _load(base, trust_remote_code, torch.float32, loading)
+    except ValueError as error:
+        raise _LoadingError(f"model {name!r} is a PEFT adapter over {base!r}, and {error}") from error
+    try:
+        merged = PeftModel.from_pretrained(model, source, torch_device="cpu").merge_and_unload(safe_merge=True)
+    except SafetensorError as error:
+        raise _LoadingError(f"model {name!r}: {_broken_file(Path(source))} is not readable ({error})") from error
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        raise _LoadingError(
+            f"model {name!r}: its {kind} adapter cannot be merged into {base!r} ({_reason(error)}); give a folder with a model"
+        ) from error
+    # What is trained over these weights must not name the base without the adapter.
+    merged.config._name_or_path = merged.name_or_path = source
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError):
+        _log.info("%s holds no tokenizer: that of %s is used", source, base)
+    return merged.to(dtype), tokenizer
+
+
+def _merge_layers(model: PreTrainedModel) -> None:
+    """Merge the adapter layers of ``model`` into the layers that they wrap."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge(safe_merge=True)
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, layer.get_base_layer())
+    model._hf_peft_config_loaded = False
+
+
+def _check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Raise a ValueError where Transformers filled in weights that the files do not hold."""
+    source = f"model {name!r} ({type(model).__name__})"
+    if missing := sorted(info.get("missing_keys") or ()):
+        raise ValueError(
+            f"{source}: its weight files lack {missing[0]!r} and {len(missing) - 1} more, which would be random: they belong to"
+            " another model, or a part of them is missing"
+        )
+    if mismatched := sorted(map(str, info.get("mismatched_keys") or ())):
+        raise ValueError(f"{source}: its weight files hold another shape than config.json says: {mismatched[0]}")
+    if unexpected := sorted(info.get("unexpected_keys") or ()):
+        _log.warning("%s: %d weights of its files are not used, such as %r", source, len(unexpected), unexpected[0])
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _broken_file(folder: Path) -> str:
+    """The first weight file in ``folder`` that cannot be opened."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt") as file:
+                file.keys()
+        except (OSError, SafetensorError):
+            return str(path)
+    return str(folder)

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import logging
 import os
-import sys
 
 import torch
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_KEEP = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
+_log = logging.getLogger(__name__)
 
 
+@functools.cache
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next allocation instead of returning it to the system.
 
     Large tensors otherwise live in fresh pages each time, and a training loop on the CPU can spend a third of its time
-    having them zeroed by the kernel. For the whole process; the cost is that its resident size stays at its peak.
+    having them zeroed by the kernel. For the whole process, once; the cost is that its resident size stays at its peak.
 
     Returns:
-        Whether the setting took (False where the C library is another one).
+        Whether the setting took (False, with a line in the log, where the C library is another one).
     """
-    if not sys.platform.startswith("linux"):
-        return False
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
+        kept = all(mallopt(option, value) == 1 for option, value in _KEEP)
     except (OSError, AttributeError):
-        return False
-    return all(
-        mallopt(option, value) == 1
-        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
-    )
+        kept = False
+    if not kept:
+        _log.warning(
+            "freed memory cannot be kept here (no glibc, or mallopt refused): training on the CPU may be a third slower"
+        )
+    return kept
 
 
 def available_bytes(device: torch.device) -> int:

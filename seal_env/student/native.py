@@ -1,7 +1,7 @@
 """Compiled kernels for the CPU: ``kernels.c``, built once with the machine's C compiler and kept in the user's cache.
 
 Where there is no compiler, no vector maths library, or ``SEAL_ENV_NATIVE=0`` is set, PyTorch's operations do the same work
-more slowly.
+more slowly; one line in the log says so.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from seal_env.student.groups import Groups, Sequences
 from seal_env.student.memory import available_bytes
 from seal_env.student.ops import AdamWStep, Attention, Rotary, TorchOps
 
+_log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 _WIDE = "-mprefer-vector-width=512"
@@ -32,13 +35,55 @@ _ATTENTION_LENGTH = 4096
 
 
 def best_ops(model: PreTrainedModel) -> TorchOps:
-    """The fastest operations for the model's device and precision."""
-    if model.device.type == "cpu" and model.dtype == torch.float32 and os.environ.get("SEAL_ENV_NATIVE", "1") != "0":
-        library = _library()
-        if library is not None:
-            size = sum(p.numel() * p.element_size() for p in model.parameters())
-            return NativeOps(library, pack_weights=2 * size < available_bytes(model.device) // 4)
-    return TorchOps()
+    """The fastest operations for the model's device and precision; the log says, once, where they are not the compiled ones."""
+    if _forked:
+        _say(
+            "this process was forked and computes with one thread, since OpenMP's threads do not survive a fork; processes that"
+            " are spawned use several"
+        )
+    if model.device.type != "cpu":
+        return TorchOps()
+    if model.dtype != torch.float32:
+        _say(
+            f"{str(model.dtype).removeprefix('torch.')} on the CPU runs on PyTorch's operations: no kernels are compiled for it"
+        )
+        return TorchOps()
+    if os.environ.get("SEAL_ENV_NATIVE", "1") == "0":
+        _say("SEAL_ENV_NATIVE=0: PyTorch's operations in place of compiled kernels, which are faster")
+        return TorchOps()
+    library = _library()
+    if library is None:
+        return TorchOps()
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    packed = 2 * size < available_bytes(model.device) // 4
+    if not packed:
+        _say(
+            f"too little memory for two more copies of the base weights ({2 * size >> 20} MiB): base products are PyTorch's,"
+            " whose rounding depends on the batch"
+        )
+    return NativeOps(library, pack_weights=packed)
+
+
+@functools.cache
+def _say(message: str) -> None:
+    """A warning, once a process."""
+    _log.warning(message)
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+    torch.set_num_threads(1)
+    if _library.cache_info().currsize and (library := _library()) is not None:
+        library.omp_set_num_threads(1)
+
+
+# A forked process has OpenMP's locks but not its threads: whatever waits for these waits for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class NativeOps(TorchOps):
@@ -55,6 +100,9 @@ class NativeOps(TorchOps):
         self._pack_weights = pack_weights
         self._lanes, self._panel = library.lanes(), library.panel_width()
         self._packed: dict[tuple[int, bool], tuple[int, Tensor, Tensor]] = {}  # version, weight (kept alive), panels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _native_ops, (self._pack_weights,)
 
     def gather_(self, out: Tensor, state: Tensor, slots: Tensor) -> None:
         self._lib.gather(_n(len(slots)), _n(state.shape[1]), _p(slots), _p(state), _p(out))
@@ -170,6 +218,12 @@ class NativeOps(TorchOps):
         self._lib.adamw(*map(_n, grads.shape), _p(integers[0]), _p(grads), *settings, *map(_p, (weights, exp_avg, exp_avg_sq)))
 
 
+def _native_ops(pack_weights: bool) -> TorchOps:
+    """:class:`NativeOps` where they come out of a pickle."""
+    library = _library()
+    return TorchOps() if library is None else NativeOps(library, pack_weights)
+
+
 class _NativeAttention:
     def __init__(
         self, library: ctypes.CDLL, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary
@@ -215,8 +269,10 @@ def _sizes(w: Tensor) -> tuple[ctypes.c_long, ctypes.c_long]:
 def _library() -> ctypes.CDLL | None:
     """The compiled kernels, built if they are not in the cache; None where that is not possible."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or platform.system() != "Linux" or ctypes.sizeof(ctypes.c_long) != 8:
-        return None
+    if platform.system() != "Linux" or ctypes.sizeof(ctypes.c_long) != 8:
+        return _without_library(f"they are for 64-bit Linux, and this is {platform.system()} on {platform.machine()}")
+    if compiler is None:
+        return _without_library("there is no C compiler (cc, gcc or clang)")
     flags = [*_FLAGS, _WIDE] if platform.machine() == "x86_64" else _FLAGS
     identity = "\n".join([_SOURCE.read_text(), compiler, *flags, _processor()])
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-env"
@@ -230,8 +286,16 @@ def _library() -> ctypes.CDLL | None:
                 subprocess.run(command, check=True, capture_output=True, timeout=120)
                 os.replace(built, target)
         return ctypes.CDLL(str(target))
-    except (OSError, subprocess.SubprocessError):
-        return None
+    except subprocess.CalledProcessError as error:
+        words = error.stderr.decode(errors="replace").split()
+        return _without_library(f"{compiler} ended with {error.returncode}: {' '.join(words)[:200]}")
+    except (OSError, subprocess.SubprocessError) as error:
+        return _without_library(str(error))
+
+
+def _without_library(reason: str) -> ctypes.CDLL | None:
+    _say(f"no compiled kernels, PyTorch's operations do the same more slowly: {reason}")
+    return None
 
 
 def _processor() -> str:

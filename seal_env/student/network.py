@@ -100,7 +100,11 @@ class Network(ABC):
         """Open a session for ``prompts``, one a row, each with its adapter, ``adapter_of_row`` ascending."""
 
     def length_class(self, length: int) -> int:
-        """Sequences of one class may share a batch without changing each other's rounding."""
+        """Sequences of one class may share a batch without changing each other's result."""
+        return 0
+
+    def prompt_class(self, length: int) -> int:
+        """Prompts of one class may be decoded together without changing each other's result."""
         return 0
 
     @abstractmethod

@@ -16,8 +16,8 @@ from seal_env.models import SEAL_LORA
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student import checkpoint
 from seal_env.student.decode import Answer, Sampling, answer_log_likelihoods, decode
-from seal_env.student.fit import EncodedExample, FitResult, fit
-from seal_env.student.generic import GenericNetwork
+from seal_env.student.fit import EncodedExample, FitResult, FitStatus, fit
+from seal_env.student.generic import GenericNetwork, check_usable
 from seal_env.student.layout import AdapterLayout, adapter_layout
 from seal_env.student.llama import LlamaNetwork
 from seal_env.student.loading import load_base
@@ -28,6 +28,8 @@ from seal_env.student.network import Network
 _STEP_TOKENS = {"cpu": 768, "cuda": 16384}
 _OVERHEAD_TOKENS = {"cpu": 110, "cuda": 2048}
 _MAX_SLOTS = 256
+# What configurations call the most tokens that a model can read.
+_LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "context_length")
 _MAX_ANSWER_ROWS = 512
 
 
@@ -64,10 +66,11 @@ class Student:
         if max_slots is not None and max_slots < 1:
             raise ValueError(f"max_slots must be at least 1, got {max_slots}")
         if keep_memory and model.device.type == "cpu":
-            keep_freed_memory()
+            keep_freed_memory()  # where that is not to be had, it says so
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.layout: AdapterLayout = adapter_layout(model.config, lora or LoraConfig(**SEAL_LORA))
+        self._config = self.model.config.get_text_config(decoder=True)  # of the language model alone, where there is more
+        self.layout: AdapterLayout = adapter_layout(model, lora or LoraConfig(**SEAL_LORA))
         self.network = _make_network(network, model, self.layout)
         self.max_slots = max_slots
         self.base_version = 0  # counts merge and load_base: what was computed with another version is stale
@@ -99,7 +102,17 @@ class Student:
     @property
     def max_length(self) -> int:
         """Most tokens the base model can read."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 2**31)
+        named = (getattr(self._config, name, None) for name in _LENGTHS)
+        return next((int(length) for length in named if length), 2**31)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the base model has an embedding for; a tokenizer may know more."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def check_text(self, text: str, what: str) -> None:
+        """Raise a ValueError where the model has no embedding for a token of ``text``; ``what`` names the text."""
+        self._check_ids(self.tokenizer(_clean(text), verbose=False)["input_ids"], what)
 
     def fresh(self, seeds: Sequence[int]) -> Tensor:
         """New adapters as PEFT starts them, ``(len(seeds), adapter_size)``: each leaves the model as it is."""
@@ -131,11 +144,12 @@ class Student:
             start = self.fresh([plan.seed for plan in plans])
         self._check_adapters(start, len(plans))
         encoded = [self._encode_plan(plan) for plan in plans]
-        examples = [sequences for sequences, _ in encoded]
+        readable = [all(max(e.ids) < self.vocabulary_size for e in sequences) for sequences, _ in encoded]
+        examples = [sequences if fits else [] for (sequences, _), fits in zip(encoded, readable)]
         epochs = [plan.epochs for plan in plans]
         total = sum(n * len(e.ids) for n, sequences in zip(epochs, examples) for e in sequences)
         with tqdm(total=total, unit="tok", unit_scale=True, desc="fit", disable=not progress) as bar:
-            return fit(
+            result = fit(
                 self.network,
                 plans,
                 examples,
@@ -146,6 +160,9 @@ class Student:
                 self.overhead_tokens,
                 bar.update,
             )
+        for report, fits in zip(result.reports, readable):
+            report.status = report.status if fits else FitStatus.OUT_OF_VOCABULARY
+        return result
 
     def answer(
         self,
@@ -205,9 +222,10 @@ class Student:
         if isinstance(stop, str):
             raise ValueError(f"stop takes a list of strings, got the string {stop!r}")
         rows = [(i, self._prompt_ids(p, max_new_tokens)) for i, group in enumerate(prompts) for p in group]
-        answers: list[list[Answer]] = [[] for _ in prompts]
+        answers: dict[int, Answer] = {}
         tokens_a_row = max((len(ids) for _, ids in rows), default=0) + max_new_tokens
-        for wave, owners, used in self._waves([i for i, _ in rows], adapters, tokens_a_row):
+        classes = [self.network.prompt_class(len(ids)) for _, ids in rows]
+        for wave, owners, used in self._waves([i for i, _ in rows], adapters, tokens_a_row, classes):
             texts = decode(
                 self.network,
                 self.tokenizer,
@@ -220,16 +238,16 @@ class Student:
                 sampling,
                 [seeds[j] for j in wave] if sampling else (),
             )
-            for j, text in zip(wave, texts):
-                answers[rows[j][0]].append(text)
-        return answers
+            answers.update(zip(wave, texts))
+        in_order = iter(answers[j] for j in range(len(rows)))
+        return [[next(in_order) for _ in group] for group in prompts]
 
     def log_likelihood(
         self, adapters: Tensor, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         """Summed log-probability, in nats, of each given answer right after its prompt, under each adapter.
 
-        Shapes as in :meth:`answer`; prompt and answer are tokenized apart, and the answer without special tokens.
+        Shapes and errors as in :meth:`answer`; prompt and answer are tokenized apart, and the answer without special tokens.
         """
         self._check_adapters(adapters, len(prompts))
         if [len(group) for group in prompts] != [len(group) for group in answers]:
@@ -238,6 +256,7 @@ class Student:
         for i, group in enumerate(prompts):
             for prompt, answer in zip(group, answers[i]):
                 ids = self.tokenizer.encode(_clean(answer), add_special_tokens=False)
+                self._check_ids(ids, "an answer")
                 rows.append((i, self._prompt_ids(prompt, len(ids)), ids))
         values: list[list[float]] = [[] for _ in prompts]
         tokens_a_row = max((len(prompt) + len(ids) for _, prompt, ids in rows), default=0)
@@ -313,51 +332,86 @@ class Student:
 
     def _encode_example(self, example: Example | TokenExample) -> tuple[list[int], int]:
         if isinstance(example, TokenExample):
-            if example.ids and not 0 <= min(example.ids) <= max(example.ids) < self.model.config.vocab_size:
-                raise ValueError(f"a TokenExample holds ids outside the vocabulary of {self.model.config.vocab_size}")
+            if example.ids and not 0 <= min(example.ids) <= max(example.ids) < self.vocabulary_size:
+                raise ValueError(f"a TokenExample holds ids outside the vocabulary of {self.vocabulary_size}")
             return list(example.ids), max(1, example.loss_from)
-        encoding = self.tokenizer(_clean(example.text), return_offsets_mapping=example.loss_from > 0, verbose=False)
-        ids = list(encoding["input_ids"])
+        text = _clean(example.text)
         if example.loss_from <= 0:
-            return ids, 1
+            return list(self.tokenizer(text, verbose=False)["input_ids"]), 1
+        if not self.tokenizer.is_fast:  # a tokenizer in Python does not say where its tokens stand
+            return self._encode_by_prefix(text, example.loss_from)
+        encoding = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
+        ids = list(encoding["input_ids"])
         offsets = encoding["offset_mapping"]
         learnt = (i for i, (start, end) in enumerate(offsets) if start >= example.loss_from and end > start)
         return ids, max(1, next(learnt, len(ids)))
+
+    def _encode_by_prefix(self, text: str, loss_from: int) -> tuple[list[int], int]:
+        """Token ids of ``text`` and the index of the first that begins at character ``loss_from`` or later."""
+        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
+        bare = self.tokenizer.encode(text, add_special_tokens=False)
+        before = self.tokenizer.encode(text[:loss_from], add_special_tokens=False)
+        first = next((i for i, (a, b) in enumerate(zip(before, bare)) if a != b), min(len(before), len(bare)))
+        if first < len(before):  # a token reaches across
+            while first < len(bare) and len(self.tokenizer.decode(bare[:first])) < loss_from:
+                first += 1
+        if first == len(bare):
+            return ids, len(ids)
+        in_front = next((i for i in range(len(ids) - len(bare) + 1) if ids[i : i + len(bare)] == bare), 0)
+        return ids, max(1, in_front + first)
 
     def _prompt_ids(self, prompt: str | Sequence[int], room: int) -> list[int]:
         ids = list(self.tokenizer(_clean(prompt), verbose=False)["input_ids"] if isinstance(prompt, str) else prompt)
         if not ids:
             raise ValueError("a prompt is empty: there is nothing to answer")
+        self._check_ids(ids, "a prompt")
         if len(ids) + room > self.max_length:
             raise ValueError(f"a prompt of {len(ids)} tokens leaves no room for {room} more: the model reads {self.max_length}")
         return ids
 
+    def _check_ids(self, ids: Sequence[int], what: str) -> None:
+        if not ids or 0 <= min(ids) <= max(ids) < self.vocabulary_size:
+            return
+        token = next(token for token in ids if not 0 <= token < self.vocabulary_size)
+        raise ValueError(
+            f"{what} holds the token {self.tokenizer.convert_ids_to_tokens(int(token))!r} (id {token}), and the model has"
+            f" embeddings for {self.vocabulary_size} tokens: take the token out of the text, or a tokenizer that fits"
+        )
+
     def _waves(
-        self, owner_of_row: list[int], adapters: Tensor, tokens_a_row: int
+        self, owner_of_row: list[int], adapters: Tensor, tokens_a_row: int, classes: Sequence[int] | None = None
     ) -> Iterator[tuple[list[int], list[int], Tensor]]:
-        """Split rows into batches that fit; yields row indices, their adapters' indices within the wave, and those."""
-        config = self.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        cache = 2 * config.num_hidden_layers * heads * head_dim * tokens_a_row
-        row_bytes = 2 * self.network.dtype.itemsize * cache + 8 * config.vocab_size
-        row_bytes += 4 * tokens_a_row * (8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0))
+        """Split rows into batches of one class that fit: row indices, their adapters' indices within the batch, and those."""
+        config = self._config
+
+        def size(name: str, otherwise: int) -> int:
+            value = getattr(config, name, None)
+            return value if isinstance(value, int) and value > 0 else otherwise
+
+        hidden, heads = size("hidden_size", 1024), size("num_attention_heads", 1)
+        width = size("num_key_value_heads", heads) * size("head_dim", max(1, hidden // heads))
+        cache = 2 * size("num_hidden_layers", 1) * width * tokens_a_row
+        row_bytes = 2 * self.network.dtype.itemsize * cache + 8 * self.vocabulary_size
+        row_bytes += 4 * tokens_a_row * (8 * hidden + 4 * size("intermediate_size", 0))
         budget = available_bytes(self.model.device) // 3
         most = max(1, min(_MAX_ANSWER_ROWS, budget // row_bytes))
         most_adapters = max(1, budget // (8 * self.adapter_size))
-        start = 0
-        while start < len(owner_of_row):
-            owners: list[int] = []
-            local: list[int] = []
-            for owner in owner_of_row[start : start + most]:
-                if not owners or owners[-1] != owner:
-                    if len(owners) == most_adapters:
-                        break
-                    owners.append(owner)
-                local.append(len(owners) - 1)
-            wave = list(range(start, start + len(local)))
-            yield wave, local, adapters[owners].to(self.model.device, torch.float32)
-            start += len(local)
+        together: dict[int, list[int]] = {}
+        for row, prompt_class in enumerate(classes or [0] * len(owner_of_row)):
+            together.setdefault(prompt_class, []).append(row)
+        for rows in together.values():
+            start = 0
+            while start < len(rows):
+                owners: list[int] = []
+                local: list[int] = []
+                for row in rows[start : start + most]:
+                    if not owners or owners[-1] != owner_of_row[row]:
+                        if len(owners) == most_adapters:
+                            break
+                        owners.append(owner_of_row[row])
+                    local.append(len(owners) - 1)
+                yield rows[start : start + len(local)], local, adapters[owners].to(self.model.device, torch.float32)
+                start += len(local)
 
     def _slots_that_fit(self) -> int:
         budget = available_bytes(self.model.device) // 3
@@ -382,7 +436,9 @@ def _make_network(kind: str, model: PreTrainedModel, layout: AdapterLayout) -> N
             raise ValueError(f"network='llama' does not cover {type(model).__name__} as configured; use network='generic'")
         return LlamaNetwork(model, layout)
     if kind == "generic":
-        return GenericNetwork(model, layout)
+        network = GenericNetwork(model, layout)
+        check_usable(network)
+        return network
     raise ValueError(f"network must be 'auto', 'llama' or 'generic', got {kind!r}")
 
 
