@@ -7,7 +7,7 @@ was written, a line an edit, with the passage. The student is the base as it is:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,22 +19,26 @@ from agents.callbacks import append_lines
 from agents.saved import base_of, open_policy
 from benchmarks.settings import check_counts, policy_options, tree_of
 from seal_env.checks import check_at_least, check_names
-from seal_env.edits import ParsedEdit, get_format, parse
+from seal_env.edits import ParsedEdit, get_format, parse, prompt_ids
 from seal_env.envs.config import KnowledgeConfig
 from seal_env.files import whole_folder
 from seal_env.student import FitStatus, Student
 from seal_env.tasks import Document, load_tasks
-from seal_env.tasks.folder import DOCUMENTS, is_questions, read_passages, visible_files
+from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS, is_questions, read_passages, visible_files
+from seal_env.tasks.tables import TABLES
 
 EXAMPLES = """examples:
   seal-bench adapt notes --out notes-adapter
   seal-bench adapt notes --policy runs/first/runs/rest_em/seed-0/policy --out notes-adapter
   seal-bench adapt handbook.md --model Qwen/Qwen2.5-7B -P device=cuda -P dtype=bfloat16 --edits-per-document 5 --out handbook
+  seal-bench adapt reports --passage-words 150 --edit-tokens 512 --out reports-adapter
   seal-bench adapt articles.jsonl --edit-format self-qa -P inner_loop.epochs=3 --out articles-adapter --overwrite
 
 in Python:
   PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL), "notes-adapter")
 """
+
+_NAMED = 5  # documents that an error names
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Written:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("documents", help="a folder, .txt, .md, .json, .jsonl, .csv or .parquet file, or a hub id")
+    kinds = ", ".join((*DOCUMENTS, ".json", *TABLES))
+    parser.add_argument("documents", help=f"a folder, a file ({kinds}), or a hub id")
     parser.add_argument(
         "--policy", metavar="DIR", help="who writes, as seal-bench eval takes it; the untrained student if left out"
     )
@@ -57,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--edit-format", help="how an edit is asked for, see seal-bench list formats; default implications")
     parser.add_argument("--edits-per-document", type=int, default=1, metavar="K")
     parser.add_argument("--edit-tokens", type=int, help="most tokens of an edit; by default as the policy was saved, or 256")
+    parser.add_argument(
+        "--passage-words",
+        type=int,
+        default=PASSAGE_WORDS,
+        metavar="N",
+        help="cut documents that are longer into passages of about N words; default %(default)s",
+    )
     parser.add_argument("--split", default="train", help="of a data set that has several")
     parser.add_argument(
         "-P",
@@ -75,11 +87,11 @@ def run(arguments: argparse.Namespace) -> Path:
     Raises:
         ValueError: an argument is unusable, or nothing could be learnt; nothing is written then.
     """
-    check_counts(arguments, "edits_per_document", "edit_tokens")
+    check_counts(arguments, "edits_per_document", "edit_tokens", "passage_words")
     check_at_least("--seed", arguments.seed, 0)
     _check_out(arguments.out, arguments.overwrite)
     config = _config(arguments)
-    documents = read(arguments.documents, arguments.split)
+    documents = read(arguments.documents, arguments.split, arguments.passage_words)
     written = write(arguments, config, documents)
     student = Student.from_pretrained(
         config.model, config.lora_config(), device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code
@@ -102,7 +114,7 @@ def run(arguments: argparse.Namespace) -> Path:
     return cast(Path, arguments.out)
 
 
-def read(documents: str, split: str = "train") -> list[Document]:
+def read(documents: str, split: str = "train", passage_words: int = PASSAGE_WORDS) -> list[Document]:
     """The passages of a folder, a file or a data set, with questions or without.
 
     Raises:
@@ -112,15 +124,19 @@ def read(documents: str, split: str = "train") -> list[Document]:
     # Where some documents have questions, load_tasks leaves out the others: here all are read.
     asked_about = path.is_dir() and any(map(is_questions, visible_files(path)))
     if asked_about or (path.is_file() and path.suffix.lower() in DOCUMENTS):
-        return [document for passages in read_passages(path).values() for document in passages]
-    source = load_tasks(documents, split)
+        return [document for passages in read_passages(path, passage_words).values() for document in passages]
+    source = load_tasks(documents, split, passage_words=passage_words)
     if source.size is None:
         raise ValueError(f"{documents!r} never ends: name documents of your own")
     return [source.document(i) for i in range(source.size)]
 
 
 def write(arguments: argparse.Namespace, config: KnowledgeConfig, documents: Sequence[Document]) -> list[Written]:
-    """The edits of each document, side by side; each depends on seed, place and policy alone."""
+    """The edits of each document, side by side; each depends on seed, place and policy alone.
+
+    Raises:
+        ValueError: the prompt of a document is too long for the policy; nothing is written for any then.
+    """
     inherited = policy_options(config)
     if arguments.edit_tokens is not None:
         inherited["max_new_tokens"] = arguments.edit_tokens
@@ -130,13 +146,30 @@ def write(arguments: argparse.Namespace, config: KnowledgeConfig, documents: Seq
     else:
         policy = Policy.from_pretrained(config.model, **inherited)
     edit_format, edit_settings = get_format(config.edit_format), config.settings()
+    prompts = {document: edit_format.prompt(document, config.template) for document in documents}
+    _check_lengths(prompts, policy, arguments.passage_words)
     places = [document for document in documents for _ in range(arguments.edits_per_document)]
     seeds = np.random.default_rng([arguments.seed, 3]).integers(0, 2**62, len(places)).tolist()
-    written = policy.sample([edit_format.prompt(document, config.template) for document in places], seeds)
+    written = policy.sample([prompts[document] for document in places], seeds)
     return [
         Written(document, one.text, parse(one.text, document, edit_settings, arguments.seed))
         for document, one in zip(places, written)
     ]
+
+
+def _check_lengths(prompts: Mapping[Document, str], policy: Policy, passage_words: int) -> None:
+    """Raise a ValueError that names the documents whose prompt and edit are more than the policy reads."""
+    most, tokens = policy._student.max_length, policy.max_new_tokens
+    lengths = {document: len(prompt_ids(policy.tokenizer, prompt, policy.template)) for document, prompt in prompts.items()}
+    too_long = [document for document, length in lengths.items() if length + tokens > most]
+    if too_long:
+        names = [f"{document.id!r} ({document.title[:40]!r}, {lengths[document]} tokens)" for document in too_long[:_NAMED]]
+        more = " and more" if len(too_long) > _NAMED else ""
+        raise ValueError(
+            f"{len(too_long)} of {len(prompts)} prompts leave no room for an edit of {tokens} tokens, as the model reads"
+            f" {most}: document {', '.join(names)}{more}. Lower --passage-words (of .txt and Markdown; it is {passage_words})"
+            " or --edit-tokens, or take a model that reads more"
+        )
 
 
 def _config(arguments: argparse.Namespace) -> KnowledgeConfig:

@@ -214,6 +214,9 @@ def _edit(data: Mapping[str, Any], article: Mapping[str, Any], where: str) -> Ed
 
 
 def _result(asked: Sequence[Mapping[str, Any]], article: Mapping[str, Any], where: str) -> TaskResult:
+    for number, record in enumerate(asked, 1):
+        if not str(record["answer"] or "").strip():  # from_records would leave it out, and each has its recorded answers
+            raise ValueError(f"{where}, question {number}: answer must not be empty, got {record['answer']!r}")
     questions = [{"question": one["question"], "answer": one["answer"]} for one in asked]
     (task,) = from_records([(where, {"title": article["title"], "context": article["context"], "questions": questions})], where)
     for one in asked:

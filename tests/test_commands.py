@@ -19,11 +19,14 @@ from agents.joined import own_part
 from agents.saved import open_policy
 from benchmarks import adapt, listing
 from benchmarks import evaluate as evaluation
+from benchmarks.cli import main
 from benchmarks.settings import CONFIGS
 from seal_env.edits import available_formats
 from seal_env.grading import GRADERS
 from seal_env.proxy.base import PROXIES
 from seal_env.registration import ENVIRONMENTS
+from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS
+from seal_env.tasks.tables import TABLES
 from tests.toy import LORA, SMALL
 
 TOKENS = 12
@@ -275,6 +278,53 @@ def test_adapt_replaces_nothing_unless_it_is_told_to(toy, notes, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "notes"]
 
 
+PDF = "\n".join("Otrar fell in 1219 after a siege of some five months, and more." for _ in range(400))
+
+
+def test_a_long_document_is_learnt_in_passages_beside_the_others(toy, notes, tmp_path, capsys):
+    (notes / "pdf.txt").write_text(PDF)
+    out = tmp_path / "adapter"
+    small = ["--model", toy.model, "-P", "inner_loop.epochs=1", "--edit-tokens", 2]
+    command(adapt, notes, *small, "--out", out, "--passage-words", 50)
+    lines = [json.loads(line) for line in (out / "edits.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 + 104 and "106 passages, 106 edits" in capsys.readouterr().out
+    assert "\n".join(line["context"] for line in lines if line["title"] == "pdf") == PDF
+    assert {"otrar.md", "sea.txt", "pdf.txt#1", "pdf.txt#104"} <= {line["id"] for line in lines}
+
+
+def test_adapt_names_the_documents_that_leave_no_room_and_what_to_do(toy, notes, tmp_path):
+    (notes / "pdf.txt").write_text(PDF)
+    (notes / "huge.md").write_text(f"# All of it\n\n{PDF}")
+    asked = [notes, "--model", toy.model, "--out", tmp_path / "adapter", "--edit-tokens", 10]
+    with pytest.raises(ValueError) as caught:
+        command(adapt, *asked, "--passage-words", 10_000)
+    message = str(caught.value)
+    assert message.startswith("2 of 4 prompts leave no room for an edit of 10 tokens, as the model reads 2048: document ")
+    assert "\n" not in message
+    assert "document 'huge.md' ('All of it', " in message and "'pdf.txt' ('pdf', " in message and "otrar" not in message
+    assert "Lower --passage-words (of .txt and Markdown; it is 10000) or --edit-tokens, or take a model" in message
+    with pytest.raises(ValueError, match="4 of 4 prompts leave no room for an edit of 1000000 tokens"):
+        command(adapt, *asked[:-1], 1_000_000, "--passage-words", 10_000)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_document_of_a_table_that_is_too_long_is_named_too(toy, tmp_path):
+    rows = [{"title": f"T{i}", "context": PDF if i < 9 else "Short.", "question": "Q?", "answer": "x"} for i in range(10)]
+    (tmp_path / "rows.json").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match=r"9 of 10 .*: document 'rows-0' \('T0', .*'rows-4' .* and more\. Lower") as caught:
+        command(adapt, tmp_path / "rows.json", "--model", toy.model, "--out", tmp_path / "adapter")
+    assert "rows-5" not in str(caught.value)
+
+
+def test_adapt_help_names_every_kind_of_file_and_its_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["adapt", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    for kind in (*DOCUMENTS, ".json", *TABLES):
+        assert kind in out
+    assert f"passages of about N words; default {PASSAGE_WORDS}" in out
+
+
 def test_adapt_says_what_cannot_work(toy, notes, tmp_path):
     out = ["--out", tmp_path / "adapter"]
     for arguments, said in [
@@ -285,6 +335,7 @@ def test_adapt_says_what_cannot_work(toy, notes, tmp_path):
         ([notes, *out, "--policy", tmp_path], "names no base"),
         ([notes, *out, "--policy", tmp_path, "--model", toy.model], "holds no policy"),
         ([notes, *out, "--edits-per-document", 0], "--edits-per-document must be at least 1, got 0"),
+        ([notes, *out, "--passage-words", 0], "--passage-words must be at least 1, got 0"),
     ]:
         with pytest.raises(ValueError) as caught:
             command(adapt, *arguments)

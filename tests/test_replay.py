@@ -347,6 +347,7 @@ def test_a_broken_file_is_named(tmp_path, written, file, text):
         ({"adapter_correct": "yes"}, "adapter_correct must be bool, got 'yes'"),
         ({"baseline_answer": None}, "baseline_answer must be str, got None"),
         ({"answer": " "}, "answer must not be empty"),
+        ({"answer": None}, "answer must not be empty, got None"),
         ({"rep": 7}, "the same number of edits"),
     ],
 )

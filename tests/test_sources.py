@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import random
 from itertools import islice
@@ -251,6 +252,179 @@ def test_a_byte_order_mark_and_either_line_end_are_fine(tmp_path: Path, ending: 
     assert [task.title for task in load_tasks(tmp_path / "rows.jsonl")] == ["Otrar", "Estonian"]
 
 
+# JSON lines and CSV as common tools write them
+
+
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.ndjson", "rows.JSONL"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINES,
+        LINES.strip(),
+        "\ufeff" + LINES.replace("\n", "\r\n"),
+        LINES.replace("\n", "\n\n \n"),
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        "\n".join(json.dumps(ROWS).replace("}, {", "},\n{").partition("[")),
+    ],
+)
+def test_json_lines_and_lists_are_read_under_any_name(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    assert tasks(load_tasks(tmp_path / name)) == tasks(load_tasks(write_json(tmp_path / "plain.json", ROWS)))
+
+
+@pytest.mark.parametrize("rows", [ROWS, NESTED])
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_datasets_writes_as_json_is_read(tmp_path: Path, rows: list[dict[str, Any]], count: int) -> None:
+    from datasets import Dataset
+
+    Dataset.from_list(rows[:count]).to_json(str(tmp_path / "rows.json"))
+    assert tasks(load_tasks(tmp_path / "rows.json")) == tasks(load_tasks(write_json(tmp_path / "plain.json", rows[:count])))
+
+
+def test_a_single_json_line_may_have_columns_of_its_own(tmp_path: Path) -> None:
+    row = {"topic": "Otrar", "passage": OTRAR, "ask": "Who fled?", "answer": "The Shah"}
+    columns = {"title": "topic", "context": "passage", "question": "ask"}
+    assert tasks(load_tasks(write_json(tmp_path / "rows.json", row), columns=columns)) == [
+        ("Otrar", OTRAR, [("Who fled?", ("The Shah",))])
+    ]
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.ndjson"])
+def test_a_torn_json_line_is_named_by_its_number(tmp_path: Path, name: str) -> None:
+    lines = LINES.splitlines()
+    for torn in range(3):
+        text = "\n".join(line[:40] if i == torn else line for i, line in enumerate(lines))
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        refused(f"{name}, line {torn + 1} is not JSON", tmp_path / name)
+    (tmp_path / name).write_text(f"{lines[0]}\n\n3\n", encoding="utf-8")
+    refused(f"{name}, line 3: expected keys and values, got int", tmp_path / name)
+
+
+def test_json_over_several_lines_that_is_broken_is_named_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "dev.json").write_text(json.dumps(squad(), indent=1)[:-1], encoding="utf-8")
+    refused("dev.json is not JSON: Expecting", tmp_path / "dev.json")
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS, indent=1)[:-1], encoding="utf-8")
+    refused("rows.json is not JSON: Expecting", tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'title;context;question;answer\nOtrar;"A town; it fell, then.";Who, when?;"1219,5"\n',
+        '\ufefftitle;context;question;answer\r\nOtrar;"A town; it fell, then.";Who, when?;1219,5\r\n',
+        '"title";"context";"question";"answer"\n"Otrar";"A town; it fell, then.";"Who, when?";"1219,5"\n',
+        "title\tcontext\tquestion\tanswer\nOtrar\tA town; it fell, then.\tWho, when?\t1219,5\n",
+        "title|context|question|answer\nOtrar|A town; it fell, then.|Who, when?|1219,5\n",
+        'title,context,question,answer\nOtrar,"A town; it fell, then.","Who, when?","1219,5"\n',
+        'a;b;title;context;question;answer\n1,2,3,4,5;,;Otrar;"A town; it fell, then.";Who, when?;1219,5\n',
+        '"notes; a, b, c, d, e",title,context,question,answer\n,Otrar,"A town; it fell, then.","Who, when?","1219,5"\n',
+        'answer;question;context;title;"with, commas, in, it, and, more"\n1219,5;Who, when?;A town"; it fell;Otrar;\n'.replace(
+            'A town"; it fell', '"A town; it fell, then."'
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_the_header_of_csv_says_what_separates_its_cells(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    assert tasks(load_tasks(tmp_path / name)) == [("Otrar", "A town; it fell, then.", [("Who, when?", ("1219,5",))])]
+
+
+def test_a_header_of_other_names_is_known_by_columns_or_shown_cell_by_cell(tmp_path: Path) -> None:
+    text = "Thema;Text;Frage, kurz, klar;Antwort\nOtrar;It fell.;When, then?;1219\n"
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
+    columns = {"title": "Thema", "context": "Text", "question": "Frage, kurz, klar", "answer": "Antwort"}
+    assert tasks(load_tasks(tmp_path / "rows.csv", columns=columns)) == [("Otrar", "It fell.", [("When, then?", ("1219",))])]
+    refused("only 'Thema', 'Text', 'Frage, kurz, klar', 'Antwort'", tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "ndjson", "csv", "tsv", "parquet"])
+def test_questions_beside_a_document_are_of_any_kind(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.md").write_text(OTRAR, encoding="utf-8")
+    rows = [{"question": "When; then?", "answer": "1219"}, {"question": "Who, there?", "answer": "The Shah"}]
+    path = tmp_path / f"a.questions.{kind}"
+    if kind == "parquet":
+        write_table(path, rows)
+    elif kind in ("csv", "tsv"):
+        between = ";" if kind == "csv" else "\t"
+        lines = (between.join(f'"{cell}"' for cell in cells) for cells in (("question", "answer"), *(r.values() for r in rows)))
+        path.write_text("\n".join(lines), encoding="utf-8")
+    else:
+        write_jsonl(path, rows)
+    assert tasks(load_tasks(tmp_path)) == [("a", OTRAR, [(r["question"], (r["answer"],)) for r in rows])]
+
+
+def test_one_json_line_beside_a_document_is_one_question(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text(OTRAR, encoding="utf-8")
+    write_jsonl(tmp_path / "a.questions.json", [{"question": "Who fled?", "answers": ["The Shah"]}])
+    assert [question.question for question in load_tasks(tmp_path)[0].questions] == ["Who fled?"]
+
+
+# Questions without an answer
+
+
+MARKED = [{"answers": {"text": [], "answer_start": []}}, {"is_impossible": True, "answers": ["x"]}, {"is_impossible": True}]
+LACKING = [{"answers": []}, {"answers": None}, {"answer": None}, {"answer": ""}, {"answer": " "}, {"answer": float("nan")}]
+
+
+@pytest.mark.parametrize("lacks", [*MARKED, *LACKING, {"answer": None, "answers": []}])
+def test_a_question_without_an_answer_is_skipped_and_counted_in_one_line(
+    tmp_path: Path, lacks: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    base = {"title": "Otrar", "context": OTRAR, "question": "Who?"}
+    path = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {**base, **lacks}, {**base, "title": "Other", **lacks}])
+    with caplog.at_level(logging.INFO, "seal_env.tasks"):
+        assert tasks(load_tasks(path)) == tasks(load_tasks(write_json(tmp_path / "plain.json", ROWS)))
+    (record,) = caplog.records
+    kind, level = ("marked as unanswerable", "INFO") if lacks in MARKED else ("without an answer", "WARNING")
+    assert (record.getMessage(), record.levelname) == (f"{path}: skipped 2 of 5 questions (2 {kind})", level)
+
+
+def test_both_kinds_are_counted_in_the_same_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    base = {"title": "Otrar", "context": OTRAR, "question": "Who?"}
+    path = write_json(tmp_path / "rows.json", [ROWS[0], *({**base, **lacks} for lacks in (*MARKED, *LACKING))])
+    load_tasks(path)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{path}: skipped 9 of 10 questions (3 marked as unanswerable, 6 without an answer)")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_skip_what_their_cells_leave_out(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    hub = [*ROWS, {**ROWS[0], "id": "z", "answers": {"text": [], "answer_start": []}}]
+    flat = [{"title": "T", "context": "C.", "question": "Q?", "answer": answer} for answer in ("x", None)]
+    listed = [{"title": "T", "context": "C.", "question": "Q?", "answers": answers} for answers in (["x"], [])]
+    numbers = [{"title": "T", "context": "C.", "question": "Q?", "answers": answer} for answer in ("x", None)]
+    with caplog.at_level(logging.INFO, "seal_env.tasks"):
+        for name, rows, count in (("hub", hub, 3), ("flat", flat, 1), ("listed", listed, 1), ("numbers", numbers, 1)):
+            source = load_tasks(write_table(tmp_path / f"{name}.{kind}", rows))
+            assert sum(len(task.questions) for task in source) == count
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "WARNING", "WARNING"]
+
+
+def test_csv_marks_are_text(tmp_path: Path) -> None:
+    text = "title,context,question,answer,is_impossible,self_written\nT,C.,Q?,x,False,True\nT,C.,Who?,y,true,\nT,C.,Why?,z,,\n"
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
+    (task,) = load_tasks(tmp_path / "rows.csv")
+    assert [(question.question, question.self_written) for question in task.questions] == [("Q?", True), ("Why?", False)]
+
+
+def test_the_questions_of_a_folder_are_counted_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(OTRAR, encoding="utf-8")
+    write_json(tmp_path / "a.questions.json", [{"question": "Who?", "answer": "The Shah"}, {"question": "Why?", "answers": []}])
+    write_json(tmp_path / "b.questions.json", [{"question": "Why?", "answer": ""}])
+    assert [task.id for task in load_tasks(tmp_path)] == ["a.txt"]
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path}: skipped 2 of 3 questions (2 without an answer)"]
+    (tmp_path / "a.questions.json").unlink()
+    refused("b.questions.json holds no question that has an answer", tmp_path)
+    write_json(tmp_path / "a.questions.json", [{"question": "Why?", "is_impossible": True}])
+    refused(f"{tmp_path} holds no question that has an answer", tmp_path)
+
+
 # The hub and folders that `datasets` reads
 
 
@@ -340,7 +514,7 @@ def test_long_documents_are_cut_between_paragraphs_under_one_title(tmp_path: Pat
     assert "\n\n".join(document.context for document in documents) == "\n\n".join(paragraphs)
     assert [(document.title, document.id) for document in documents] == [("Long", f"long.md#{i}") for i in (1, 2, 3)]
     assert all(250 <= len(document.context.split()) <= 330 for document in documents)
-    assert len(load_tasks(tmp_path, passage_words=10_000)) == 1 and len(load_tasks(tmp_path, passage_words=1)) == 20
+    assert len(load_tasks(tmp_path, passage_words=10_000)) == 1 and len(load_tasks(tmp_path, passage_words=43)) == 20
 
     questions = [{"question": "What does paragraph 19 say?", "answer": "FACT19"}, {"question": "Which?", "answer": "fact0."}]
     write_json(tmp_path / "long.questions.json", questions)
@@ -350,10 +524,13 @@ def test_long_documents_are_cut_between_paragraphs_under_one_title(tmp_path: Pat
     ]
 
 
-def test_a_document_of_one_huge_paragraph_with_nul_bytes_and_emoji_stays_whole(tmp_path: Path) -> None:
+def test_a_document_of_one_huge_paragraph_with_nul_bytes_and_emoji_is_cut_into_equal_passages(tmp_path: Path) -> None:
     text = "🏰 \0 " + "word " * 200_000 + "end."
     (tmp_path / "huge.txt").write_text(text, encoding="utf-8")
-    assert load_tasks(tmp_path).document(0) == Document("huge", text, "huge.txt")
+    source = load_tasks(tmp_path)
+    documents = [source.document(i) for i in range(len(source))]
+    assert " ".join(document.context for document in documents) == text
+    assert {len(document.context.split()) for document in documents} == {299, 300}
 
 
 # What cannot be read says why
@@ -409,7 +586,8 @@ def test_json_that_is_not_squad_says_which_key_is_missing(tmp_path: Path) -> Non
     bad("article 1, paragraph 1: no key 'qas'", {"data": [{"title": "Otrar", "paragraphs": [{"context": "X."}]}]})
     bad("no key 'title'", {"data": [{"paragraphs": [{"context": "X.", "qas": []}]}]})
     bad("paragraph 1, question 1: no key 'question'", squad({"answers": []}))
-    bad("paragraph 1, question 1: no answer to 'Who?'", squad({"question": "Who?", "answers": []}))
+    bad("paragraph 1, question 1: no answer to 'Who?' (keys 'answer' or 'answers')", squad({"question": "Who?"}))
+    bad("holds no question that has an answer", squad({"question": "Who?", "answers": []}))
     bad("question 1: answer must not be empty, got ' '", squad(asked("Who?", (" ", 0))))
     bad("question 1: answer must be text, got NoneType", squad({"question": "Who?", "answers": [{"answer_start": 3}]}))
     bad("context must not be empty", squad(asked("Who?", ("x", 0)), context=" "))
@@ -434,32 +612,34 @@ def test_files_that_cannot_be_parsed_are_named(tmp_path: Path) -> None:
     bad("nested too deep", "x.json", b"[" * 200_000)
     bad("x.json is not UTF-8 (byte 1: invalid start byte); save it as UTF-8", "x.json", b"[\xff]")
     bad("x.jsonl, line 2 is not JSON", "x.jsonl", json.dumps(NESTED[0]).encode() + b"\n{\n")
-    bad("x.jsonl, line 1: no answer to 'Q?'", "x.jsonl", b'{"title": "T", "context": "C.", "question": "Q?", "answers": null}')
+    bad("x.jsonl holds no question", "x.jsonl", b'{"title": "T", "context": "C.", "question": "Q?", "answers": null}')
+    bad("x.jsonl, line 1: no answer to 'Q?'", "x.jsonl", b'{"title": "T", "context": "C.", "question": "Q?", "reply": "x"}')
     bad("x.jsonl holds no question", "x.jsonl", b"")
     bad("x.csv is not CSV with a header", "x.csv", b"")
     bad("x.csv is not CSV with a header", "x.csv", b"title,context\nA,B,C\nA,B,C\n")
     bad("x.csv is not CSV with a header", "x.csv", b'title,context\nA,"B\n')
     bad("x.csv, row 1: no key 'question' (or 'questions')", "x.csv", b"title,context\nA,B\n")
-    bad("x.csv, row 2: no answer to 'Q?'", "x.csv", b"title,context,question,answers\nA,B,Q?,x\nA,B,Q?,\n")
-    bad("x.csv, row 1: answer must not be empty", "x.csv", b"title,context,question,answer\nA,B,Q?,\n")
+    bad("x.csv, row 1: no answer to 'Q?'", "x.csv", b"title,context,question,reply\nA,B,Q?,x\n")
+    bad("x.csv holds no question that has an answer", "x.csv", b"title,context,question,answer\nA,B,Q?,\n")
     bad("row 1: answers must be JSON, got '[x'; plain text belongs in", "x.csv", b"title,context,question,answers\nA,B,Q?,[x\n")
     bad("x.csv, row 1: no key 'title', only 'topic'", "x.csv", b"topic,context,question,answer\nA,B,Q?,x\n")
     bad("say columns={ours: yours}", "x.csv", b"topic,context,question,answer\nA,B,Q?,x\n")
     bad("x.parquet is not Parquet", "x.parquet", b"PAR1 not")
-    bad("is of no kind that is read here: .json, .jsonl, .csv, .parquet, .txt, .md", "x.xlsx", b"PK")
+    kinds = ".json, .jsonl, .ndjson, .csv, .tsv, .parquet, .txt, .md, .markdown"
+    bad(f"is of no kind that is read here: {kinds}", "x.xlsx", b"PK")
 
 
 def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()
-    refused("holds no document (.txt, .md) and no table", folder)
+    refused("holds no document (.txt, .md, .markdown) and no table (.json, .jsonl", folder)
     (folder / "a.txt").write_text(" \n", encoding="utf-8")
     refused("a.txt has no text", folder)
     (folder / "a.txt").write_bytes(b"caf\xe9")
     refused("a.txt is not UTF-8", folder)
     (folder / "a.txt").write_text("Otrar fell.", encoding="utf-8")
     write_json(folder / "b.questions.json", [])
-    refused("b.questions.json belongs to no document: there is no b.txt or b.md beside it", folder)
+    refused("b.questions.json belongs to no document: there is no b.txt, b.md or b.markdown beside it", folder)
     (folder / "b.questions.json").rename(folder / "a.questions.json")
     refused("a.questions.json: the list of questions is empty", folder)
     write_json(folder / "a.questions.json", [{"question": "Who?"}])

@@ -1,32 +1,35 @@
-"""Anybody's documents: a folder of .txt and .md files, with questions beside them or without any.
+"""Anybody's documents: a folder of .txt, .md and .markdown files, with questions beside them or without any.
 
-``otrar.md`` is a document; ``otrar.questions.json`` or ``otrar.questions.jsonl`` beside it is a list of ``{question, answer}``.
-Its title is the first Markdown heading or else the file's name. A document of more than ``passage_words`` words is cut
-between paragraphs into passages of about that length (a paragraph is never cut), each under the document's title. A question
-goes to the passage that holds its answer, and of several to the one that shares most words with it. ``self_written: true``
-marks a question that a model wrote (``seal_env.self_questions``): take it off what you checked.
+``otrar.md`` is a document; ``otrar.questions.json`` beside it is a list of ``{question, answer}`` (or .jsonl, .csv, ...: any
+kind of file that ``load_tasks`` reads). Its title is the ``title`` of its front matter, else its first Markdown heading, else
+the file's name (``seal_env.tasks.markup``); front matter and HTML comments are not part of the text. A document of more than
+``passage_words`` words is cut into passages of about that length (``seal_env.tasks.passages``), each under the document's
+title. A question goes to the passage that holds its answer, and of several to the one that shares most words with it; an
+answer is not cut in two. ``self_written: true`` marks a question that a model wrote (``seal_env.self_questions``): take it off
+what you checked.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from seal_env.files import whole
-from seal_env.tasks.squad import parse_questions
-from seal_env.tasks.tables import read_json, read_records, read_text
+from seal_env.tasks.markup import parts
+from seal_env.tasks.passages import distinct_words, phrase, split, word_count
+from seal_env.tasks.records import listed, mapping
+from seal_env.tasks.squad import Unanswerable, answerable, parse_question
+from seal_env.tasks.tables import TABLES, read_json_records, read_records, read_text
 from seal_env.tasks.task import Question, Task
 
-DOCUMENTS = (".txt", ".md")
+MARKDOWN = (".md", ".markdown")
+DOCUMENTS = (".txt", *MARKDOWN)
 PASSAGE_WORDS = 300
-_QUESTIONS = (".questions.json", ".questions.jsonl")
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)[ \t#]*$", re.MULTILINE)
-_FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+_QUESTIONS = tuple(f".questions{ending}" for ending in (".json", *TABLES))
 
 
 @dataclass(frozen=True)
@@ -64,22 +67,25 @@ def read_documents(folder: Path, passage_words: int = PASSAGE_WORDS) -> list[Tas
     """The passages of the documents in ``folder`` (or of the one that it is): tasks if there are any questions.
 
     Then passages without a question are left out; without any question at all they are documents.
+
+    Raises:
+        ValueError: a file cannot be read, a document is empty, or there are questions but none that has an answer.
     """
     documents: list[Document] = []
     tasks: list[Task] = []
-    for path, passages in read_passages(folder, passage_words).items():
+    read = _read(folder, passage_words)
+    for passages, questions in read.values():
         documents += passages
-        asked = _shared_out(_questions_beside(path), passages)
+        asked = _shared_out(questions, passages)
         tasks += [Task(item.title, item.context, tuple(some), item.id) for item, some in zip(passages, asked) if some]
+    if not tasks and (files := [file for path in read for file in question_files(path)]):
+        raise ValueError(f"{files[0] if len(files) == 1 else folder} holds no question that has an answer")
     return tasks or documents
 
 
 def read_passages(folder: Path, passage_words: int = PASSAGE_WORDS) -> dict[Path, list[Document]]:
     """The passages of each document in ``folder`` (or of the one that it is), whether there are questions or not."""
-    root, files = (folder.parent, [folder]) if folder.is_file() else (folder, document_files(folder))
-    if folder.is_dir():
-        _check_questions_belong(folder, files)
-    return {path: list(_passages(path, path.relative_to(root).as_posix(), passage_words)) for path in files}
+    return {path: passages for path, (passages, _) in _read(folder, passage_words).items()}
 
 
 def question_files(path: Path) -> list[Path]:
@@ -99,49 +105,62 @@ def write_question_file(path: Path, questions: Iterable[Question]) -> Path:
     return target
 
 
-def _passages(path: Path, name: str, passage_words: int) -> Iterator[Document]:
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n").strip()
-    title = path.stem
-    heading = _HEADING.search(_FENCED.sub(lambda fenced: " " * len(fenced[0]), text)) if path.suffix.lower() == ".md" else None
-    if heading and heading[1].strip():
-        title = heading[1].strip()
-        text = text[heading.end() :].strip() if heading.start() == 0 else text
-    if not text:
-        raise ValueError(f"{path} has no text{' but its heading' if heading else ''}: write some or take it away")
-    parts = _split(text, passage_words)
-    for i, part in enumerate(parts, 1):
-        yield Document(title, part, name if len(parts) == 1 else f"{name}#{i}")
+def _read(folder: Path, passage_words: int) -> dict[Path, tuple[list[Document], list[Question]]]:
+    """The passages and the questions of each document."""
+    root, files = (folder.parent, [folder]) if folder.is_file() else (folder, document_files(folder))
+    if folder.is_dir():
+        _check_questions_belong(folder, files)
+    read = {}
+    asked: list[Question | Unanswerable] = []
+    for path in files:
+        document = _document(path, path.relative_to(root).as_posix())
+        beside = _questions_beside(path)
+        asked += beside
+        questions = [question for question in beside if isinstance(question, Question)]
+        read[path] = (_passages(document, passage_words, [question.answers[0] for question in questions]), questions)
+    answerable(asked, str(folder))  # logs how many are not
+    return read
 
 
-def _split(text: str, passage_words: int) -> list[str]:
-    """``text`` cut between paragraphs into passages of about ``passage_words`` words at most, as equal as can be."""
-    paragraphs = re.split(r"\n[ \t]*\n\s*", text)
-    lengths = [len(paragraph.split()) for paragraph in paragraphs]
-    total, before = sum(lengths), 0
-    passages = -(-total // passage_words)
-    place = []
-    for length in lengths:
-        place.append(int((before + length / 2) * passages / total))  # the passage that the paragraph's middle lies in
-        before += length
-    return ["\n\n".join(paragraphs[i] for i in group) for _, group in groupby(range(len(paragraphs)), place.__getitem__)]
+def _document(path: Path, name: str) -> Document:
+    """The whole document."""
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"[ \t]*\n?\f", "\n", text)  # between the pages of a PDF, often within a sentence
+    read = parts(text, str(path), path.suffix.lower() in MARKDOWN)
+    if not word_count(read.text):
+        but = f" but its {' and '.join(read.removed)}" if read.removed else ""
+        raise ValueError(f"{path} has no text{but}: write some or take it away")
+    return Document(read.title or path.stem, read.text, name)
 
 
-def _questions_beside(path: Path) -> list[Question]:
-    found: list[Question | None] = []
+def _passages(document: Document, passage_words: int, answers: Sequence[str]) -> list[Document]:
+    texts = split(document.context, passage_words, [phrase(answer) for answer in answers])
+    ids = [document.id] if len(texts) == 1 else [f"{document.id}#{i}" for i in range(1, len(texts) + 1)]
+    return [Document(document.title, text, identity) for text, identity in zip(texts, ids)]
+
+
+def _questions_beside(path: Path) -> list[Question | Unanswerable]:
+    found: list[Question | Unanswerable] = []
     for beside in question_files(path):
-        records: Any = read_json(beside) if beside.name.endswith(".json") else [row for _, row in read_records(beside)]
-        found += parse_questions(records, "", str(beside))
-    return [question for question in found if question is not None]
+        records: Any = read_json_records(beside, "question") if beside.suffix.lower() == ".json" else read_records(beside)
+        if isinstance(records, Mapping) and "question" in records and records.keys() & {"answer", "answers"}:
+            records = [(str(beside), records)]  # a single JSON line
+        if not listed(records, "questions", str(beside)):
+            raise ValueError(f"{beside}: the list of questions is empty")
+        found += [parse_question(mapping(record, where), "", where) for where, record in records]
+    return found
 
 
 def _shared_out(questions: list[Question], passages: list[Document]) -> list[list[Question]]:
     """The questions of each passage: that which holds the answer; of several or none, the one with most words in common."""
     asked: list[list[Question]] = [[] for _ in passages]
-    texts = [passage.context.casefold() for passage in passages]
-    vocabularies = [_words(text) for text in texts]
+    vocabularies = [distinct_words(passage.context) for passage in passages]
     for question in questions:
-        answer, words = question.answers[0].casefold(), _words(question.question.casefold())
-        fits = [(answer in text, len(words & vocabulary)) for text, vocabulary in zip(texts, vocabularies)]
+        answer, words = phrase(question.answers[0]), distinct_words(question.question)
+        fits = [
+            (answer.search(passage.context) is not None, len(words & vocabulary))
+            for passage, vocabulary in zip(passages, vocabularies)
+        ]
         asked[fits.index(max(fits))].append(question)
     return asked
 
@@ -149,10 +168,7 @@ def _shared_out(questions: list[Question], passages: list[Document]) -> list[lis
 def _check_questions_belong(folder: Path, files: list[Path]) -> None:
     known = {path.with_name(path.stem) for path in files}
     for path in visible_files(folder):
-        if is_questions(path) and path.with_name(path.name[: path.name.lower().rindex(".questions.")]) not in known:
-            stem = path.name[: path.name.lower().rindex(".questions.")]
-            raise ValueError(f"{path} belongs to no document: there is no {stem}.txt or {stem}.md beside it")
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text))
+        stem = path.name[: path.name.lower().rfind(".questions.")]
+        if is_questions(path) and path.with_name(stem) not in known:
+            *most, last = (stem + ending for ending in DOCUMENTS)
+            raise ValueError(f"{path} belongs to no document: there is no {', '.join(most)} or {last} beside it")

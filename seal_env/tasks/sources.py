@@ -29,7 +29,7 @@ from seal_env.tasks.folder import (
     visible_files,
 )
 from seal_env.tasks.squad import check_columns, from_records, from_squad, numbered
-from seal_env.tasks.tables import TABLES, read_dataset, read_json, read_records
+from seal_env.tasks.tables import TABLES, read_dataset, read_json_records, read_records
 from seal_env.tasks.task import Task
 
 ALMANAC = "almanac"
@@ -157,8 +157,9 @@ def load_tasks(
         dataset: one of
             - ``almanac``: ``seal_env.tasks.almanac``, endless;
             - a path to SQuAD 1.1 or 2.0 JSON, to a JSON list of ``{title, context, questions: [{question, answer}]}``, or to a
-              .jsonl, .csv or .parquet file of such records or of SQuAD's flat rows (``seal_env.tasks.squad`` has the details);
-            - a path to a folder of .txt and .md documents, or to one of them, with questions beside them or without
+              file of JSON lines (.jsonl, .ndjson, .json), .csv, .tsv or .parquet of such records or of SQuAD's flat rows
+              (``seal_env.tasks.squad`` has the details);
+            - a path to a folder of .txt, .md and .markdown documents, or to one of them, with questions beside them or without
               (``seal_env.tasks.folder``); ``has_questions`` of the source says which;
             - a path to a folder of tables, without documents, that ``datasets`` reads (or wrote with ``save_to_disk``);
             - a hub id such as ``rajpurkar/squad``, read with ``datasets.load_dataset`` from its cache or the network.
@@ -174,7 +175,8 @@ def load_tasks(
         columns: of tables and lists, what a key of ours is called there: ``{"context": "passage", "answer": "short_answer"}``.
         config_name: of a hub data set that has several configurations.
         revision: of a hub data set: branch, tag or commit.
-        passage_words: documents that are longer are cut into passages of about this many words.
+        passage_words: documents that are longer are cut into passages of about this many words; a character of Chinese,
+            Japanese, Thai and other scripts without blanks between words counts as one (``seal_env.tasks.passages``).
 
     Raises:
         ValueError: one line that names the value and what would work.
@@ -249,7 +251,8 @@ def _finite(
         _refuse(f"documents ({str(path)!r})", options)
         items = read_documents(path, passage_words)
         if not items:
-            raise ValueError(f"{str(path)!r} holds no document (.txt, .md) and no table ({', '.join(('.json', *TABLES))})")
+            kinds = f"no document ({', '.join(DOCUMENTS)}) and no table ({', '.join(('.json', *TABLES))})"
+            raise ValueError(f"{str(path)!r} holds {kinds}")
         tasks = [item for item in items if isinstance(item, Task)]
         name = path.resolve().name
         return source_of(name, numbered(tasks, name) if tasks else items)
@@ -261,16 +264,17 @@ def _finite(
 
 def _from_file(path: Path, columns: Mapping[str, str] | None) -> list[Task]:
     hint = " (say columns={ours: yours} if yours is called otherwise)"
-    if path.suffix.lower() in TABLES:
-        return from_records(read_records(path), str(path), columns, hint)
-    data = read_json(path)
-    if isinstance(data, list):
-        return from_records(((f"{path}, item {i}", item) for i, item in enumerate(data, 1)), str(path), columns, hint)
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{path} holds neither SQuAD's 'data' nor a list of passages, but {str(data)[:80]!r}")
+    names = (columns or {}).values()
+    records = read_records(path, names) if path.suffix.lower() in TABLES else read_json_records(path)
+    if isinstance(records, Mapping) and "data" not in records and records.keys() & {"context", "question", *names}:
+        records = [(str(path), records)]  # a single JSON line
+    if isinstance(records, list):
+        return from_records(records, str(path), columns, hint)
+    if not isinstance(records, Mapping):
+        raise ValueError(f"{path} holds neither SQuAD's 'data' nor a list of passages, but {str(records)[:80]!r}")
     if columns:
         raise ValueError(f"columns are of tables and lists, and {path} is in SQuAD's own layout, got columns={dict(columns)!r}")
-    return from_squad(data, str(path))
+    return from_squad(records, str(path))
 
 
 def _from_datasets(

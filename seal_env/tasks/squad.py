@@ -3,25 +3,37 @@
 A record is a mapping with the keys ``title``, ``context`` and either ``questions`` (a list of ``{question, answer}``: one
 task) or ``question`` and ``answers`` (one question: rows of equal title and context make one task, in order of first
 appearance). Answers are a string, a list of strings or of ``{text, answer_start}``, or ``{text: [...], answer_start: [...]}``.
-The first annotated answer is the gold one and all distinct ones are accepted. Questions that SQuAD 2.0 marks as impossible
-(``is_impossible``, or no text at all in the hub's layout) are skipped, and passages that are left without a question too.
-``self_written: true`` marks a question that a model wrote and nobody checked.
+The first annotated answer is the gold one and all distinct ones are accepted. Questions without an answer (``is_impossible``
+or ``{text: []}``, as SQuAD 2.0 marks those that cannot be answered, or an answer that is null, NaN, empty or an empty list)
+are skipped and counted in one log line, and passages that are left without a question too. A record that has no key for
+answers at all is an error. ``self_written: true`` marks a question that a model wrote and nobody checked.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 from seal_env.checks import did_you_mean
 from seal_env.tasks.records import keys_of, listed, mapping, numbered_items, value_of
 from seal_env.tasks.task import Question, Task
 
+_log = logging.getLogger(__name__)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 KEYS = ("id", "title", "context", "question", "answer", "answers", "questions")
+MARKS = ("is_impossible", "self_written")  # of a question, true or false
+
+
+class Unanswerable(Enum):
+    """Why a question has no answer."""
+
+    MARKED = "marked as unanswerable"  # as SQuAD 2.0 does it
+    LACKING = "without an answer"
 
 
 def from_squad(data: Mapping[str, Any], where: str) -> list[Task]:
@@ -41,7 +53,7 @@ def from_records(
         hint: what to do about a missing key.
     """
     check_columns(columns)
-    found: dict[Hashable, tuple[str, str, list[Question]]] = {}
+    found: dict[Hashable, tuple[str, str, list[Question | Unanswerable]]] = {}
     key: Hashable
     for number, (where, record) in enumerate(records):
         record = _renamed(mapping(record, where), columns or {}, where)
@@ -52,42 +64,60 @@ def from_records(
             asked, key = [parse_question(record, context, where, hint)], (title, context)
         else:
             asked, key = parse_questions(record["questions"], context, where), (str(number), title, context)
-        found.setdefault(key, (title, context, []))[2].extend(question for question in asked if question is not None)
-    tasks = [Task(title, context, tuple(questions)) for title, context, questions in found.values() if questions]
-    if not tasks:
+        found.setdefault(key, (title, context, []))[2].extend(asked)
+    if not answerable([question for _, _, asked in found.values() for question in asked], source):
         raise ValueError(f"{source} holds no question that has an answer")
-    return tasks
+    tasks = ((title, context, [q for q in asked if isinstance(q, Question)]) for title, context, asked in found.values())
+    return [Task(title, context, tuple(questions)) for title, context, questions in tasks if questions]
 
 
-def parse_questions(value: Any, context: str, where: str) -> list[Question | None]:
-    """The questions of a list of ``{question, answer}``; None stands for an impossible one."""
+def answerable(asked: Iterable[Question | Unanswerable], source: str) -> list[Question]:
+    """The questions that have an answer. One log line counts the others: a warning unless all of them are marked."""
+    questions: list[Question] = []
+    skipped: Counter[Unanswerable] = Counter()
+    for question in asked:
+        if isinstance(question, Question):
+            questions.append(question)
+        else:
+            skipped[question] += 1
+    if skipped:
+        counts = ", ".join(f"{skipped[kind]} {kind.value}" for kind in Unanswerable if skipped[kind])
+        level = logging.WARNING if skipped[Unanswerable.LACKING] else logging.INFO
+        count = skipped.total()
+        _log.log(level, "%s: skipped %d of %d questions (%s)", source, count, count + len(questions), counts)
+    return questions
+
+
+def parse_questions(value: Any, context: str, where: str) -> list[Question | Unanswerable]:
+    """The questions of a list of ``{question, answer}``."""
     asked = listed(value, "questions", where)
     if not asked:
         raise ValueError(f"{where}: the list of questions is empty")
     return [parse_question(mapping(item, at), context, at) for at, item in numbered_items(asked, where, "question")]
 
 
-def parse_question(record: Mapping[str, Any], context: str, where: str, hint: str = "") -> Question | None:
-    """One question about ``context``; None if SQuAD 2.0 marks it as impossible."""
+def parse_question(record: Mapping[str, Any], context: str, where: str, hint: str = "") -> Question | Unanswerable:
+    """One question about ``context``.
+
+    Raises:
+        ValueError: a value is not of the kind that it should be, or there is no key for answers.
+    """
     asked = _text(record, "question", where, hint)
-    if record.get("is_impossible") is True:
-        return None
-    answers: list[tuple[Any, Any]] = []
-    for key in ("answer", "answers"):
-        if record.get(key) is not None:
-            annotated = record[key]
-            answers += _annotated(annotated)
-            if not answers and isinstance(annotated, Mapping):  # how the hub's SQuAD 2.0 marks an impossible question
-                return None
-    if not answers:
+    if _is_true(record.get("is_impossible")):
+        return Unanswerable.MARKED
+    given = [record[key] for key in ("answer", "answers") if key in record]
+    if not given:
         raise ValueError(f"{where}: no answer to {asked[:80]!r} (keys 'answer' or 'answers'), only {keys_of(record)}{hint}")
+    answers = [pair for value in given if not _is_nothing(value) for pair in _annotated(value)]
+    if not answers:
+        return Unanswerable.MARKED if any(map(_is_empty_annotation, given)) else Unanswerable.LACKING
     texts = [_checked(text, "answer", where) for text, _ in answers]
     start = answers[0][1]
     if not isinstance(start, int) or start < 0 or not context.startswith(texts[0], start):
         start = None  # files on disk are off by one here and there; nothing is lost but the place
     identity = record.get("id")
     identity = "" if identity is None else str(identity)
-    return Question(asked, tuple(dict.fromkeys(texts)), start, identity, record.get("self_written") is True)
+    return Question(asked, tuple(dict.fromkeys(texts)), start, identity, _is_true(record.get("self_written")))
 
 
 def numbered(tasks: Iterable[Task], name: str) -> list[Task]:
@@ -138,6 +168,21 @@ def _annotated(value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [pair for item in value for pair in (_annotated(item) if isinstance(item, Mapping) else [(item, None)])]
     return [(value, None)]
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether ``value`` stands for no answer: null, NaN (a missing cell of Parquet), empty text or an empty list."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip()) or value in ([], ())
+
+
+def _is_empty_annotation(value: Any) -> bool:
+    """Whether ``value`` is how the hub's SQuAD 2.0 marks a question that cannot be answered."""
+    return isinstance(value, Mapping) and not _annotated(value)
+
+
+def _is_true(value: Any) -> bool:
+    """Whether a mark is set; a CSV cell holds it as text."""
+    return value is True or (isinstance(value, str) and value.strip().lower() == "true")
 
 
 def _renamed(record: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Mapping[str, Any]:
