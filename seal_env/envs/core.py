@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seal_env.checks import finite_number
 from seal_env.edits import ParsedEdit
 from seal_env.envs.config import EnvConfig, Reward
 from seal_env.envs.domain import Domain, make_domain
@@ -251,6 +252,8 @@ class Core:
                 row = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
                 info["accuracy_row"] = tuple(row.tolist())
                 reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
+            # Each reward is finite, but what is made of very large ones may not be.
+            finite_number(reward, "the mean reward over evaluations, with the retention term, is")
             if mode in ("refine", "continual") and outcomes[0].fit.status.learnt:
                 assert outcomes[0].adapter is not None
                 self._carry(place, outcomes[0].adapter)
