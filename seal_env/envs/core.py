@@ -246,7 +246,7 @@ class Core:
         reward = 0.0
         if outcomes:
             scored = [_current(outcome) if mode == "continual" else outcome for outcome in outcomes]
-            reward = float(np.mean([self.reward(outcome) for outcome in scored]))
+            reward = float(np.mean([self.reward(outcome) for outcome in _graded(scored)]))
             info |= _describe(scored, seeds)
             if mode == "continual":
                 row = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
@@ -343,21 +343,26 @@ def _current(outcome: Outcome) -> Outcome:
 
 
 def _retention(outcome: Outcome) -> float:
-    """Mean change of the accuracy on earlier passages; 0 where there are none."""
-    earlier = outcome.results[:-1]
+    """Mean change of the accuracy on earlier passages that are graded; 0 where there are none."""
+    earlier = [result for result in outcome.results[:-1] if result.graded]
     return sum(result.score - result.score_before for result in earlier) / len(earlier) if earlier else 0.0
+
+
+def _graded(outcomes: list[Outcome]) -> list[Outcome]:
+    """The evaluations that any question was graded in; all where there is none."""
+    return [outcome for outcome in outcomes if outcome.graded] or outcomes
 
 
 def _describe(outcomes: list[Outcome], seeds: list[int]) -> dict[str, Any]:
     """What a step's info says; nothing of it depends on the clock."""
     first = outcomes[0]
-    scores = [outcome.score for outcome in outcomes]
-    before = float(np.mean([outcome.score_before for outcome in outcomes]))
+    before, score = (float(np.mean([getattr(one, name) for one in _graded(outcomes)])) for name in ("score_before", "score"))
     return {
         "score_before": before,
-        "score": float(np.mean(scores)),
-        "gain": float(np.mean(scores)) - before,
-        "scores": tuple(scores),
+        "score": score,
+        "gain": score - before,
+        "scores": tuple(outcome.score for outcome in outcomes),
+        "ungraded": sum(outcome.ungraded for outcome in outcomes),
         "seeds": tuple(seeds),
         "fit_status": str(first.fit.status),
         "sequences": first.fit.sequences,

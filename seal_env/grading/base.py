@@ -6,13 +6,26 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 
 from seal_env.checks import brief, finite_number, made, name_of
 from seal_env.grading.text import contains, exact, f1
 
 Mark = bool | float  # right or wrong, or from 0 to 1
-Verdict = Mark | None  # None: the grader cannot say
+
+
+class Ungraded(Enum):
+    """What a grader says of an answer that nobody will ever grade, such as one that a judge's endpoint refuses to read.
+
+    Its question is left out of the score. For an answer that may be graded later a grader says None, which is an error.
+    """
+
+    UNGRADED = "ungraded"
+
+
+UNGRADED = Ungraded.UNGRADED
+Verdict = Mark | Ungraded | None  # None: the grader cannot say
 
 
 @dataclass(frozen=True)
@@ -75,8 +88,10 @@ class GradingError(RuntimeError):
     """Answers without a verdict; those that there were are kept where the grader keeps any."""
 
 
-def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Mark]:
+def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Mark | None]:
     """The verdict on every different item, as a Python bool or float; each is asked for once.
+
+    None stands for :data:`UNGRADED`: the item has no verdict and will not get one, and is to be left out of any score.
 
     Raises:
         ValueError: the grader returned something other than one verdict for each item; it is named, and what it returned.
@@ -85,7 +100,9 @@ def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Mark]:
     return each_once("grader", grader, answered, _mark, "verdict on", "answers")
 
 
-def _mark(value: object, item: Answered, returned: str) -> Mark:
+def _mark(value: object, item: Answered, returned: str) -> Mark | None:
+    if value is UNGRADED:
+        return None
     wanted = "a verdict is True, False, a number from 0 to 1, or None where the grader cannot say"
     wanted += f"; this one was about the answer {item.prediction!r:.60} to {item.question!r:.60}"
     mark = finite_number(value, returned, wanted, 0, 1)
