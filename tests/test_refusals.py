@@ -116,6 +116,7 @@ REFUSED = {
     "error in a 200": refused("content_filter: " + FILTERED, 200),
     "status in a 200": refused("Input was flagged", 200, code=400),
     "string in a 200": (200, {"error": "prompt blocked"}),
+    "an echo in a 200": refused("blocked: 'rate limit, try again, invalid API key'", 200, type="invalid_request_error"),
     "error of a choice": (200, {"choices": [{"error": {"code": 422, "message": "blocked"}, "finish_reason": "error"}]}),
     "the model's refusal": said(None, refusal="I'm sorry, I cannot assist with that."),
 }

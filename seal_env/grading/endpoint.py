@@ -613,8 +613,11 @@ def _status_of(error: Any) -> int:
         value = str(fields.get(name))
         if re.fullmatch(r"[45]\d\d", value):
             return int(value)
-    named = " ".join(str(fields.get(name, "")) for name in ("code", "status", "type", "message"))
-    return 429 if _BUSY.search(named) else 401 if _ABOUT_KEY.search(named) else 400
+    # A message may repeat the prompt, which strangers wrote: it counts only where nothing else is said.
+    named = " ".join(str(fields[name]) for name in ("code", "status", "type") if fields.get(name))
+    if _ABOUT_KEY.search(named):
+        return 401
+    return 429 if _BUSY.search(named or str(fields.get("message"))) else 400
 
 
 def _cut(why: str) -> str:
