@@ -64,9 +64,10 @@ def shrunk(scored: Sequence[Scored], quantile: float) -> list[Scored]:
 
 def _noise(one: Scored) -> float:
     """Variance of a reward around what the edit is worth."""
-    scores, questions = one.info["scores"], len(one.info["questions"])
+    scores = one.info["scores"]
     if len(scores) > 1:
         return float(np.var(scores, ddof=1)) / len(scores)
+    questions = max(1, len(one.info["questions"]) - one.info.get("ungraded", 0))
     score = (scores[0] * questions + 1) / (questions + 2)  # never certain (Laplace)
     return score * (1 - score) / questions
 

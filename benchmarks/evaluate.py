@@ -47,7 +47,7 @@ class Evaluation:
     """What was found.
 
     Attributes:
-        reward: mean over the tasks, or over the episodes where one has several, with its interval.
+        reward: mean over the tasks with a graded question, or over the episodes where one has several, with its interval.
         results: of each task.
     """
 
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> Evaluation:
     agent = _agent(arguments, config, gym.make_vec(arguments.env, num_envs=places, **single))
     if config.updates == 1:
         results = evaluate(agent, env, [task for (task,) in episodes], seed=arguments.seed)
-        found = [one.reward for one in results]
+        found = [one.reward for one in results if _graded(one)] or [0.0]
     else:
         steps = evaluate_sequences(agent, env, episodes, seed=arguments.seed)
         results = [one for episode in steps for one in episode]
@@ -113,13 +113,21 @@ def _said(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) -> 
         yield f"sequences {len(results) // config.updates}"
     else:
         yield f"reward {_shown(reward)}"
-    if gains := [one.info["gain"] for one in results if "gain" in one.info]:
+    if gains := [one.info["gain"] for one in results if "gain" in one.info and _graded(one)]:
         yield f"gain {float(np.mean(gains)):.3f}"
     if config.approximate:
         yield "approximate, by a proxy"
     yield f"tasks {len(results)}"
     unused = sum(not FitStatus(one.info.get("fit_status", FitStatus.TRAINED)).learnt for one in results)
     yield f"edits that trained nothing {unused}"
+    if ungraded := sum(one.info.get("ungraded", 0) for one in results):
+        yield f"questions without a verdict {ungraded}"
+
+
+def _graded(one: Evaluated) -> bool:
+    """Whether the scores are about any question: a judge may refuse them all."""
+    asked = len(one.info.get("questions", ())) * len(one.info.get("scores", ()))
+    return not asked or one.info["ungraded"] < asked
 
 
 def _episodes(tasks: int | None, length: int) -> list[list[int]]:

@@ -130,7 +130,7 @@ def edit_data(records: Records, labels: Sequence[str]) -> dict[str, Any]:
     """Everything that was evaluated, for reading: every different text once, and its number wherever it occurs.
 
     ``rows[task]`` of an evaluation point is ``[edit, score, status, questions]``, a question ``[question, gold, answer before,
-    answer after, right before, right after]``.
+    answer after, right before, right after]``; null stands for the verdict on an answer that is not graded.
     """
     numbers: dict[str, int] = {}
 
@@ -146,7 +146,9 @@ def edit_data(records: Records, labels: Sequence[str]) -> dict[str, Any]:
                 questions = []
                 for each in one.questions:
                     texts = (each.question, each.gold, each.answer_before, each.answer)
-                    questions.append([*map(number, texts), int(each.correct_before), int(each.correct)])
+                    questions.append(
+                        [*map(number, texts), *(None if v is None else int(v) for v in (each.correct_before, each.correct))]
+                    )
                 rows[task] = [number(one.text), one.score, number(one.status), questions]
             points.append({"edits": point.edits, "rows": rows})
         runs.append({"label": run.label, "seed": run.seed, "points": points})

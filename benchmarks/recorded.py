@@ -69,9 +69,14 @@ class Edit:
         return [result.score for result in self.results]
 
     @property
+    def graded(self) -> bool:
+        """Whether any of its answers is: recorded ones all are."""
+        return any(result.graded for result in self.results)
+
+    @property
     def reward(self) -> float:
         """As the environment computes it."""
-        return float(np.mean(self.scores))
+        return float(np.mean([result.score for result in self.results if result.graded] or [0.0]))
 
     @property
     def before(self) -> float:

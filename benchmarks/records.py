@@ -37,14 +37,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Question:
-    """A question as the student answered it before and after an update."""
+    """A question as the student answered it before and after an update; verdicts are None where an answer is not graded."""
 
     question: str
     gold: str
     answer_before: str
     answer: str
-    correct_before: bool
-    correct: bool
+    correct_before: bool | float | None
+    correct: bool | float | None
+
+    @property
+    def graded(self) -> bool:
+        """Whether scores are about it: it has both verdicts."""
+        return self.correct_before is not None and self.correct is not None
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Evaluation:
     """One task at one evaluation point.
 
     Attributes:
-        score: share of its questions that the updated student answers right (``reward`` may be another measure).
+        score: share of its graded questions that the updated student answers right (``reward`` may be another measure).
         text: the edit.
         status: of the update.
     """
@@ -63,6 +68,16 @@ class Evaluation:
     text: str
     status: str
     questions: tuple[Question, ...]
+
+    @property
+    def ungraded(self) -> int:
+        """How many of its questions the score leaves out."""
+        return sum(not question.graded for question in self.questions)
+
+    @property
+    def graded(self) -> bool:
+        """Whether there is a score: not where all questions are left out."""
+        return not self.questions or self.ungraded < len(self.questions)
 
     @functools.cached_property
     def coverage(self) -> float | None:
@@ -112,10 +127,12 @@ class Point:
     """An evaluation: means over all tasks, and what training had cost until then.
 
     Attributes:
+        score: over the tasks with a graded question; 0 where no task has one.
         length: characters of an edit.
         coverage: see :attr:`Evaluation.coverage`; NaN where no task has any, or answers are grids, of several lines or one.
         tokens: of the inner loop.
         seconds: of training.
+        ungraded: questions that the scores leave out.
     """
 
     edits: int
@@ -124,6 +141,7 @@ class Point:
     coverage: float
     tokens: int
     seconds: float
+    ungraded: int
 
 
 @dataclass(frozen=True)
@@ -170,11 +188,12 @@ class Run:
         covered = [one.coverage for one in found if one.coverage is not None and not grids]
         return Point(
             edits,
-            float(np.mean([one.score for one in found])),
+            float(np.mean([one.score for one in found if one.graded] or [0.0])),
             float(np.mean([len(one.text) for one in found])),
             float(np.mean(covered)) if covered else float("nan"),
             sum(edit.tokens for edit in self.edits if edit.index < edits),
             sum(sum(each.seconds.values()) for each in self.rounds if each.edits <= edits),
+            sum(one.ungraded for one in found),
         )
 
 

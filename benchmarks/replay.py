@@ -78,7 +78,7 @@ SHUFFLE_SEED = 42  # of the evaluation passages, and of the joint update's quest
 TOKENIZER = "Qwen/Qwen2.5-7B"
 
 Array = NDArray[np.float64]
-Verdicts = Mapping[Answered, Mark]
+Verdicts = Mapping[Answered, Mark | None]
 
 _KEY = (
     "published: in the paper (arXiv 2506.10943), or said of its runs; recorded: the authors' own summary of a run, or, beside "
@@ -281,10 +281,18 @@ def joint_items(recorded: Recorded) -> list[tuple[Answered, bool]]:
 
 
 def agreement(judged: Sequence[tuple[Answered, bool]], verdicts: Verdicts) -> str:
-    """How often a grader says what GPT-4.1 said, and to which side it errs; marks count by their distance."""
-    over = 100 * float(np.mean([max(0.0, float(verdicts[item]) - right) for item, right in judged]))
-    under = 100 * float(np.mean([max(0.0, right - float(verdicts[item])) for item, right in judged]))
-    return f"agrees {100 - over - under:.1f} %, too kind {over:.1f}, too strict {under:.1f}"
+    """How often a grader says what GPT-4.1 said, and to which side it errs; marks count by their distance.
+
+    Answers that it does not grade are counted besides.
+    """
+    pairs = [(float(mark), right) for item, right in judged if (mark := verdicts[item]) is not None]
+    left_out = f"{len(judged) - len(pairs)} of {len(judged)} answers not graded"
+    if not pairs:
+        return left_out
+    over = 100 * float(np.mean([max(0.0, mark - right) for mark, right in pairs]))
+    under = 100 * float(np.mean([max(0.0, right - mark) for mark, right in pairs]))
+    said = f"agrees {100 - over - under:.1f} %, too kind {over:.1f}, too strict {under:.1f}"
+    return said if len(pairs) == len(judged) else f"{said}; {left_out}"
 
 
 def itself(judged: Iterable[tuple[Answered, bool]]) -> tuple[float, int] | None:
@@ -341,8 +349,9 @@ def _by_grader(runs: Mapping[str, Run], grader: str, marks: Verdicts) -> Iterato
     again = {name: regraded(run, marks) for name, run in runs.items()}
     for name, run in again.items():
         note = agreement(_judged(runs[name]), marks)
-        yield Row(f"{_stem(name)}, by {grader}", _mean(_after(run)), _mean(_after(runs[name])), None, note, comparable=False)
-    if len(runs) > 1:
+        ours = _mean(scores) if (scores := _after(run)) else None
+        yield Row(f"{_stem(name)}, by {grader}", ours, _mean(_after(runs[name])), None, note, comparable=False)
+    if len(runs) > 1 and all(map(_after, again.values())):
         yield Row(f"order, by {grader}", _order(again), _order(runs))
 
 
@@ -381,11 +390,9 @@ def joint(recorded: Recorded, verdicts: Mapping[str, Verdicts]) -> Section:
         )
     )
     for grader, marks in verdicts.items():
-        graded = [float(marks[item]) for item, _ in items]
-        note = agreement(items, marks)
-        rows.append(
-            Row(f"{name}, by {grader}", Figure(100 * float(np.mean(graded))), Figure(right), None, note, comparable=False)
-        )
+        graded = [float(mark) for item, _ in items if (mark := marks[item]) is not None]
+        score = Figure(100 * float(np.mean(graded))) if graded else None
+        rows.append(Row(f"{name}, by {grader}", score, Figure(right), None, agreement(items, marks), comparable=False))
     return Section(title, tuple(rows))
 
 
@@ -433,7 +440,8 @@ def _round(run: Run, name: str) -> Iterator[Row]:
     for edit in run.edits:
         for result in edit.results:
             for question, right in zip(result.task.questions, result.correct):
-                held[contains(edit.text, question.answers)].append(float(right))
+                if right is not None:
+                    held[contains(edit.text, question.answers)].append(float(right))
     for there, word in ((True, "in the edit"), (False, "not in the edit")):
         if held[there]:
             share = 100 * len(held[there]) / sum(map(len, held.values()))
@@ -679,7 +687,9 @@ def _table(run: Run, of: Callable[[Edit], float]) -> Array:
 
 
 def _after(run: Run) -> list[float]:
-    return [float(np.mean([edit.reward for edit in article.edits])) for article in run.articles]
+    """Mean reward of the edits of each article that any answer about is graded."""
+    graded = ([edit.reward for edit in article.edits if edit.graded] for article in run.articles)
+    return [float(np.mean(rewards)) for rewards in graded if rewards]
 
 
 def _mean(values: Sequence[float] | Array, scale: float = 100, form: str = ".1f") -> Figure:

@@ -66,6 +66,7 @@ class Row:
         length: characters of the final edits, mean.
         tokens: trained on in the inner loop, mean over seeds.
         seconds: of training, mean over seeds.
+        ungraded: questions at the end, over all seeds, that the scores leave out for want of a verdict.
     """
 
     label: str
@@ -87,6 +88,7 @@ class Row:
     length: float
     tokens: float
     seconds: float
+    ungraded: int
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Summary:
     def differences(self) -> dict[tuple[str, str], Estimate]:
         """How much better the first label scores than the second, over tasks."""
         means = {row.label: _task_means(self.records, row.label) for row in self.rows}
-        return {(one, other): paired_difference(means[one], means[other]) for one in means for other in means if one != other}
+        return {(one, other): _difference(means[one], means[other]) for one in means for other in means if one != other}
 
 
 def summarise(records: Records, options: Options | None = None) -> Summary:
@@ -184,7 +186,9 @@ def summarise(records: Records, options: Options | None = None) -> Summary:
     target = _halfway(records, labels) if options.target is None else options.target
     rows = [_row(records, label, reference, target, options.collapse) for label in labels]
     rows.sort(key=lambda row: -row.score.value)
-    return Summary(records, tuple(rows), reference, target, options.collapse, (*records.notes, *_cautions(rows)))
+    return Summary(
+        records, tuple(rows), reference, target, options.collapse, (*records.notes, *_ungraded(rows), *_cautions(rows))
+    )
 
 
 def begun(records: Records, label: str) -> list[Run]:
@@ -213,7 +217,7 @@ def _row(records: Records, label: str, reference: str | None, target: float | No
     scores = tuple(point.score for point in last)
     difference, reached = None, list[float]()
     if reference is not None and label != reference:
-        difference = paired_difference(_task_means(records, label), _task_means(records, reference))
+        difference = _difference(_task_means(records, label), _task_means(records, reference))
     if learns and target is not None:
         reached = [next((point.edits for point in run.points if point.score >= target), math.inf) for run in runs]
     areas = [area for area in map(_area, (run.points for run in runs)) if area is not None]
@@ -238,6 +242,7 @@ def _row(records: Records, label: str, reference: str | None, target: float | No
         float(np.mean([point.length for point in last])),
         float(np.mean([point.tokens for point in last])),
         float(np.mean([point.seconds for point in last])),
+        sum(point.ungraded for point in last),
     )
 
 
@@ -247,10 +252,17 @@ def _area(points: Sequence[Point]) -> float | None:
     return float(trapezoid([point.score for point in points], edits)) / (edits[-1] - edits[0]) if len(edits) > 1 else None
 
 
-def _task_means(records: Records, label: str) -> list[float]:
-    """Final score on each task, mean over seeds."""
+def _task_means(records: Records, label: str) -> list[float | None]:
+    """Final score on each task, mean over the seeds with a graded question; None where no seed has one."""
     last = [run.evaluations[run.points[-1].edits] for run in _counted(records, label)]
-    return [float(np.mean([each[task].score for each in last])) for task in sorted(records.tasks)]
+    scores = [[each[task].score for each in last if each[task].graded] for task in sorted(records.tasks)]
+    return [float(np.mean(each)) if each else None for each in scores]
+
+
+def _difference(scores: Sequence[float | None], reference: Sequence[float | None]) -> Estimate:
+    """Over the tasks that both have a score on; 0 without an interval where there is none."""
+    pairs = [(one, other) for one, other in zip(scores, reference) if one is not None and other is not None]
+    return paired_difference([one for one, _ in pairs], [other for _, other in pairs]) if pairs else Estimate(0.0)
 
 
 def _curve(runs: Sequence[Run]) -> list[CurvePoint]:
@@ -287,6 +299,13 @@ def _forgetting(label: str, runs: Sequence[Run]) -> Forgetting:
 
 def _matrix(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     return accuracy_matrix({"accuracy_row": row} for row in rows)
+
+
+def _ungraded(rows: Sequence[Row]) -> list[str]:
+    """Where scores leave questions out."""
+    left_out = [f"{row.label} {row.ungraded}" for row in rows if row.ungraded]
+    about = "Questions at the end that have no verdict before or after the update, and that no score counts: "
+    return [f"{about}{', '.join(left_out)}."] if left_out else []
 
 
 def _cautions(rows: Sequence[Row]) -> list[str]:

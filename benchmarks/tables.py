@@ -180,7 +180,8 @@ def table_csv(summary: Summary) -> str:
         line |= _spread("area", row.area) | {"target": summary.target, "reached": row.reached}
         line |= {"edits_to_target": row.edits_to_target, "worst": row.worst, "worst_seed": row.worst_seed}
         line |= {"collapsed": row.collapsed, "coverage": row.coverage, "length": row.length}
-        line |= {"tokens": row.tokens, "seconds": row.seconds, "scores": " ".join(map(repr, row.scores))}
+        line |= {"tokens": row.tokens, "seconds": row.seconds, "ungraded": row.ungraded}
+        line |= {"scores": " ".join(map(repr, row.scores))}
         lines.append(line)
     return _csv(lines)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 
@@ -40,6 +43,60 @@ def check_at_least(name: str, value: float, least: float) -> None:
     """Raise a ValueError if ``value`` is less than ``least``."""
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
+
+
+def finite_number(
+    value: Any,
+    where: str,
+    wanted: str = "it must be a finite number",
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> bool | int | float:
+    """``value`` as a Python number. Numpy scalars and 0-d arrays and tensors are converted.
+
+    Args:
+        where: what comes before the value in the error, such as ``reward 'own:reward' returned``.
+        wanted: what comes after it: what would work.
+        least: smallest number that is accepted.
+        most: largest number that is accepted.
+
+    Raises:
+        ValueError: it is no real number, not finite, or out of range.
+    """
+    try:
+        plain = value.item() if getattr(value, "shape", None) == () else value
+        # Not float(plain): the item of numpy's masked constant is 0, and its float is NaN.
+        number = float(value) if isinstance(plain, (Real, Decimal)) else math.nan
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and least <= number <= most):
+        raise ValueError(f"{where} {brief(value)}; {wanted}")
+    return plain if isinstance(plain, int) else number
+
+
+def brief(value: object) -> str:
+    """``value`` on one line, cut after 80 characters."""
+    return " ".join(repr(value).split())[:80]
+
+
+@dataclass(frozen=True)
+class NamedFunction:
+    """A function under the name by which a user asked for it, with keywords that it always gets."""
+
+    name: str
+    function: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments, **self.options)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What errors call ``function``: the name by which a user asked for it, else where it (or its class) is defined."""
+    if isinstance(function, NamedFunction):
+        return function.name
+    defined = function if hasattr(function, "__qualname__") else type(function)
+    return f"{defined.__module__}:{defined.__qualname__}"
 
 
 def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
@@ -77,7 +134,7 @@ def made(what: str, name: str, known: Mapping[str, str | Callable[..., Any]], op
     if isinstance(make, str):
         make = imported(what, make, list(known))
     if name not in known:
-        return functools.partial(make, **options)
+        return NamedFunction(name, make, options)
     parameters = inspect.signature(make).parameters
     check_names(f"{what} {name!r}", options, list(parameters))
     for needed, parameter in parameters.items():

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from seal_env.exams import Answers, Exam, Marks, mean
+from seal_env.exams import Answers, Exam, Marks, Verdicts, mean
 from seal_env.plan import UpdatePlan
 from seal_env.student import FitReport, Student
 from seal_env.tasks import Task
@@ -46,17 +46,19 @@ class TaskResult:
     """How one task's questions were answered, in their order, before and after the update.
 
     Attributes:
-        correct_before: verdict on each of ``answers_before``; a mark from 0 to 1 where the grader gives marks.
+        correct_before: verdict on each of ``answers_before``; a mark from 0 to 1 where the grader gives marks, None where the
+            answer is not graded.
         correct: verdict on each of ``answers``.
-        score_before: of the task before the update, as the exam counts.
+        score_before: of the task before the update, as the exam counts. Both scores are about the questions that are graded
+            before and after, so that their difference is one of answers and not of questions; without any, both are 0.
         score: after it.
     """
 
     task: Task
     answers_before: Answers
     answers: Answers
-    correct_before: Marks
-    correct: Marks
+    correct_before: Verdicts
+    correct: Verdicts
     score_before: float
     score: float
 
@@ -66,12 +68,19 @@ class TaskResult:
         task: Task,
         answers_before: Answers,
         answers: Answers,
-        correct_before: Marks,
-        correct: Marks,
+        correct_before: Verdicts,
+        correct: Verdicts,
         score: Callable[[Marks], float] = mean,
     ) -> TaskResult:
-        """The result of these marks, where ``score`` is how the exam counts them."""
-        return cls(task, answers_before, answers, correct_before, correct, score(correct_before), score(correct))
+        """The result of these verdicts, where ``score`` is how the exam counts them."""
+        graded = [(was, now) for was, now in zip(correct_before, correct) if was is not None and now is not None]
+        before, after = (score(marks) for marks in zip(*graded)) if graded else (0.0, 0.0)
+        return cls(task, answers_before, answers, correct_before, correct, before, after)
+
+    @property
+    def graded(self) -> int:
+        """How many questions the scores are about: those with a verdict before and after the update."""
+        return sum(was is not None and now is not None for was, now in zip(self.correct_before, self.correct))
 
 
 @dataclass(frozen=True)
@@ -90,18 +99,32 @@ class Outcome:
 
     @property
     def score_before(self) -> float:
-        """Mean over the tasks."""
-        return sum(result.score_before for result in self.results) / len(self.results)
+        """Mean over the tasks with a graded question; 0 where no task has one."""
+        return self._mean([result.score_before for result in self.results if result.graded])
 
     @property
     def score(self) -> float:
-        """Mean over the tasks, after the update."""
-        return sum(result.score for result in self.results) / len(self.results)
+        """The same after the update."""
+        return self._mean([result.score for result in self.results if result.graded])
+
+    @staticmethod
+    def _mean(scores: Sequence[float]) -> float:
+        return sum(scores) / len(scores) if scores else 0.0
 
     @property
     def gain(self) -> float:
         """How much the update improved the score."""
         return self.score - self.score_before
+
+    @property
+    def graded(self) -> int:
+        """How many questions the scores are about."""
+        return sum(result.graded for result in self.results)
+
+    @property
+    def ungraded(self) -> int:
+        """How many questions the scores leave out, for want of a verdict before or after the update."""
+        return sum(len(result.correct) for result in self.results) - self.graded
 
 
 class Scorer:
@@ -127,6 +150,7 @@ class Scorer:
         """Update and ask; one outcome a job, in order.
 
         Raises:
+            ValueError: the grader returned something other than a verdict.
             GradingError: the grader could not say of every answer whether it is right.
             WorkersLost: workers were lost again and again.
         """
@@ -175,6 +199,7 @@ def examined(exam: Exam, parts: Sequence[tuple[Task, Answers, Answers]]) -> list
     """The results of tasks with the answers before and after an update.
 
     Raises:
+        ValueError: the grader returned something other than a verdict.
         GradingError: the grader could not say of every answer whether it is right.
     """
     marks = iter(exam.marks([(task, answers) for task, *both in parts for answers in both]))

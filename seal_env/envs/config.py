@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from peft import LoraConfig
 
-from seal_env.checks import check_choice, check_count, check_names, imported
+from seal_env.checks import check_choice, check_count, check_names, finite_number, imported
 from seal_env.edits import EditSettings, ToolEdit, ToolSettings, get_format
 from seal_env.edits.formats import Template
 from seal_env.exams import GridExam
@@ -104,6 +104,7 @@ class EnvConfig(ABC):
             )
         if self.mode in ("single", "corpus") and self.carry == "merge":
             raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
+        finite_number(self.retention_weight, "retention_weight is")
         if not self.approximate:
             self.reward_function()
         self.lora_config()
@@ -133,11 +134,15 @@ class EnvConfig(ABC):
         """Options of the adapter where none are given."""
 
     def reward_function(self) -> Reward:
-        """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain."""
+        """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain.
+
+        The function raises a ValueError that names it where an imported one returns something other than a finite number.
+        """
         name = self.reward or ("gain" if self.mode == "refine" else "score")
         if name in REWARDS:
             return REWARDS[name]
-        return imported("reward", name, [*REWARDS, PROXY])
+        function = imported("reward", name, [*REWARDS, PROXY])
+        return lambda outcome: float(finite_number(function(outcome), f"reward {name!r} returned"))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seal_env.checks import finite_number
 from seal_env.edits import ParsedEdit
 from seal_env.envs.config import EnvConfig, Reward
 from seal_env.envs.domain import Domain, make_domain
@@ -262,12 +263,14 @@ class Core:
         reward = 0.0
         if outcomes:
             scored = [_current(outcome) if mode == "continual" else outcome for outcome in outcomes]
-            reward = float(np.mean([self.reward(outcome) for outcome in scored]))
+            reward = float(np.mean([self.reward(outcome) for outcome in _graded(scored)]))
             info |= _describe(scored, seeds)
             if mode == "continual":
                 row = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
                 info["accuracy_row"] = tuple(row.tolist())
                 reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
+            # Each reward is finite, but what is made of very large ones may not be.
+            finite_number(reward, "the mean reward over evaluations, with the retention term, is")
             if mode in ("refine", "continual") and outcomes[0].fit.status.learnt:
                 assert outcomes[0].adapter is not None
                 self._carry(place, outcomes[0].adapter)
@@ -357,21 +360,26 @@ def _current(outcome: Outcome) -> Outcome:
 
 
 def _retention(outcome: Outcome) -> float:
-    """Mean change of the accuracy on earlier passages; 0 where there are none."""
-    earlier = outcome.results[:-1]
+    """Mean change of the accuracy on earlier passages that are graded; 0 where there are none."""
+    earlier = [result for result in outcome.results[:-1] if result.graded]
     return sum(result.score - result.score_before for result in earlier) / len(earlier) if earlier else 0.0
+
+
+def _graded(outcomes: list[Outcome]) -> list[Outcome]:
+    """The evaluations that any question was graded in; all where there is none."""
+    return [outcome for outcome in outcomes if outcome.graded] or outcomes
 
 
 def _describe(outcomes: list[Outcome], seeds: list[int]) -> dict[str, Any]:
     """What a step's info says; nothing of it depends on the clock."""
     first = outcomes[0]
-    scores = [outcome.score for outcome in outcomes]
-    before = float(np.mean([outcome.score_before for outcome in outcomes]))
+    before, score = (float(np.mean([getattr(one, name) for one in _graded(outcomes)])) for name in ("score_before", "score"))
     return {
         "score_before": before,
-        "score": float(np.mean(scores)),
-        "gain": float(np.mean(scores)) - before,
-        "scores": tuple(scores),
+        "score": score,
+        "gain": score - before,
+        "scores": tuple(outcome.score for outcome in outcomes),
+        "ungraded": sum(outcome.ungraded for outcome in outcomes),
         "seeds": tuple(seeds),
         "fit_status": str(first.fit.status),
         "sequences": first.fit.sequences,

@@ -107,8 +107,11 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     ``title``, ``task_id``, ``label_free`` (whether a model wrote any of the episode's questions), ``status`` of the edit,
     ``fit_status`` of the update, ``score_before``, ``score``, ``gain``, ``scores`` and ``seeds`` of each evaluation,
     ``sequences``, ``steps`` and ``tokens`` of the update, and ``questions``: each with ``gold``, ``answer_before``, ``answer``,
-    ``correct_before`` and ``correct``. With a proxy: ``approximate``, True, and of all these ``title``, ``task_id``,
-    ``label_free``, ``status`` and ``sequences``; ``marks`` names what the proxy said, each under its own name.
+    ``correct_before`` and ``correct``. ``ungraded``: how many questions all scores leave out, over all evaluations, because
+    their answer before or after the update has no verdict and will not get one, such as where a judge's endpoint refuses the
+    prompt; that verdict is None in ``questions``. Where no question is left, the scores and the gain are 0. With a
+    proxy: ``approximate``, True, and of all these ``title``, ``task_id``, ``label_free``, ``status`` and ``sequences``;
+    ``marks`` names what the proxy said, each under its own name.
 
     ## Arguments
     ``dataset`` (``almanac``, a path or a hub id, see :func:`seal_env.tasks.load_tasks`), ``split``, ``offset``, ``limit``,

@@ -34,7 +34,7 @@ def render_text(info: Mapping[str, Any] | None, task: Task, edit: object, brief:
         shown = info["questions"][: _QUESTIONS if brief else None]
         for row in shown:
             before, after = (
-                f"{GREEN if right else RED}{_plain(answer, line) or '(nothing)'}{END}"
+                f"{DIM if right is None else GREEN if right else RED}{_plain(answer, line) or '(nothing)'}{END}"
                 for answer, right in ((row["answer_before"], row["correct_before"]), (row["answer"], row["correct"]))
             )
             lines.append(f"  {_plain(row['question'], line)} {DIM}[{_plain(row['gold'], line)}]{END} {before} -> {after}")

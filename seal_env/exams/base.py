@@ -10,6 +10,7 @@ from seal_env.tasks import Task
 
 Answers = tuple[str, ...]
 Marks = tuple[Mark, ...]
+Verdicts = tuple[Mark | None, ...]  # None: the answer is not graded, and its question left out of the score
 
 
 class Exam(Protocol):
@@ -29,15 +30,16 @@ class Exam(Protocol):
     def answers(self, task: Task, texts: Sequence[str]) -> Answers:
         """The answer to each of the task's questions, from what was written after each prompt."""
 
-    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Marks]:
-        """For each of these, a mark on every answer.
+    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
+        """For each of these, a mark on every answer; None where it is not graded.
 
         Raises:
+            ValueError: a grader returned something other than a verdict.
             GradingError: nobody could say whether an answer is right.
         """
 
     def score(self, marks: Marks) -> float:
-        """Of a task whose answers got these marks, from 0 to 1."""
+        """Of a task whose graded answers got these marks (one at least), from 0 to 1."""
 
 
 def mean(marks: Marks) -> float:

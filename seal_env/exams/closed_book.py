@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seal_env.exams.base import Answers, Marks, mean
+from seal_env.exams.base import Answers, Marks, Verdicts, mean
 from seal_env.grading import Answered, Grader, by_text, exact, grade
 from seal_env.tasks import Task, question_prompt
 
 
 class ClosedBook:
-    """One prompt a question; the score is the mean mark.
+    """One prompt a question; the score is the mean mark of the questions that are graded.
 
     Args:
         grader: was this answer right? See :mod:`seal_env.grading`; by default exact match.
@@ -29,7 +29,7 @@ class ClosedBook:
     def answers(self, task: Task, texts: Sequence[str]) -> Answers:
         return tuple(text.strip() for text in texts)
 
-    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Marks]:
+    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
         verdicts = grade(self.grader, (one for task, answers in asked for one in answered(task, answers)))
         return [tuple(verdicts[one] for one in answered(task, answers)) for task, answers in asked]
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from seal_env.checks import check_count
-from seal_env.exams.base import Answers, Marks
+from seal_env.exams.base import Answers, Marks, Verdicts
 from seal_env.tasks import Task
 from seal_env.tasks.arc.augment import FLIPS, IDENTITY, ROTATIONS, TRANSPOSITION
 from seal_env.tasks.arc.grids import Grid, grid_text, read_grid
@@ -62,7 +62,7 @@ class GridExam:
         each = len(self.views) * orders
         return tuple(_vote(seen[first : first + each]) for first in range(0, len(seen), each))
 
-    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Marks]:
+    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
         return [
             tuple(question.answers[0] in answer.split(_BETWEEN) for question, answer in zip(task.questions, answers))
             for task, answers in asked

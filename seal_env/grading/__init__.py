@@ -1,14 +1,28 @@
 """Was this answer right?"""
 
-from seal_env.grading.base import GRADERS, Answered, Grader, GradingError, Mark, Verdict, by_text, get_grader, grade
+from seal_env.grading.base import (
+    GRADERS,
+    UNGRADED,
+    Answered,
+    Grader,
+    GradingError,
+    Mark,
+    Ungraded,
+    Verdict,
+    by_text,
+    get_grader,
+    grade,
+)
 from seal_env.grading.text import contains, exact, f1, normalize
 
 __all__ = [
     "GRADERS",
+    "UNGRADED",
     "Answered",
     "Grader",
     "GradingError",
     "Mark",
+    "Ungraded",
     "Verdict",
     "by_text",
     "contains",

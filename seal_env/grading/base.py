@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 
-from seal_env.checks import made
+from seal_env.checks import brief, finite_number, made, name_of
 from seal_env.grading.text import contains, exact, f1
 
 Mark = bool | float  # right or wrong, or from 0 to 1
-Verdict = Mark | None  # None: the grader cannot say
+
+
+class Ungraded(Enum):
+    """What a grader says of an answer that nobody will ever grade, such as one that a judge's endpoint refuses to read.
+
+    Its question is left out of the score. For an answer that may be graded later a grader says None, which is an error.
+    """
+
+    UNGRADED = "ungraded"
+
+
+UNGRADED = Ungraded.UNGRADED
+Verdict = Mark | Ungraded | None  # None: the grader cannot say
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,12 @@ Grader = Callable[[Sequence[Answered]], list[Verdict]]  # one verdict an item, i
 
 def by_text(rule: Callable[[str, Sequence[str]], Mark]) -> Grader:
     """A grader that looks at each answer alone, without the question."""
-    return lambda answered: [rule(one.prediction, one.answers) for one in answered]
+
+    @functools.wraps(rule, updated=())
+    def grader(answered: Sequence[Answered]) -> list[Verdict]:
+        return [rule(one.prediction, one.answers) for one in answered]
+
+    return grader
 
 
 GRADERS: dict[str, tuple[Callable[..., Grader] | str, str]] = {
@@ -68,33 +88,65 @@ class GradingError(RuntimeError):
     """Answers without a verdict; those that there were are kept where the grader keeps any."""
 
 
-def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Mark]:
-    """The verdict on every different item; each is asked for once.
+def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Mark | None]:
+    """The verdict on every different item, as a Python bool or float; each is asked for once.
+
+    None stands for :data:`UNGRADED`: the item has no verdict and will not get one, and is to be left out of any score.
 
     Raises:
+        ValueError: the grader returned something other than one verdict for each item; it is named, and what it returned.
         GradingError: the grader could not say.
     """
-    return each_once(grader, answered, "a grader gives one verdict", "verdict on", "answers")
+    return each_once("grader", grader, answered, _mark, "verdict on", "answers")
+
+
+def _mark(value: object, item: Answered, returned: str) -> Mark | None:
+    if value is UNGRADED:
+        return None
+    wanted = "a verdict is True, False, a number from 0 to 1, or None where the grader cannot say"
+    wanted += f"; this one was about the answer {item.prediction!r:.60} to {item.question!r:.60}"
+    mark = finite_number(value, returned, wanted, 0, 1)
+    return mark if isinstance(mark, bool) else float(mark)
 
 
 def each_once(
-    ask: Callable[[Sequence[Item]], Sequence[Found | None]], items: Iterable[Item], gives: str, nothing: str, about: str
+    what: str,
+    function: Callable[[Sequence[Item]], Sequence[object]],
+    items: Iterable[Item],
+    read: Callable[[Any, Item, str], Found],
+    missing: str,
+    about: str,
 ) -> dict[Item, Found]:
-    """What ``ask`` says of every different item, all of them asked about at once.
+    """What a user's function says of every different item, all of them given to it at once.
 
     Args:
-        gives: what is to be given, for the error where something else comes back.
-        nothing: what is missing where None comes back.
+        what: the function is; errors call it so, by its name.
+        read: checks what was returned for an item; the third argument is how an error begins: ``grader 'own:g' returned``.
+        missing: what there is none of where the function returned None.
         about: the items.
 
     Raises:
-        GradingError: there is nothing on some of them.
+        ValueError: the function returned something other than a list as long as the items, or ``read`` refused what is in it.
+        GradingError: None was returned for some of the items.
     """
     asked = list(dict.fromkeys(items))
-    said = ask(asked)
-    if len(said) != len(asked):
-        raise ValueError(f"{gives} for each of the {about}, in order: got {said!r:.80} for {len(asked)}")
-    found = {item: one for item, one in zip(asked, said) if one is not None}
-    if missing := len(asked) - len(found):
-        raise GradingError(f"no {nothing} {missing} of {len(asked)} {about}; the same call asks for these alone again")
+    returned = f"{what} {name_of(function)!r} returned"
+    values = _listed(given := function(asked))
+    if values is None or len(values) != len(asked):
+        raise ValueError(
+            f"{returned} {brief(given)} for {len(asked)} {about}; it must return a list, one entry for each in order"
+        )
+    found = {item: read(value, item, returned) for item, value in zip(asked, values) if value is not None}
+    if none := len(asked) - len(found):
+        raise GradingError(f"no {missing} {none} of {len(asked)} {about}; the same call asks for these alone again")
     return found
+
+
+def _listed(given: Any) -> list[Any] | None:
+    """The entries of a list, tuple, array or the like; None for what has no entries, no order or no length."""
+    if isinstance(given, (str, bytes, Mapping, AbstractSet)) or not hasattr(given, "__len__"):
+        return None
+    try:
+        return list(given)
+    except TypeError:  # an array without dimensions
+        return None

@@ -3,6 +3,7 @@
 class Colour(Endpoint[str]):
     what, wanted, about, unclear = "painter", "colour", "pictures", "no clear colour"
     system, version, reply_tokens = SYSTEM, 1, 8
+    refusals, test_prompt = ("skip", "error"), messages("a plain square")
 
     def read(self, reply):
         return reply if reply in COLOURS else None
@@ -28,23 +29,41 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import httpx2
 
-from seal_env.checks import check_at_least, check_count
-from seal_env.grading.prompt import Messages, clean
+from seal_env.checks import check_at_least, check_choice, check_count
+from seal_env.grading.prompt import Messages, clean, without_thoughts
 
 LONGEST_WAIT = 60.0  # seconds between two attempts; an endpoint that asks for more is left alone until the next call
+_WHY = 220  # characters of what an endpoint says that are shown
+_REASONS = 5  # different ones in a line of the log
 _AGAIN = (408, 409, 425, 429)  # and 5xx
 _KEY_REFUSED = (401, 403)
+_PROMPT_REFUSED = (400, 413, 422)  # where the endpoint takes another prompt; where it takes none, a setting is wrong
+_BUSY = re.compile(
+    r"rate.?limit|too many|overloaded|over capacity|time.?out|timed out|unavailable|server.?error|try again", re.I
+)
+_ABOUT_KEY = re.compile(r"api.?key|unauthori[sz]ed|authenticat|permission", re.I)
 
 _log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What an endpoint says to a prompt that it will never answer, though it answers others.
+
+    Attributes:
+        why: in the endpoint's words.
+    """
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -54,10 +73,53 @@ class _Failed:
     Attributes:
         why: in a word or two.
         after: seconds that the endpoint wants to be left alone.
+        answered: whether the model replied, if not what was asked for.
     """
 
     why: str
     after: float = 0.0
+    answered: bool = False
+
+
+@dataclass(frozen=True)
+class _Denied:
+    """What an endpoint says that will have nothing to do with us, whatever the prompt."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a request is put; endpoints differ in what they accept.
+
+    Attributes:
+        tokens: field that limits the reply.
+        temperature: whether temperature 0 is asked for; without it, the endpoint's default holds.
+        system: whether the instruction is a message of its own; if not, it stands before the data in the user's.
+    """
+
+    tokens: str = "max_tokens"
+    temperature: bool = True
+    system: bool = True
+
+    def adapted(self, why: str) -> _Form | None:
+        """The form that an endpoint asks for when it says ``why`` it refuses this one; None where it asks for none."""
+        why = why.lower()
+        if self.tokens == "max_tokens" and "max_completion_tokens" in why:
+            return replace(self, tokens="max_completion_tokens")
+        if self.temperature and "temperature" in why:
+            return replace(self, temperature=False)
+        if self.system and re.search(r"system|developer instruction|roles must alternate", why):
+            return replace(self, system=False)
+        return None
+
+    def __str__(self) -> str:
+        changes = {
+            "max_completion_tokens in place of max_tokens": self.tokens != "max_tokens",
+            "no temperature": not self.temperature,
+            "the instruction in the user's message": not self.system,
+        }
+        return ", ".join(change for change, made in changes.items() if made)
 
 
 class Endpoint(ABC, Generic[Value]):
@@ -66,7 +128,16 @@ class Endpoint(ABC, Generic[Value]):
     What was read is kept on disk under a hash of all that it depends on: version of the rule, model, endpoint and prompt. What
     fails in passing (timeouts, dropped connections, 408, 409, 425, 429, 5xx, a reply that cannot be read) is tried again after
     growing waits, as late as ``Retry-After`` says. What still has no value gets None and is not kept: the same call asks for it
-    alone again. The model must reply at once, without thinking aloud.
+    alone again.
+
+    A prompt that the endpoint refuses for good (400, 413, 422, a content filter, the model's own refusal) is asked once, and
+    what becomes of it is up to ``on_refused``; the refusal is kept beside the values. Whether it is the prompt that is refused,
+    or every prompt because a setting is wrong, is decided by :attr:`test_prompt`: if that is refused too, it is an error in the
+    endpoint's words. Where these ask for it, requests are put differently from then on, which is logged: with
+    ``max_completion_tokens`` in place of ``max_tokens``, without a temperature, or without a system message.
+
+    What a model writes between ``<think>`` and ``</think>`` before it replies is left out, and so is what it thinks in a field
+    of its own; such a model needs more ``reply_tokens``.
 
     Args:
         model: by the endpoint's name for it.
@@ -80,6 +151,11 @@ class Endpoint(ABC, Generic[Value]):
         backoff: seconds of the first wait, which then doubles (up to a half less, at random).
         price_in: of a million tokens read, for ``cost``.
         price_out: of a million tokens written.
+        reply_tokens: most tokens of a reply, thoughts included; by default what a reply without thoughts takes.
+        extra_body: further fields of the request's body, as JSON has them; they may replace ``temperature`` and ``max_tokens``,
+            and None leaves out a field that would be there. Values are kept apart by them.
+        on_refused: what becomes of a prompt that is refused for good: one of :attr:`refusals`, the first by default. With
+            ``error`` it is asked again in each call, whatever is kept.
 
     Attributes:
         requests: made so far, failed ones included.
@@ -88,8 +164,9 @@ class Endpoint(ABC, Generic[Value]):
         tokens_out: written by it.
 
     Raises:
-        ValueError: an option that cannot work; when asked, no key, a request that the endpoint refuses for good (such as 401
-            or 404), or a cache that cannot be written.
+        ValueError: an option that cannot work; when asked, no key, a request that the endpoint refuses for good whatever the
+            prompt (such as 401 or 404), a prompt that it refuses (with ``on_refused="error"``), or a cache that cannot be
+            written.
     """
 
     what: ClassVar[str]  # it is called in errors
@@ -98,7 +175,9 @@ class Endpoint(ABC, Generic[Value]):
     unclear: ClassVar[str]  # said of a reply that cannot be read
     system: ClassVar[str]  # the instruction that all prompts begin with
     version: ClassVar[int]  # of the rule: counts up when replies are read in another way
-    reply_tokens: ClassVar[int]
+    refusals: ClassVar[tuple[str, ...]]  # what may become of a prompt that is refused, "error" among them; the first by default
+    test_prompt: ClassVar[Messages]  # short and harmless, in form like all others
+    reply_tokens: int
 
     def __init__(
         self,
@@ -112,6 +191,9 @@ class Endpoint(ABC, Generic[Value]):
         backoff: float = 1.0,
         price_in: float | None = None,
         price_out: float | None = None,
+        reply_tokens: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        on_refused: str | None = None,
     ) -> None:
         if not isinstance(model, str) or not model:
             raise ValueError(f"model must be a name that the endpoint knows, got {model!r}")
@@ -125,6 +207,12 @@ class Endpoint(ABC, Generic[Value]):
             raise ValueError(f"timeout must be above 0 seconds, got {timeout!r}")
         if (price_in is None) != (price_out is None):
             raise ValueError(f"price_in and price_out go together, got {price_in!r} and {price_out!r}")
+        if reply_tokens is not None:
+            check_count("reply_tokens", reply_tokens)
+            self.reply_tokens = reply_tokens
+        self.extra_body = _checked_body(extra_body)
+        self.on_refused = self.refusals[0] if on_refused is None else on_refused
+        check_choice("on_refused", self.on_refused, self.refusals)
         self.model = model
         self.base_url = base_url.rstrip("/")
         self.api_key_env = api_key_env
@@ -137,6 +225,8 @@ class Endpoint(ABC, Generic[Value]):
         self.requests = self.cache_hits = self.tokens_in = self.tokens_out = 0
         self._counting = threading.Lock()
         self._jitter = random.Random()
+        self._testing = threading.Lock()
+        self._accepted: _Form | None = None  # in which the endpoint took the test prompt
         name = re.sub(r"[^\w.-]+", "-", model)[:80]
         folder = default_cache() if cache == "auto" else Path(cache).expanduser() if cache is not None else None
         self._known = _Kept[Value](folder and folder / f"{name}-{self._hash(self.system)[:12]}.jsonl", self.is_value)
@@ -159,18 +249,23 @@ class Endpoint(ABC, Generic[Value]):
             return None
         return (self.tokens_in * self.price_in + self.tokens_out * self.price_out) / 1e6
 
-    def ask(self, prompts: Sequence[Messages]) -> list[Value | None]:
-        """What the model says to each prompt; equal ones are put to it once."""
+    def ask(self, prompts: Sequence[Messages]) -> list[Value | Refusal | None]:
+        """What the model says to each prompt, or that the endpoint refuses it; equal ones are put to it once."""
         keys = [self._hash(prompt) for prompt in prompts]
         self._known.read()
-        unknown = {key: prompt for key, prompt in zip(keys, prompts) if self._known.get(key) is None}
+        unknown = {key: prompt for key, prompt in zip(keys, prompts) if self._is_unknown(key)}
         self.cache_hits += sum(key not in unknown for key in keys)
         if unknown:
             self._ask_all(unknown)
         return [self._known.get(key) for key in keys]
 
+    def _is_unknown(self, key: str) -> bool:
+        known = self._known.get(key)
+        return known is None or (isinstance(known, Refusal) and self.on_refused == "error")
+
     def _hash(self, shown: Messages | str) -> str:
-        return hashlib.sha256(json.dumps([self.version, self.model, self.base_url, shown]).encode()).hexdigest()
+        extra = [json.dumps(self.extra_body, sort_keys=True)] if self.extra_body else []
+        return hashlib.sha256(json.dumps([self.version, self.model, self.base_url, shown, *extra]).encode()).hexdigest()
 
     def _check_key(self) -> None:
         if not _key(self.api_key_env) and not self._local:
@@ -193,7 +288,7 @@ class Endpoint(ABC, Generic[Value]):
     def _ask_all(self, prompts: Mapping[str, Messages]) -> None:
         """Ask for the value of every key, and keep each as it comes."""
         self._known.check_writable()
-        missing: Counter[str] = Counter()
+        missing, refused = Counter[str](), Counter[str]()
         stop = threading.Event()
         with self._client() as client:
             pool = ThreadPoolExecutor(min(self.concurrency, len(prompts)), self.what)
@@ -204,23 +299,31 @@ class Endpoint(ABC, Generic[Value]):
                     if isinstance(found, _Failed):
                         missing[found.why] += 1
                     else:
+                        if isinstance(found, Refusal):
+                            refused[found.why] += 1
                         self._known.add(futures[future], found)
             finally:  # an error does not wait for the others
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-        if missing:
-            reasons = ", ".join(f"{why} ({count})" for why, count in missing.most_common())
-            counts = f"{missing.total()} of {len(prompts)} {self.about}"
-            _log.warning("%s: no %s on %s: %s", self._at(), self.wanted, counts, reasons)
+        for what, reasons in ((f"no {self.wanted} on", missing), (f"on_refused={self.on_refused!r} holds for", refused)):
+            if reasons:
+                counts = f"{reasons.total()} of {len(prompts)} {self.about}"
+                listed = ", ".join(f"{why} ({count})" for why, count in reasons.most_common(_REASONS))
+                _log.warning("%s: %s %s: %s", self._at(), what, counts, listed)
 
-    def _ask(self, client: httpx2.Client, prompt: Messages, stop: threading.Event) -> Value | _Failed:
-        """A value, or how the last attempt failed."""
-        found: Value | _Failed = _Failed("not asked")
+    def _ask(self, client: httpx2.Client, prompt: Messages, stop: threading.Event) -> Value | Refusal | _Failed:
+        """A value, a refusal, or how the last attempt failed."""
+        found: Value | Refusal | _Failed = _Failed("not asked")
         for attempt in range(self.attempts):
             if stop.is_set():
                 break
             try:
-                found = self._attempt(client, prompt)
+                found = self._attempt(client, prompt, stop)
+                if isinstance(found, Refusal) and self.on_refused == "error":
+                    others = " or ".join(map(repr, (name for name in self.refusals if name != "error")))
+                    raise ValueError(
+                        self._error(f"{found.why} (one prompt is refused: on_refused={others} goes on without it)")
+                    )
             except ValueError:
                 stop.set()
                 raise
@@ -231,47 +334,121 @@ class Endpoint(ABC, Generic[Value]):
                 break
         return found
 
-    def _attempt(self, client: httpx2.Client, prompt: Messages) -> Value | _Failed:
+    def _attempt(self, client: httpx2.Client, prompt: Messages, stop: threading.Event) -> Value | Refusal | _Failed:
+        form = self._accepted or _Form()
+        found = self._request(client, prompt, form)
+        if isinstance(found, Refusal):
+            accepted = self._accepted_form(client, stop)
+            if isinstance(accepted, _Failed):
+                return accepted
+            if accepted != form:
+                found = self._request(client, prompt, accepted)
+        return Refusal(_cut(found.why)) if isinstance(found, Refusal) else found
+
+    def _accepted_form(self, client: httpx2.Client, stop: threading.Event) -> _Form | _Failed:
+        """The form in which the endpoint takes the test prompt, found out once.
+
+        Neither what else is asked at the time nor what a refused prompt says has any influence on it.
+
+        Raises:
+            ValueError: it takes the test prompt in no form.
+        """
+        with self._testing:
+            if self._accepted is None:
+                if stop.is_set():
+                    return _Failed("not asked")
+                form = _Form()
+                try:
+                    while isinstance(found := self._request(client, self.test_prompt, form), Refusal):
+                        other = form.adapted(found.why)
+                        if other is None:
+                            raise ValueError(self._error(_cut(found.why)))
+                        form = other
+                except ValueError:
+                    stop.set()  # before the next thread gets here
+                    raise
+                if isinstance(found, _Failed) and not found.answered:
+                    return found
+                if form != _Form():
+                    _log.warning("%s: requests are put as the endpoint asks for: %s", self._at(), form)
+                self._accepted = form
+            return self._accepted
+
+    def _request(self, client: httpx2.Client, prompt: Messages, form: _Form) -> Value | Refusal | _Failed:
+        """One request with one prompt.
+
+        Raises:
+            ValueError: the endpoint denies it, whatever the prompt.
+        """
         with self._counting:
             self.requests += 1
-        body = {"model": self.model, "messages": prompt, "temperature": 0, "max_tokens": self.reply_tokens}
         try:
-            response = client.post(f"{self.base_url}/chat/completions", json=body)
+            response = client.post(f"{self.base_url}/chat/completions", json=self._body(prompt, form))
         except httpx2.RequestError as error:
             return _Failed(type(error).__name__)
-        status = response.status_code
-        if status in _AGAIN or status >= 500:
-            return _Failed(f"HTTP {status}", _retry_after(response.headers.get("Retry-After", "")))
-        if not response.is_success:
-            raise ValueError(self._refusal(response))
-        reply = _json(response)
-        self._count(reply)
-        try:
-            value = self.read(reply["choices"][0]["message"]["content"])
-        except (LookupError, TypeError):
-            value = None
-        return _Failed(self.unclear) if value is None else value
+        found = self._found(response)
+        if isinstance(found, _Denied):  # raised here, where no variable holds what the endpoint says: it may repeat the key
+            raise ValueError(self._error(found.why))
+        return found
 
-    def _count(self, reply: Any) -> None:
-        usage = reply.get("usage") if isinstance(reply, dict) else None
+    def _found(self, response: httpx2.Response) -> Value | Refusal | _Failed | _Denied:
+        reply = _object(response)
+        choice = _first(reply.get("choices"))
+        status, error = response.status_code, reply.get("error") or choice.get("error")
+        if response.is_success and error:  # some gateways report errors so
+            status = _status_of(error)
+        told = f"HTTP {response.status_code}, {self._words(error or reply) or response.reason_phrase}"
+        if status in _AGAIN or status >= 500:
+            why = _cut(told) if response.is_success else f"HTTP {status}"
+            return _Failed(why, _retry_after(response.headers.get("Retry-After", "")))
+        if status in _PROMPT_REFUSED:
+            return Refusal(told)
+        if not 200 <= status < 300:
+            # What the endpoint says of the key is left out: it may repeat some of it.
+            return _Denied(f"HTTP {response.status_code}, the key was refused" if status in _KEY_REFUSED else _cut(told))
+        self._count(reply)
+        return self._read_choice(choice)
+
+    def _body(self, prompt: Messages, form: _Form) -> dict[str, Any]:
+        if not form.system:
+            prompt = [{"role": "user", "content": "\n\n".join(message["content"] for message in prompt)}]
+        body: dict[str, Any] = {"model": self.model, "messages": prompt}
+        if form.temperature:
+            body["temperature"] = 0
+        if "max_completion_tokens" not in self.extra_body:
+            body[form.tokens] = self.reply_tokens
+        return {name: value for name, value in {**body, **self.extra_body}.items() if value is not None}
+
+    def _read_choice(self, choice: Mapping[str, Any]) -> Value | Refusal | _Failed:
+        message = choice.get("message")
+        message = message if isinstance(message, dict) else {}
+        if choice.get("finish_reason") == "content_filter":
+            return Refusal("finish_reason content_filter")
+        text = _text(message.get("content"))
+        if not text and message.get("refusal"):
+            return Refusal(f"the model refuses: {self._words(message['refusal'])}")
+        value = self.read(without_thoughts(text))
+        if value is not None:
+            return value
+        cut_off = choice.get("finish_reason") == "length"
+        return _Failed("cut off while thinking: raise reply_tokens" if cut_off else self.unclear, answered=bool(choice))
+
+    def _count(self, reply: Mapping[str, Any]) -> None:
+        usage = reply.get("usage")
         if isinstance(usage, dict):
             read, written = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
             with self._counting:
                 self.tokens_in += read if isinstance(read, int) else 0
                 self.tokens_out += written if isinstance(written, int) else 0
 
-    def _refusal(self, response: httpx2.Response) -> str:
-        """In one line. What the endpoint says of the key is left out: it may repeat some of it."""
-        status = f"HTTP {response.status_code}"
-        if response.status_code in _KEY_REFUSED:
-            told = "the key was refused"
-        else:
-            reply = _json(response)
-            error = reply.get("error", reply) if isinstance(reply, dict) else None
-            said = error.get("message") if isinstance(error, dict) else error
-            told = str(said or response.reason_phrase).replace(_key(self.api_key_env) or "\0", "***")
-            told = clean(told)[:200]
-        return f"{self._at()}: {status}, {told}; the key is taken from {self.api_key_env}"
+    def _words(self, error: Any) -> str:
+        """What an error says, on one line and without the key."""
+        if isinstance(error, dict):
+            error = next((error[name] for name in ("message", "detail", "msg", "code") if error.get(name)), "")
+        return clean(str(error or "").replace(_key(self.api_key_env) or "\0", "***"))
+
+    def _error(self, why: str) -> str:
+        return f"{self._at()}: {why}; the key is taken from {self.api_key_env}"
 
 
 def default_cache() -> Path:
@@ -288,16 +465,16 @@ class _Kept(Generic[Value]):
     """Values by key: in memory and, given a path, a JSON line each on disk.
 
     Several processes may add at once: a line is one write at the end of the file. It begins with a line break too, so that one
-    that another process could not finish spoils only itself. The first value of a key stands.
+    that another process could not finish spoils only itself. The first value of a key stands; a refusal gives way to a value.
     """
 
     def __init__(self, path: Path | None, is_value: Callable[[Any], bool]) -> None:
         self.path = path
         self._is_value = is_value
-        self._known: dict[str, Value] = {}
+        self._known: dict[str, Value | Refusal] = {}
         self._offset = 0  # of what was read of the file
 
-    def get(self, key: str) -> Value | None:
+    def get(self, key: str) -> Value | Refusal | None:
         return self._known.get(key)
 
     def read(self) -> None:
@@ -318,19 +495,26 @@ class _Kept(Generic[Value]):
         for line in whole.splitlines():
             try:
                 record = json.loads(line)
-                key, value = record["key"], record["verdict"]
-            except (ValueError, LookupError, TypeError):
+                key, why = record["key"], record.get("refused")
+                value = Refusal(why) if isinstance(why, str) else record["verdict"]
+            except (ValueError, LookupError, TypeError, AttributeError):
                 continue
-            if isinstance(key, str) and self._is_value(value):
-                self._known.setdefault(key, value)
+            if isinstance(key, str) and (isinstance(value, Refusal) or self._is_value(value)):
+                self._keep(key, value)
 
     def check_writable(self) -> None:
         """Raise a ValueError if values could not be kept, before any is paid for."""
         self._write(b"")
 
-    def add(self, key: str, value: Value) -> None:
+    def add(self, key: str, value: Value | Refusal) -> None:
+        self._keep(key, value)
+        kept = {"refused": value.why} if isinstance(value, Refusal) else {"verdict": value}
+        self._write(f"\n{json.dumps({'key': key, **kept})}\n".encode())
+
+    def _keep(self, key: str, value: Value | Refusal) -> None:
+        if not isinstance(value, Refusal) and isinstance(self._known.get(key), Refusal):
+            self._known[key] = value
         self._known.setdefault(key, value)
-        self._write(f"\n{json.dumps({'key': key, 'verdict': value})}\n".encode())
 
     def _write(self, line: bytes) -> None:
         if self.path is None:
@@ -384,8 +568,57 @@ def _retry_after(value: str) -> float:
         return 0.0
 
 
-def _json(response: httpx2.Response) -> Any:
+def _checked_body(extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy; what is wrong with it is said without repeating values, which may be secret."""
+    if extra is None:
+        return {}
+    if not isinstance(extra, Mapping):
+        raise ValueError(f"extra_body must be a dictionary of fields of the request's body, got a {type(extra).__name__}")
+    if taken := sorted({"model", "messages", "stream"} & extra.keys()):
+        raise ValueError(f"extra_body cannot set {', '.join(taken)}: the request depends on it")
     try:
-        return response.json()
+        copy = json.loads(json.dumps(dict(extra), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"extra_body must be JSON: {error}") from None
+    if copy != extra:  # JSON would make strings of other keys, and lists of tuples
+        raise ValueError("extra_body must be JSON as it is: names are strings, and values strings, numbers, lists, ... or None")
+    return copy
+
+
+def _object(response: httpx2.Response) -> dict[str, Any]:
+    """The reply as a JSON object, or the first of a list of them; empty where it is none."""
+    try:
+        reply = response.json()
     except (ValueError, RecursionError):
-        return None
+        return {}
+    return reply if isinstance(reply, dict) else _first(reply)
+
+
+def _first(listed: Any) -> dict[str, Any]:
+    return listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
+
+
+def _text(content: Any) -> str:
+    """What a message says: a string, or the text among parts of several kinds."""
+    if isinstance(content, list):
+        parts = (part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text"))
+        return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    return content if isinstance(content, str) else ""
+
+
+def _status_of(error: Any) -> int:
+    """The HTTP status that an error inside a reply of status 200 would have had."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    for name in ("code", "status"):
+        value = str(fields.get(name))
+        if re.fullmatch(r"[45]\d\d", value):
+            return int(value)
+    # A message may repeat the prompt, which strangers wrote: it counts only where nothing else is said.
+    named = " ".join(str(fields[name]) for name in ("code", "status", "type") if fields.get(name))
+    if _ABOUT_KEY.search(named):
+        return 401
+    return 429 if _BUSY.search(named or str(fields.get("message"))) else 400
+
+
+def _cut(why: str) -> str:
+    return why[:_WHY]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seal_env.grading.base import Answered, Verdict
-from seal_env.grading.endpoint import Endpoint
-from seal_env.grading.prompt import SYSTEM, VERSION, messages, read_verdict, settled
+from seal_env.grading.base import UNGRADED, Answered, Verdict
+from seal_env.grading.endpoint import Endpoint, Refusal
+from seal_env.grading.prompt import SYSTEM, TEST_PROMPT, VERSION, messages, read_verdict, settled
 
 
 class Judge(Endpoint[bool]):
@@ -20,16 +20,22 @@ class Judge(Endpoint[bool]):
     Answers that match an accepted one after SQuAD's normalization are right and empty ones wrong without a question to the
     model. Arguments, attributes and errors are those of an :class:`~seal_env.grading.endpoint.Endpoint`, which keeps its
     verdicts on disk.
+
+    ``on_refused`` says what becomes of an answer that the endpoint refuses to read for good: ``skip`` (default) gives it the
+    verdict :data:`~seal_env.grading.UNGRADED`, so that its question is left out of the score; ``wrong`` calls it wrong;
+    ``error`` raises.
     """
 
     what, wanted, about, unclear = "judge", "verdict", "answers", "no clear yes or no"
     system, version, reply_tokens = SYSTEM, VERSION, 8
+    refusals, test_prompt = ("skip", "wrong", "error"), TEST_PROMPT
 
     def __call__(self, answered: Sequence[Answered]) -> list[Verdict]:
         verdicts: list[Verdict] = [settled(one) for one in answered]
         asked = [i for i, verdict in enumerate(verdicts) if verdict is None]
+        refused = UNGRADED if self.on_refused == "skip" else False
         for i, verdict in zip(asked, self.ask([messages(answered[i]) for i in asked])):
-            verdicts[i] = verdict
+            verdicts[i] = refused if isinstance(verdict, Refusal) else verdict
         return verdicts
 
     def read(self, reply: str) -> bool | None:

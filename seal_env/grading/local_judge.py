@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Sequence
 
 import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seal_env.checks import check_count
-from seal_env.grading.base import Answered, Verdict
-from seal_env.grading.prompt import Messages, messages, settled
+from seal_env.checks import check_choice, check_count
+from seal_env.grading.base import UNGRADED, Answered, Verdict
+from seal_env.grading.prompt import TEST_PROMPT, Messages, messages, settled
 from seal_env.student.loading import check_device, check_dtype, load_base
+
+REFUSALS = ("skip", "wrong", "error")  # what may become of a prompt that the model cannot read
+
+_log = logging.getLogger(__name__)
 
 
 class LocalJudge:
@@ -35,16 +40,26 @@ class LocalJudge:
         trust_remote_code: run code that comes with the model.
         batch_size: prompts read together, of about the same length. Padding stands behind a prompt, where a causal model does
             not see it: who is in a batch changes nothing but rounding.
+        on_refused: what becomes of an answer whose prompt is longer than the model can read: ``skip`` gives it the verdict
+            :data:`~seal_env.grading.UNGRADED`, so that its question is left out of the score; ``wrong`` calls it wrong;
+            ``error`` raises.
 
     Raises:
-        ValueError: an option that cannot work; when called, a model that cannot be loaded or has no chat template, or a prompt
-            longer than the model can read.
+        ValueError: an option that cannot work; when called, a model that cannot be loaded, has no chat template or cannot read
+            even a short prompt, or with ``on_refused="error"`` a prompt longer than it can read.
     """
 
     def __init__(
-        self, model: str, device: str = "cpu", dtype: str = "float32", trust_remote_code: bool = False, batch_size: int = 16
+        self,
+        model: str,
+        device: str = "cpu",
+        dtype: str = "float32",
+        trust_remote_code: bool = False,
+        batch_size: int = 16,
+        on_refused: str = "skip",
     ) -> None:
         check_count("batch_size", batch_size)
+        check_choice("on_refused", on_refused, REFUSALS)
         check_dtype(dtype)
         check_device(device)
         self.model = model
@@ -52,6 +67,7 @@ class LocalJudge:
         self.dtype = dtype
         self.trust_remote_code = trust_remote_code
         self.batch_size = batch_size
+        self.on_refused = on_refused
 
     def __repr__(self) -> str:
         return f"LocalJudge({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
@@ -61,7 +77,8 @@ class LocalJudge:
         asked = [i for i, verdict in enumerate(verdicts) if verdict is None]
         if asked:
             reader = _reader(self.model, self.device, self.dtype, self.trust_remote_code)
-            for i, verdict in zip(asked, reader.verdicts([messages(answered[i]) for i in asked], self.batch_size)):
+            prompts = [messages(answered[i]) for i in asked]
+            for i, verdict in zip(asked, reader.verdicts(prompts, self.batch_size, self.on_refused)):
                 verdicts[i] = verdict
         return verdicts
 
@@ -86,16 +103,41 @@ class _Reader:
         self.keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.known: dict[str, bool] = {}
 
-    def verdicts(self, prompts: Sequence[Messages], batch_size: int) -> list[Verdict]:
+    def verdicts(self, prompts: Sequence[Messages], batch_size: int, on_refused: str) -> list[Verdict]:
         texts = [self.text(prompt) for prompt in prompts]
         unknown = {text: self.tokens(text) for text in texts if text not in self.known}
+        too_long = [text for text, tokens in unknown.items() if self.is_too_long(tokens)]
+        if too_long:
+            self._check_readable(len(unknown[too_long[0]]), on_refused)
+            counts = f"{len(too_long)} of {len(unknown)} answers"
+            reads = f"{self.longest} tokens are read, these prompts have more"
+            _log.warning("local-judge %r: on_refused=%r holds for %s: %s", self.name, on_refused, counts, reads)
+        refused = dict.fromkeys(too_long, UNGRADED if on_refused == "skip" else False)
+        unknown = {text: tokens for text, tokens in unknown.items() if text not in refused}
         order = sorted(unknown, key=lambda text: len(unknown[text]))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             for text, margin in zip(batch, self.margins([unknown[text] for text in batch])):
                 if margin == margin:  # not a number: the model cannot say
                     self.known[text] = margin > 0
-        return [self.known.get(text) for text in texts]
+        return [refused.get(text, self.known.get(text)) for text in texts]
+
+    def is_too_long(self, tokens: Sequence[int]) -> bool:
+        return self.longest is not None and len(tokens) > self.longest
+
+    def _check_readable(self, tokens: int, on_refused: str) -> None:
+        """Raise a ValueError where a prompt of so many tokens is too long not for its own sake, or must not be."""
+        least = self.tokens(self.text(TEST_PROMPT))
+        if self.is_too_long(least):
+            raise ValueError(
+                f"local-judge: even a short question takes {len(least)} tokens, and {self.name!r} reads {self.longest}:"
+                " take a model that reads more"
+            )
+        if on_refused == "error":
+            raise ValueError(
+                f"local-judge: a question and its answers take {tokens} tokens, {self.name!r} reads {self.longest}"
+                " (on_refused='skip' or 'wrong' goes on without it)"
+            )
 
     def text(self, prompt: Messages) -> str:
         """The prompt in the chat template; where that has no place for the system's message, before the user's."""
@@ -126,12 +168,7 @@ class _Reader:
         return self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 
     def tokens(self, text: str) -> list[int]:
-        tokens = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], *self.head]
-        if self.longest is not None and len(tokens) > self.longest:
-            raise ValueError(
-                f"local-judge: a question and its answers take {len(tokens)} tokens, {self.name!r} reads {self.longest}"
-            )
-        return tokens
+        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], *self.head]
 
     def _words(self) -> tuple[list[int], int, int]:
         """What yes and no begin with alike (mostly nothing), and the first tokens that differ.

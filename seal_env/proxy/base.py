@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seal_env.checks import made
+from seal_env.checks import brief, finite_number, made
 from seal_env.edits import ParsedEdit
 from seal_env.grading.base import each_once
 from seal_env.tasks import Document, Task
@@ -27,7 +27,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Rating:
-    """What a proxy says of an edit.
+    """What a proxy says of an edit; all numbers must be finite.
 
     Attributes:
         marks: what the reward was made from, by name; they go into the info of the step.
@@ -61,14 +61,21 @@ def written(edit: ParsedEdit, task: Task | Document) -> Written:
 
 
 def rate(proxy: Proxy, edits: Iterable[Written]) -> dict[Written, Rating]:
-    """The rating of every different edit; each is asked for once.
+    """The rating of every different edit, its numbers as Python numbers; each is asked for once.
 
     Raises:
+        ValueError: the proxy returned something other than one :class:`Rating` of finite numbers for each edit; it is named,
+            and what it returned.
         GradingError: the proxy could not say.
     """
-    gives = "a proxy gives one seal_env.proxy.Rating"
-    found = each_once(proxy, edits, gives, "rating of", "edits")
-    for one in found.values():
-        if not isinstance(one, Rating):
-            raise ValueError(f"{gives} an edit, got {one!r:.80}")
-    return found
+    return each_once("proxy", proxy, edits, _rating, "rating of", "edits")
+
+
+def _rating(value: object, _: Written, returned: str) -> Rating:
+    if not isinstance(value, Rating):
+        raise ValueError(f"{returned} {brief(value)}; a proxy gives one seal_env.proxy.Rating an edit, or None")
+    if not isinstance(value.marks, Mapping) or not all(isinstance(name, str) for name in value.marks):
+        raise ValueError(f"{returned} a Rating whose marks are {brief(value.marks)}; they must be numbers by name")
+    reward = float(finite_number(value.reward, f"{returned} a Rating whose reward is"))
+    marks = {name: finite_number(mark, f"{returned} a Rating whose mark {name!r} is") for name, mark in value.marks.items()}
+    return Rating(reward, marks)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from seal_env.grading.endpoint import Endpoint
+from seal_env.grading.endpoint import Endpoint, Refusal
 from seal_env.grading.prompt import Messages, clean, literal
 from seal_env.proxy.base import Rating, Written
 
@@ -41,21 +41,47 @@ follows from it.
 Reply with one JSON object and nothing else, such as {"length": 3, "diversity": 2, "quality": 4, "correctness": 5}"""
 
 
+def messages(edit: Written) -> Messages:
+    """The instruction and the data, as chat messages."""
+    notes = ", ".join(_literals(edit.segments))
+    title, passage = literal(edit.title), literal(edit.context, MAX_CHARACTERS)
+    data = f'{{"title": {title}, "passage": {passage}, "notes": [{notes}]}}'
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": data}]
+
+
+def _literals(segments: Iterable[str]) -> Iterable[str]:
+    left = MAX_CHARACTERS
+    for text in segments:
+        if left and (seen := clean(text, left)):
+            left -= len(seen)
+            yield literal(seen, MAX_CHARACTERS)
+
+
+TEST_PROMPT = messages(Written("Week", "A week has seven days.", ("There are seven days in a week.",)))  # quite harmless
+
+
 class Rubric(Endpoint[dict[str, int]]):
     """Marks of 1 to 5 for each of :data:`CRITERIA`, by a model; the reward is their sum, scaled to run from 0 to 1.
 
     An edit without text gets the lowest marks without a question to the model. Arguments, attributes and errors are those of an
     :class:`~seal_env.grading.endpoint.Endpoint`, which keeps the marks on disk.
+
+    ``on_refused`` says what becomes of an edit that the endpoint refuses to read for good: ``lowest`` (default) gives it the
+    lowest marks, and ``refused``, 1, among them; ``error`` raises.
     """
 
     what, wanted, about, unclear = "rubric", "marks", "edits", "no four clear marks"
     system, version, reply_tokens = SYSTEM, 1, 64
+    refusals, test_prompt = ("lowest", "error"), TEST_PROMPT
 
     def __call__(self, edits: Sequence[Written]) -> list[Rating | None]:
         found: list[Rating | None] = [_rating(dict.fromkeys(CRITERIA, LEAST)) for _ in edits]
         asked = [i for i, edit in enumerate(edits) if any(map(clean, edit.segments))]
         for i, marks in zip(asked, self.ask([messages(edits[i]) for i in asked])):
-            found[i] = None if marks is None else _rating(marks)
+            if isinstance(marks, Refusal):
+                found[i] = Rating(0.0, {**dict.fromkeys(CRITERIA, LEAST), "refused": 1})
+            else:
+                found[i] = None if marks is None else _rating(marks)
         return found
 
     def read(self, reply: str) -> dict[str, int] | None:
@@ -63,14 +89,6 @@ class Rubric(Endpoint[dict[str, int]]):
 
     def is_value(self, kept: Any) -> bool:
         return _are_marks(kept)
-
-
-def messages(edit: Written) -> Messages:
-    """The instruction and the data, as chat messages."""
-    notes = ", ".join(_literals(edit.segments))
-    title, passage = literal(edit.title), literal(edit.context, MAX_CHARACTERS)
-    data = f'{{"title": {title}, "passage": {passage}, "notes": [{notes}]}}'
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": data}]
 
 
 def read_marks(reply: str) -> dict[str, int] | None:
@@ -94,11 +112,3 @@ def _are_marks(marks: Any) -> bool:
 def _rating(marks: dict[str, int]) -> Rating:
     lowest, highest = LEAST * len(CRITERIA), MOST * len(CRITERIA)
     return Rating((sum(marks.values()) - lowest) / (highest - lowest), {name: marks[name] for name in CRITERIA})
-
-
-def _literals(segments: Iterable[str]) -> Iterable[str]:
-    left = MAX_CHARACTERS
-    for text in segments:
-        if left and (seen := clean(text, left)):
-            left -= len(seen)
-            yield literal(seen, MAX_CHARACTERS)
