@@ -56,7 +56,20 @@ CONFIGS = {
     ),
 }
 
-LONGEST = ("run", "spread", "agents", "nano_arc", "arc_env", "nano", "seal_setting", "student_exact", "ppo", "docs", "vector_envs", "architectures")
+LONGEST = (
+    "run",
+    "spread",
+    "agents",
+    "nano_arc",
+    "arc_env",
+    "nano",
+    "seal_setting",
+    "student_exact",
+    "ppo",
+    "docs",
+    "vector_envs",
+    "architectures",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
