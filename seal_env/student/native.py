@@ -42,6 +42,8 @@ def best_ops(model: PreTrainedModel) -> TorchOps:
             " are spawned use several"
         )
     if model.device.type != "cpu":
+        if model.device.type == "cuda" and model.dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(False):
+            _say("this GPU has no bfloat16 units: it emulates them, and float32 may be faster")
         return TorchOps()
     if model.dtype != torch.float32:
         _say(
