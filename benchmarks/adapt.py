@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="device, dtype, template, lora, inner_loop, ... as for an environment; YAML, dots go down",
+        help="device, dtype, template, enable_thinking, lora, inner_loop, ... as for an environment; YAML, dots go down",
     )
     parser.add_argument("--seed", type=int, default=0, help="of edits and update")
 
@@ -80,7 +80,10 @@ def run(arguments: argparse.Namespace) -> Path:
     _check_out(arguments.out, arguments.overwrite)
     config = _config(arguments)
     documents = read(arguments.documents, arguments.split)
-    written = write(arguments, config, documents)
+    policy = _policy(arguments, config)
+    config = replace(config, template=policy.template)  # "auto" is what the policy is
+    written = write(policy, config, documents, arguments.edits_per_document, arguments.seed)
+    del policy  # before the student is loaded
     student = Student.from_pretrained(
         config.model, config.lora_config(), device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code
     )
@@ -119,30 +122,32 @@ def read(documents: str, split: str = "train") -> list[Document]:
     return [source.document(i) for i in range(source.size)]
 
 
-def write(arguments: argparse.Namespace, config: KnowledgeConfig, documents: Sequence[Document]) -> list[Written]:
-    """The edits of each document, side by side; each depends on seed, place and policy alone."""
+def write(policy: Policy, config: KnowledgeConfig, documents: Sequence[Document], each: int, seed: int) -> list[Written]:
+    """``each`` edits of each document, side by side; each depends on seed, place and policy alone."""
+    edit_format, edit_settings = get_format(config.edit_format), config.settings()
+    places = [document for document in documents for _ in range(each)]
+    seeds = np.random.default_rng([seed, 3]).integers(0, 2**62, len(places)).tolist()
+    written = policy.sample([edit_format.prompt(document, policy.template) for document in places], seeds)
+    return [
+        Written(document, one.text, parse(one.text, document, edit_settings, seed)) for document, one in zip(places, written)
+    ]
+
+
+def _policy(arguments: argparse.Namespace, config: KnowledgeConfig) -> Policy:
+    """What writes the edits: the policy that was named, or the student's base."""
     inherited = policy_options(config)
     if arguments.edit_tokens is not None:
         inherited["max_new_tokens"] = arguments.edit_tokens
     if arguments.policy:
-        own = base_of(arguments.policy) or config.model
-        policy = open_policy(arguments.policy, own, **inherited)
-    else:
-        policy = Policy.from_pretrained(config.model, **inherited)
-    edit_format, edit_settings = get_format(config.edit_format), config.settings()
-    places = [document for document in documents for _ in range(arguments.edits_per_document)]
-    seeds = np.random.default_rng([arguments.seed, 3]).integers(0, 2**62, len(places)).tolist()
-    written = policy.sample([edit_format.prompt(document, config.template) for document in places], seeds)
-    return [
-        Written(document, one.text, parse(one.text, document, edit_settings, arguments.seed))
-        for document, one in zip(places, written)
-    ]
+        return open_policy(arguments.policy, base_of(arguments.policy) or config.model, **inherited)
+    return Policy.from_pretrained(config.model, **inherited)
 
 
 def _config(arguments: argparse.Namespace) -> KnowledgeConfig:
     """The environment's configuration, for what it says of student, edits and inner loop."""
     options: dict[str, Any] = tree_of(arguments.options)
-    check_names("-P", options, ["device", "dtype", "trust_remote_code", "template", "lora", "inner_loop", "progress"])
+    known = ("device", "dtype", "trust_remote_code", "template", "enable_thinking", "lora", "inner_loop", "progress")
+    check_names("-P", options, list(known))
     if arguments.edit_format:
         options["edit_format"] = arguments.edit_format
     model = arguments.model or (base_of(arguments.policy) if arguments.policy else "seal-nano")
