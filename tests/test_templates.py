@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, Pre
 import seal_env.edits
 from agents import Policy, get_agent
 from agents.saved import open_policy
+from benchmarks.cli import main
 from benchmarks.settings import CONFIGS, from_mapping
 from benchmarks.shapes import byte_tokenizer
 from seal_env import chat
@@ -417,6 +419,22 @@ def test_the_benchmark_hands_the_environments_options_to_its_policy(folder) -> N
     assert (policy.template, policy.enable_thinking) == ("instruct", True)
     policy = from_mapping({**run, "policy": {"lora": {"r": 2}, "enable_thinking": False, "template": "base"}}).make_policy()
     assert (policy.template, policy.enable_thinking) == ("base", False)
+
+
+@pytest.mark.parametrize("template", ["plain", None])
+def test_documents_are_adapted_to_by_the_kind_of_model_there_is(folder, tmp_path: Path, template: str | None) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "otrar.txt").write_text("Otrar fell in 1219.\n")
+    path, out = folder("nothing", template), tmp_path / "adapter"
+    small = ["--edit-tokens", "8", "-P", "lora.r=2", "-P", "inner_loop.epochs=1"]
+    assert main(["adapt", str(tmp_path / "notes"), "--model", path, "--out", str(out), *small]) == 0
+    (line,) = map(json.loads, (out / "edits.jsonl").read_text().splitlines())
+    kind: chat.Template = "instruct" if template else "base"
+    document = Document(line["title"], line["context"])
+    prompt = get_format("implications").prompt(document, kind)
+    policy = Policy.from_pretrained(path, max_new_tokens=8)
+    seed = int(np.random.default_rng([0, 3]).integers(0, 2**62, 1)[0])
+    assert policy.template == kind and policy.sample([prompt], [seed])[0].text == line["edit"]
 
 
 def test_token_ids_are_those_of_the_chat(folder) -> None:
