@@ -106,7 +106,8 @@ class Agent(ABC):
         writes: whether the policy writes the edits; if not, the policy is never changed and what is learnt is in :meth:`state`.
 
     Raises:
-        ValueError: an unknown or wrong option, or an environment in which it can do nothing (:meth:`misfit`).
+        ValueError: an unknown or wrong option, an environment in which it can do nothing (:meth:`misfit`), or one whose prompts
+            are for another kind of model than the policy's (``template``).
     """
 
     Config: ClassVar[type] = NoConfig
@@ -117,6 +118,8 @@ class Agent(ABC):
         self.seal = seal_of(env)
         if misfit := self.misfit(self.seal.config):
             raise ValueError(misfit)
+        if self.writes:
+            _check_template(self.seal.config, policy)
         check_names(type(self).__name__, config, [f.name for f in fields(self.Config)])
         self.config = self.Config(**config)
         self.edits = 0
@@ -287,6 +290,16 @@ class Agent(ABC):
             ValueError: they are not of one base model.
         """
         seal_of(env).load_student(self.policy.merged_weights())
+
+
+def _check_template(config: EnvConfig, policy: Policy) -> None:
+    """Raise a ValueError where the environment asks for edits as of one kind of model and the policy is of the other."""
+    if config.template != policy.template:
+        raise ValueError(
+            f"the environment's prompts are for a model with template={config.template!r}, and the policy has"
+            f" template={policy.template!r}: make the environment with template={policy.template!r} (how the student is"
+            " questioned is student_template), or the policy with the environment's"
+        )
 
 
 def summary(scored: Sequence[Scored]) -> dict[str, float]:

@@ -26,6 +26,8 @@ class Baseline(Agent):
 class NoUpdate(Baseline):
     """No self-edit: the student as it is."""
 
+    writes = False
+
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
     ) -> list[str]:
@@ -34,6 +36,8 @@ class NoUpdate(Baseline):
 
 class PassageOnly(Baseline):
     """The passage itself, and nothing else (the paper's baseline without self-edits)."""
+
+    writes = False
 
     @classmethod
     def misfit(cls, config: EnvConfig) -> str:
@@ -102,6 +106,7 @@ class HandMadeConfig:
 class HandMade(Baseline):
     """What a careful person would write: the facts of an Almanac article, or the tools that suit a few-shot student."""
 
+    writes = False
     Config = HandMadeConfig
     config: HandMadeConfig
 
@@ -148,6 +153,7 @@ class FromFile(Baseline):
         ValueError: the file is neither of the two, or has no edit for a passage that is asked about.
     """
 
+    writes = False
     Config = FromFileConfig
     config: FromFileConfig
 

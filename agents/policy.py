@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.joined import save_joined
-from seal_env.edits import Template, prompt_ids
+from seal_env.chat import Chat, Template, TemplateChoice, check_chat_template, prompt_ids, resolve_template
 from seal_env.files import whole, write_json
 from seal_env.student import Answer, Sampling, Student, load_base
 from seal_env.student.generic import GenericNetwork, logits_at
 
 # SEAL's outer loop (paper, appendix on knowledge incorporation): rank 64 on all projections.
 POLICY_LORA: dict[str, Any] = {"r": 64, "lora_alpha": 128, "target_modules": "all-linear"}
-WRITING = "writing.json"  # how a saved policy wrote: sampling, tokens of an edit, template
+WRITING = "writing.json"  # how a saved policy wrote: sampling, tokens of an edit, template, thinking
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
 
 
@@ -40,7 +40,7 @@ class Completion:
     Attributes:
         prompt: token ids.
         ids: token ids that were drawn, with the end-of-text token if it was.
-        text: the edit.
+        text: what was written, with its thoughts: the environment takes them out of the edit.
         finish: ``eos``, ``stop`` or ``length``.
     """
 
@@ -83,7 +83,10 @@ class Policy:
         lora: the adapter that is trained; ``"all"``: no adapter, all weights.
         sampling: how edits are drawn; SEAL's temperature 1 and top-p 0.95 by default.
         max_new_tokens: most tokens of an edit.
-        template: ``base``: prompts are raw text; ``instruct``: they are the user's message in the tokenizer's chat template.
+        template: ``base``: prompts are raw text; ``instruct``: they are the user's message in the tokenizer's chat template;
+            ``auto``: what the model was tuned for (:func:`seal_env.chat.resolve_template`). It must be that of the environment.
+        enable_thinking: passed to the chat template: whether a model that can think first is invited to. Thoughts are drawn
+            and learnt from like all other tokens, and count towards ``max_new_tokens``.
         gradient_checkpointing: trade time for memory in :meth:`scores`.
 
     Raises:
@@ -98,14 +101,18 @@ class Policy:
         *,
         sampling: Sampling | None = None,
         max_new_tokens: int = 256,
-        template: Template = "base",
+        template: TemplateChoice = "auto",
+        enable_thinking: bool = False,
         gradient_checkpointing: bool = False,
     ) -> None:
-        if template == "instruct" and not tokenizer.chat_template:
-            raise ValueError("template='instruct' needs a tokenizer with a chat template, and this one has none")
+        self.template: Template = resolve_template(template, model, tokenizer)
+        check_chat_template(tokenizer, self.template)
+        self.enable_thinking = enable_thinking
+        # A tag that the template writes is part of what the environment must read as thoughts, though it was not drawn.
+        self._opening = Chat(tokenizer, enable_thinking).opening if self.template == "instruct" else ""
         self.all_weights = lora == "all"
         self.sampling = sampling or Sampling(top_p=0.95)
-        self.max_new_tokens, self.template = max_new_tokens, template
+        self.max_new_tokens = max_new_tokens
         config = lora if isinstance(lora, LoraConfig) else LoraConfig(**POLICY_LORA)
         self._student = Student(model, tokenizer, config)
         own = self._student.network
@@ -149,9 +156,18 @@ class Policy:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self._student.tokenizer
 
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a prompt and its edit together."""
+        return self._student.max_length
+
+    def prompt_ids(self, instruction: str) -> list[int]:
+        """The token ids that it reads of an instruction."""
+        return prompt_ids(self.tokenizer, instruction, self.template, self.enable_thinking)
+
     def sample(self, instructions: Sequence[str], seeds: Sequence[int]) -> list[Completion]:
         """Write an edit for each instruction; each depends on its instruction, its seed and the weights alone."""
-        prompts = [prompt_ids(self.tokenizer, instruction, self.template) for instruction in instructions]
+        prompts = [self.prompt_ids(instruction) for instruction in instructions]
         with torch.no_grad():
             (answers,) = self._student.sample(
                 self.adapter.detach().cpu()[None],
@@ -160,7 +176,13 @@ class Policy:
                 sampling=self.sampling,
                 max_new_tokens=self.max_new_tokens,
             )
-        return [_completion(prompt, answer) for prompt, answer in zip(prompts, answers)]
+        return [_completion(prompt, answer, self._opening) for prompt, answer in zip(prompts, answers)]
+
+    @property
+    def writing(self) -> dict[str, Any]:
+        """How it writes, as :meth:`save` records it."""
+        names = ("max_new_tokens", "template", "enable_thinking")
+        return {**asdict(self.sampling), **{name: getattr(self, name) for name in names}}
 
     # Learning -------------------------------------------------------------------------------------------------------
 
@@ -267,8 +289,7 @@ class Policy:
             self.tokenizer.save_pretrained(target / "model")
         else:
             self._save_adapters(target)
-        writing = {**asdict(self.sampling), "max_new_tokens": self.max_new_tokens, "template": self.template}
-        write_json(target / WRITING, writing)
+        write_json(target / WRITING, self.writing)
 
     def _save_adapters(self, target: Path) -> None:
         save_joined(self._student, [*self.merged, self.adapter.detach().cpu()], target)
@@ -322,9 +343,9 @@ def _recomputing(model: PreTrainedModel) -> Iterator[None]:
             module.training = False
 
 
-def _completion(prompt: list[int], answer: Answer) -> Completion:
+def _completion(prompt: list[int], answer: Answer, opening: str) -> Completion:
     end = () if answer.eos is None else (answer.eos,)
-    return Completion(tuple(prompt), (*answer.ids, *end), answer.text, answer.finish)
+    return Completion(tuple(prompt), (*answer.ids, *end), opening + answer.text, answer.finish)
 
 
 def _check_there(path: Path) -> None:

@@ -7,8 +7,8 @@ was written, a line an edit, with the passage. The student is the base as it is:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from agents.callbacks import append_lines
 from agents.saved import base_of, open_policy
 from benchmarks.settings import check_counts, policy_options, tree_of
 from seal_env.checks import check_at_least, check_names
-from seal_env.edits import ParsedEdit, get_format, parse, prompt_ids
+from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.envs.config import KnowledgeConfig
 from seal_env.files import whole_folder
 from seal_env.student import FitStatus, Student
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="device, dtype, template, lora, inner_loop, ... as for an environment; YAML, dots go down",
+        help="device, dtype, template, enable_thinking, lora, inner_loop, ... as for an environment; YAML, dots go down",
     )
     parser.add_argument("--seed", type=int, default=0, help="of edits and update")
 
@@ -92,7 +92,11 @@ def run(arguments: argparse.Namespace) -> Path:
     _check_out(arguments.out, arguments.overwrite)
     config = _config(arguments)
     documents = read(arguments.documents, arguments.split, arguments.passage_words)
-    written = write(arguments, config, documents)
+    policy = _policy(arguments, config)
+    config = replace(config, template=policy.template)  # "auto" is what the policy is
+    _check_lengths(documents, policy, config, arguments.passage_words)
+    written = write(policy, config, documents, arguments.edits_per_document, arguments.seed)
+    del policy  # before the student is loaded
     student = Student.from_pretrained(
         config.model, config.lora_config(), device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code
     )
@@ -131,51 +135,47 @@ def read(documents: str, split: str = "train", passage_words: int = PASSAGE_WORD
     return [source.document(i) for i in range(source.size)]
 
 
-def write(arguments: argparse.Namespace, config: KnowledgeConfig, documents: Sequence[Document]) -> list[Written]:
-    """The edits of each document, side by side; each depends on seed, place and policy alone.
+def write(policy: Policy, config: KnowledgeConfig, documents: Sequence[Document], each: int, seed: int) -> list[Written]:
+    """``each`` edits of each document, side by side; each depends on seed, place and policy alone."""
+    edit_format, edit_settings = get_format(config.edit_format), config.settings()
+    places = [document for document in documents for _ in range(each)]
+    seeds = np.random.default_rng([seed, 3]).integers(0, 2**62, len(places)).tolist()
+    written = policy.sample([edit_format.prompt(document, policy.template) for document in places], seeds)
+    return [
+        Written(document, one.text, parse(one.text, document, edit_settings, seed)) for document, one in zip(places, written)
+    ]
 
-    Raises:
-        ValueError: the prompt of a document is too long for the policy; nothing is written for any then.
-    """
+
+def _policy(arguments: argparse.Namespace, config: KnowledgeConfig) -> Policy:
+    """What writes the edits: the policy that was named, or the student's base."""
     inherited = policy_options(config)
     if arguments.edit_tokens is not None:
         inherited["max_new_tokens"] = arguments.edit_tokens
     if arguments.policy:
-        own = base_of(arguments.policy) or config.model
-        policy = open_policy(arguments.policy, own, **inherited)
-    else:
-        policy = Policy.from_pretrained(config.model, **inherited)
-    edit_format, edit_settings = get_format(config.edit_format), config.settings()
-    prompts = {document: edit_format.prompt(document, config.template) for document in documents}
-    _check_lengths(prompts, policy, arguments.passage_words)
-    places = [document for document in documents for _ in range(arguments.edits_per_document)]
-    seeds = np.random.default_rng([arguments.seed, 3]).integers(0, 2**62, len(places)).tolist()
-    written = policy.sample([prompts[document] for document in places], seeds)
-    return [
-        Written(document, one.text, parse(one.text, document, edit_settings, arguments.seed))
-        for document, one in zip(places, written)
-    ]
+        return open_policy(arguments.policy, base_of(arguments.policy) or config.model, **inherited)
+    return Policy.from_pretrained(config.model, **inherited)
 
 
-def _check_lengths(prompts: Mapping[Document, str], policy: Policy, passage_words: int) -> None:
+def _check_lengths(documents: Sequence[Document], policy: Policy, config: KnowledgeConfig, passage_words: int) -> None:
     """Raise a ValueError that names the documents whose prompt and edit are more than the policy reads."""
-    most, tokens = policy._student.max_length, policy.max_new_tokens
-    lengths = {document: len(prompt_ids(policy.tokenizer, prompt, policy.template)) for document, prompt in prompts.items()}
-    too_long = [document for document, length in lengths.items() if length + tokens > most]
+    edit_format, tokens = get_format(config.edit_format), policy.max_new_tokens
+    lengths = {document: len(policy.prompt_ids(edit_format.prompt(document, policy.template))) for document in documents}
+    too_long = [document for document, length in lengths.items() if length + tokens > policy.max_length]
     if too_long:
         names = [f"{document.id!r} ({document.title[:40]!r}, {lengths[document]} tokens)" for document in too_long[:_NAMED]]
         more = " and more" if len(too_long) > _NAMED else ""
         raise ValueError(
-            f"{len(too_long)} of {len(prompts)} prompts leave no room for an edit of {tokens} tokens, as the model reads"
-            f" {most}: document {', '.join(names)}{more}. Lower --passage-words (of .txt and Markdown; it is {passage_words})"
-            " or --edit-tokens, or take a model that reads more"
+            f"{len(too_long)} of {len(lengths)} prompts leave no room for an edit of {tokens} tokens, as the model reads"
+            f" {policy.max_length}: document {', '.join(names)}{more}. Lower --passage-words (of .txt and Markdown; it is"
+            f" {passage_words}) or --edit-tokens, or take a model that reads more"
         )
 
 
 def _config(arguments: argparse.Namespace) -> KnowledgeConfig:
     """The environment's configuration, for what it says of student, edits and inner loop."""
     options: dict[str, Any] = tree_of(arguments.options)
-    check_names("-P", options, ["device", "dtype", "trust_remote_code", "template", "lora", "inner_loop", "progress"])
+    known = ("device", "dtype", "trust_remote_code", "template", "enable_thinking", "lora", "inner_loop", "progress")
+    check_names("-P", options, list(known))
     if arguments.edit_format:
         options["edit_format"] = arguments.edit_format
     model = arguments.model or (base_of(arguments.policy) if arguments.policy else "seal-nano")
@@ -194,6 +194,8 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _what_to_do(status: FitStatus) -> str:
+    if status is FitStatus.OUT_OF_VOCABULARY:
+        return "a passage or an edit holds a token that the model has no embedding for; take a tokenizer that fits the model"
     if status is FitStatus.DIVERGED:
         return "take a smaller learning rate, such as -P inner_loop.learning_rate=1e-4"
     return "no edit had any text to learn; another --seed, --edit-format or --policy may write some"

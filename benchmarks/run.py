@@ -1,9 +1,10 @@
 """``seal-bench run``: agents x seeds on equal budgets, evaluated on held-out tasks, in a folder that can be gone on with.
 
 A run directory holds ``benchmark.json`` (the settings), ``about.json`` (command, versions, revision), ``tasks.jsonl`` (what
-is evaluated on) and, in ``runs/LABEL/seed-N``, a line for every scored edit, every round and every evaluated task, TensorBoard
-events, the newest checkpoint, the final policy, and ``done.json`` when it is complete. Everything in the lines but seconds is
-the same whether or not a run was interrupted.
+is evaluated on) and, in ``runs/LABEL/seed-N``, ``environment.json`` (the settings with all defaults, and the templates that
+``auto`` came to), a line for every scored edit, every round and every evaluated task, TensorBoard events, the newest
+checkpoint, the final policy, and ``done.json`` when it is complete. Everything in the lines but seconds is the same whether or
+not a run was interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import gymnasium as gym
 import torch
 
 import seal_env
-from agents import Agent, Callback, Round, evaluate_sequences
+from agents import Agent, Callback, Policy, Round, evaluate_sequences
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, WandB, append_lines, edit_line, latest
 from benchmarks.live import Event, View, make_view
 from benchmarks.records import differences, read
@@ -369,6 +370,7 @@ def run_one(
     test = _make_env(settings, training=False, places=settings.places, where=where)
     policy = settings.make_policy()
     with _locked(own):
+        write_json(own / "environment.json", _resolved(env, test, policy))
         checkpoint = latest(own / "checkpoints")
         if checkpoint:
             agent = about.type.load(checkpoint, env, policy)
@@ -400,6 +402,15 @@ def run_one(
                 append_lines(partial, _continual_lines(agent, settings, seed, where))
         write_json(own / "done.json", {"edits": agent.edits, "rounds": agent.rounds})
     tell(Event(label, seed, "complete", 0, evaluate.history[-1][1]))
+
+
+def _resolved(env: Any, test: Any, policy: Policy) -> dict[str, Any]:
+    """All settings of the environments and of how the policy writes, defaults and what ``auto`` came to included."""
+    return {
+        "env": asdict(env.unwrapped.config),
+        "evaluation": asdict(test.unwrapped.config),
+        "policy": policy.writing,
+    }
 
 
 def _continual_lines(agent: Agent, settings: Settings, seed: int, where: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
 BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "hand_made")
 _POLICY = ("model", "lora", "device", "dtype", "trust_remote_code", "temperature", "top_p", "max_new_tokens", "template")
-_POLICY_OPTIONS = (*_POLICY, "gradient_checkpointing")
+_POLICY_OPTIONS = (*_POLICY, "enable_thinking", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,17 @@ class Settings:
 
 
 def policy_options(config: EnvConfig) -> dict[str, Any]:
-    """What a policy takes over from its environment, as :meth:`agents.Policy.from_pretrained` names it."""
-    return {name: getattr(config, name) for name in ("device", "dtype", "trust_remote_code", "template")}
+    """What a policy takes over from its environment, as :meth:`agents.Policy.from_pretrained` names it.
+
+    Where the environment leaves ``template`` or ``enable_thinking`` open, the policy has its own: as it was saved, or as its
+    model is.
+    """
+    options = {name: getattr(config, name) for name in ("device", "dtype", "trust_remote_code")}
+    if config.template != "auto":
+        options["template"] = config.template
+    if config.enable_thinking is not None:
+        options["enable_thinking"] = config.enable_thinking
+    return options
 
 
 def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:

@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> GRPOTrainer:
     args = parse(arguments)
     process = PartialState()
     share, rounds = args.round // process.num_processes, args.edits // args.round
-    env = gym.make_vec(args.env, num_envs=share, model=args.model, device=process.device.type, dtype=args.dtype)
+    where = {"device": process.device.type, "dtype": args.dtype}
+    # TRL gets the prompts as raw text, whatever the model was tuned for.
+    env = gym.make_vec(args.env, num_envs=share, model=args.model, template="base", **where)
     model, tokenizer = load_base(args.model, process.device, args.dtype)
     ours = asdict(agents.grpo.GRPOConfig(contexts=args.contexts, num_generations=args.generations))
     del ours["contexts"]  # all other names are TRL's

@@ -12,6 +12,8 @@ _PAPER: dict[str, Any] = {
     "dtype": "bfloat16",
     "device": "cuda",
     "evaluations_per_edit": 3,
+    "template": "base",  # base models, although they come with a chat template
+    "student_template": "base",
 }
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {

@@ -19,19 +19,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from tqdm.auto import tqdm
 
-from seal_env.checks import check_count
-from seal_env.edits import Template, get_format
-from seal_env.edits.formats import check_template
+from seal_env.chat import Chat, Prompt, Template, TemplateChoice, check_chat_template, resolve_template
+from seal_env.checks import check_choice, check_count
+from seal_env.edits import get_format
+from seal_env.exams.closed_book import default_stop, read_answer
 from seal_env.grading import exact, normalize
 from seal_env.student import Sampling, Student
 from seal_env.tasks import Document, Question, Task, TaskSource, open_book_prompt, question_prompt
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS, question_files, read_passages, write_question_file
 
 _SAMPLING = Sampling(temperature=1.0, top_p=0.95)  # as SEAL samples self-edits
-_STOP = ("\n",)  # ends an answer, as in the exam
 
 # "Question 1: ... Answer: ...", also in bold; the short forms "Q1:" and "A:" at the beginning of a line only.
 _MARK = re.compile(r"(?:\b(Question|Answer)|^[ \t*_#>-]*\b(Q|A)) ?\d*[*_]*:[*_]*", re.MULTILINE)
@@ -67,7 +68,8 @@ class SelfQuestions:
         max_answer: characters of the longest answer.
         writing_tokens: most tokens that the model writes each time.
         max_new_tokens: most tokens of an answer, as in the exam.
-        template: whether the model is prompted as a ``base`` or an ``instruct`` model (by its chat template).
+        template: whether the model is prompted as a ``base`` or an ``instruct`` model (by its chat template); ``auto``: as
+            :func:`seal_env.chat.resolve_template` finds it to be.
         seed: of the sampling and of the orders of the sentences.
 
     Raises:
@@ -82,7 +84,7 @@ class SelfQuestions:
     max_answer: int = 60
     writing_tokens: int = 256
     max_new_tokens: int = 64
-    template: Template = "base"
+    template: TemplateChoice = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class SelfQuestions:
             raise ValueError(f"agreement must be above 0.5 and at most 1, got {self.agreement!r}")
         if not isinstance(self.seed, int):
             raise ValueError(f"seed must be an integer, got {self.seed!r}")
-        check_template(self.template)
+        check_choice("template", self.template, get_args(TemplateChoice))
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,12 @@ class QuestionWriter:
     ) -> None:
         self.student = student
         self.settings = settings or SelfQuestions()
+        tokenizer = student.tokenizer
+        self.template: Template = resolve_template(self.settings.template, student.model, tokenizer)
+        check_chat_template(tokenizer, self.template)
+        self._chat = Chat(tokenizer) if self.template == "instruct" else None
         self._written = {} if written is None else written
         self._base_version = student.base_version
-        if self.settings.template == "instruct" and not student.tokenizer.chat_template:
-            raise ValueError(
-                "template='instruct' needs a tokenizer with a chat template, this one has none: use template='base'"
-            )
 
     def task(self, document: Document) -> Task:
         """The document and the questions written for it.
@@ -179,13 +181,15 @@ class QuestionWriter:
         settings = self.settings
         usable = usable_questions(pairs, document, settings)
         contexts = reorderings(document.context, settings.readings, settings.seed)
-        prompts = [[open_book_prompt(document.title, context, question) for context in contexts] for question in usable]
+        prompts = [
+            [open_book_prompt(document.title, context, question, self.template) for context in contexts] for question in usable
+        ]
         agreed = [
             settle(question, written, readings, settings.agreement)
             for (question, written), readings in zip(usable.items(), self._ask(prompts))
         ]
         ranked = distinct(one for one in agreed if one is not None)
-        closed = self._ask([[question_prompt(document.title, one.question)] for one in ranked])
+        closed = self._ask([[question_prompt(document.title, one.question, self.template)] for one in ranked])
         unknown = [one for one, (answer,) in zip(ranked, closed) if not exact(answer, one.answers)]
         # What the base knows already shows nothing of an update; where it knows all, it can still be asked what it kept.
         kept = [one.located(document.context) for one in (unknown or ranked)[: settings.count]]
@@ -204,25 +208,27 @@ class QuestionWriter:
             max_new_tokens=self.settings.writing_tokens,
         )
         # A text that was cut off ends in half a line.
-        return [opening + (one.text.rpartition("\n")[0] if one.finish == "length" else one.text) for one in samples]
+        texts = [one.text.rpartition("\n")[0] if one.finish == "length" else one.text for one in samples]
+        return [opening + text if self._chat is None else self._chat.answer(text) for text in texts]
 
-    def prompt(self, document: Document) -> tuple[str, str]:
+    def prompt(self, document: Document) -> tuple[Prompt, str]:
         """The prompt that asks for questions, and what it already wrote of the first one."""
         asked = get_format("self-qa")
-        if self.settings.template == "base":
-            return asked.prompt(document), asked.opening()
-        tokenizer = self.student.tokenizer
-        text = tokenizer.apply_chat_template(asked.messages(document), tokenize=False, add_generation_prompt=True)
-        if tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2:
-            text = text.removeprefix(tokenizer.bos_token)  # the template writes what the tokenizer adds anyway
-        return text, ""
+        return self._prompt(asked.prompt(document, self.template)), asked.opening(self.template)
 
-    def _ask(self, prompts: list[list[str]]) -> list[list[str]]:
-        """Greedy answers, in the shape of the prompts."""
-        flat = [prompt for group in prompts for prompt in group]
-        (answers,) = self.student.answer(self.student.zero(1), [flat], max_new_tokens=self.settings.max_new_tokens, stop=_STOP)
-        texts = iter([answer.text.strip() for answer in answers])
-        return [[next(texts) for _ in group] for group in prompts]
+    def _prompt(self, text: str) -> Prompt:
+        return text if self._chat is None else self._chat.prompt(text)
+
+    def _ask(self, texts: list[list[str]]) -> list[list[str]]:
+        """Greedy answers, in the shape of the prompts' texts."""
+        (answers,) = self.student.answer(
+            self.student.zero(1),
+            [[self._prompt(text) for group in texts for text in group]],
+            max_new_tokens=self.settings.max_new_tokens,
+            stop=default_stop(self._chat),
+        )
+        read = iter([read_answer(answer.text, self._chat) for answer in answers])
+        return [[next(read) for _ in group] for group in texts]
 
 
 def write_questions(

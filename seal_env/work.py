@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seal_env.chat import Prompt
 from seal_env.plan import UpdatePlan
 from seal_env.student import FitReport, Student
 
@@ -24,12 +25,12 @@ class Work:
     """What is to be done.
 
     Attributes:
-        prompts: to be answered after the update.
+        prompts: to be answered after the update, each text or token ids.
         plan: what to learn; None: nothing, the student answers as it is.
         start: adapter to go on from, ``(adapter_size,)``; by default a fresh one, seeded by the plan.
     """
 
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     plan: UpdatePlan | None = None
     start: Adapter | None = None
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from seal_env.envs.arc import chat_around
+from seal_env.chat import Chat
 from seal_env.exams import VIEWS, GridExam
 from seal_env.exams.grids import attempts
+from seal_env.plan import TokenExample
 from seal_env.tasks.arc import ArcPrompts, ArcTask, MiniArc, MiniArcConfig, Pair, grid_text, pairs_text, read_grid, read_pairs
 
 TASK = MiniArc(MiniArcConfig(tests=2)).task("test", 4)
@@ -110,15 +112,41 @@ def test_demonstrations_are_read_back():
         read_pairs("Input:\n1 2\n")
 
 
-def test_an_instruct_model_is_asked_in_its_chat_template(model_path):
+BOS_FIRST = (
+    "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [BOS_FIRST, BOS_FIRST.removeprefix("{{ bos_token }}")])
+@pytest.mark.parametrize("adds", ["", "<s> ", "<s> $A </s>"])
+def test_an_instruct_model_is_asked_in_its_chat_template(model_path, template: str, adds: str):
     tokenizer = AutoTokenizer.from_pretrained(model_path("llama"))
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
-        "{% if add_generation_prompt %}<assistant>{% endif %}"
-    )
-    prompts = ArcPrompts(chat=lambda message: chat_around(tokenizer, message))
+    tokenizer.chat_template = template
+    if adds:
+        whole = adds if "$A" in adds else f"{adds}$A"
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=whole, pair=f"{whole} $B", special_tokens=[("<s>", 0), ("</s>", 1)]
+        )
+    prompts = ArcPrompts(chat=Chat(tokenizer))
     shown = prompts.prompt(TASK.demonstrations, TASK.tests[0].input)
-    assert shown.startswith("<user>Input:") and shown.endswith("<end><assistant>")  # the tokenizer adds the first token itself
+    message = pairs_text(TASK.demonstrations) + f"Input:\n{grid_text(TASK.tests[0].input)}\nOutput:\n"
+    turn = [{"role": "user", "content": message}]
+    assert list(shown) == tokenizer.apply_chat_template(turn, add_generation_prompt=True, enable_thinking=False)["input_ids"]
     text, output = prompts.example(TASK.demonstrations, TASK.tests[0])
-    assert text[:output] == shown and text.endswith("<end>")
+    assert text[:output].endswith("<end><assistant><think></think>") and text.endswith("<end>")
     assert read_grid(text[output:].removesuffix("<end>")) == TASK.tests[0].output
+    learnt = prompts.encode(text, output)
+    assert isinstance(learnt, TokenExample)
+    assert learnt.ids[: len(shown)] == shown and learnt.loss_from == len(shown)
+    assert tokenizer.decode(learnt.ids) == text
+    assert prompts.encode(text, 0) == TokenExample(learnt.ids, 0)
+
+
+@pytest.mark.parametrize("written", ["{}", "\n\n{}\n", "<think>\nTurn it.\n\nYes.\n</think>\n\n{}\n\nIt was turned."])
+def test_a_grid_is_read_after_thoughts_and_blank_lines_and_before_an_explanation(model_path, written: str):
+    tokenizer = AutoTokenizer.from_pretrained(model_path("llama"))
+    tokenizer.chat_template = BOS_FIRST
+    prompts = ArcPrompts(chat=Chat(tokenizer))
+    assert prompts.stop == ()
+    assert prompts.read(written.format(grid_text(TASK.tests[0].output))) == TASK.tests[0].output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from seal_env.chat import without_thoughts
 from seal_env.edits import (
     EditFormat,
     EditSettings,
@@ -25,7 +27,7 @@ from seal_env.edits import (
     segments,
 )
 from seal_env.plan import UpdatePlan
-from seal_env.tasks import Question, Task
+from seal_env.tasks import Document, Question, Task
 from tests.shared import RUNS, needs_runs
 
 RECORDS = {  # file: the format its edits were asked for in
@@ -212,6 +214,103 @@ def test_thoughts_are_not_learnt(heading: str) -> None:
     assert parsed.sequences == ("Otrar\n1. It fell.", "Otrar\nOtrar fell in 1219.")
 
 
+THOUGHT = "The user wants facts.\n---\nQuestion 1: which?\nAnswer: those"
+EDIT = {"self-qa": "Question 1: When?\nAnswer: 1219", "chain-of-thought": "Otrar was a city.\nImplications:\n1. It fell."}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ("<think>", "</think>"),
+        ("<Thinking>", "</thinking>"),
+        ("[THINK]", "[/THINK]"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+        ("<seed:think>", "</seed:think>"),
+    ],
+)
+@pytest.mark.parametrize("template", ["base", "instruct"])
+@pytest.mark.parametrize("name", available_formats())
+def test_a_block_of_thoughts_that_opens_an_edit_is_no_part_of_it(name: str, template, tags: tuple[str, str]) -> None:
+    opening, closing = tags
+    edit, chosen = EDIT.get(name, "1. It fell.\n2. They won."), EditSettings(name, template)
+    expected = parse(edit, TASK, chosen, seed=0)
+    assert expected.status is EditStatus.OK
+    block = f"{opening}\n{THOUGHT}\n{closing}"
+    for written in (
+        f"{block}\n\n{edit}",
+        f"\n {block}{edit}",
+        f"{opening}\n\n{closing}\n\n{edit}",
+        f"{block}\n\n{block}\n{edit}",
+    ):
+        assert parse(written, TASK, chosen, seed=0) == expected
+    for unfinished in (f"{opening}\n{THOUGHT}", f"{block}\n{opening} {THOUGHT}", f"{block}\n"):
+        parsed = parse(unfinished, TASK, chosen, seed=0)
+        assert (parsed.status, parsed.sequences) == (EditStatus.EMPTY, ())
+
+
+@pytest.mark.parametrize(
+    ("written", "learnt"),
+    [
+        ("Let me think.\nIt fell?\n</think>\n\n1. It fell.", ["1. It fell."]),  # the prompt had opened the block
+        ("Let me think.</think>\n1. It fell.", ["1. It fell."]),
+        ("</think>1. It fell.", ["1. It fell."]),
+        ("Hm.\n</think>\n<think>\nStill.\n</think>\n1. It fell.", ["1. It fell."]),
+        ("1. It fell.\n<think>And then?</think>\n2. They won.", ["1. It fell.", "2. They won."]),
+        ("Sure!\n<think>\nAnd then?\n</think>\n1. It fell.", ["1. It fell."]),
+        ("1. It fell.\n<think>\nAnd then?", ["1. It fell."]),
+        (
+            "1. A <think> tag opens a block.\n2. A </think> tag ends it.",
+            ["1. A <think> tag opens a block.", "2. A </think> tag ends it."],
+        ),
+        ("1. A <think> block ends in </think>.", ["1. A <think> block ends in </think>."]),
+    ],
+)
+def test_an_instruct_models_thoughts_go_wherever_they_stand(written: str, learnt: list[str]) -> None:
+    parsed = parse(written, TASK, EditSettings(template="instruct", append_passage=False), seed=0)
+    assert list(parsed.sequences) == [f"Otrar\n{segment}" for segment in learnt]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "1. The <think> tag of HTML was never standard.\n2. </think> ends it.",
+        "1. Models write\n<think>\nsome thoughts\n</think>\nbefore they answer.",
+        "1. Thoughts end with </think>\n2. Then the answer begins.",
+        "1. <think> is a tag.",
+    ],
+)
+def test_a_base_models_text_about_tags_keeps_them(written: str) -> None:
+    parsed = parse(written, TASK, EditSettings(append_passage=False), seed=0)
+    assert list(parsed.sequences) == [f"Otrar\n{line}" for line in written.splitlines()]
+
+
+def test_the_passage_after_thoughts_is_the_passage_alone_and_a_passage_about_tags_is_whole() -> None:
+    written = f"<think>\nJust copy it.\n</think>\n\n{TASK.context}"
+    assert parse(written, TASK, EditSettings(), seed=0) == passage_only(TASK, EditSettings(), seed=0)
+    html = Document("Tags", "<think>\nThis opens a block.", "tags")
+    assert parse(html.context, html, EditSettings(), seed=0) == passage_only(html, EditSettings(), seed=0)
+
+
+def test_thoughts_do_not_count_as_characters_of_the_edit() -> None:
+    parsed = parse(f"<think>{'hm ' * 99}</think>abc", TASK, EditSettings(max_characters=5), seed=0)
+    assert (parsed.status, parsed.sequences[0]) == (EditStatus.OK, "Otrar\nabc")
+
+
+@pytest.mark.parametrize("template", ["base", "instruct"])
+@pytest.mark.parametrize(
+    "unit",
+    ["<think>", "</think>", "<think></think>", "a<think>", "a</think>", "\n<think>a", "<think>\n</think>\na\n", " </think> \n"],
+)
+def test_megabytes_of_tags_are_read_in_linear_time(unit: str, template) -> None:
+    def seconds(characters: int) -> float:
+        begun = time.process_time()
+        without_thoughts(unit * (characters // len(unit)), template)
+        return time.process_time() - begun
+
+    assert seconds(2**21) < 24 * max(seconds(2**18), 0.01)
+
+
 def test_only_a_base_models_prompt_opens_the_first_question() -> None:
     text = "When?\nAnswer: 1219\nQuestion 2: Who?\nAnswer: They"
     assert parse(text, TASK, EditSettings("self-qa"), seed=0).sequences[0] == "Otrar\nQuestion 1: When?\nAnswer: 1219"
@@ -318,7 +417,22 @@ def test_every_sequence_can_be_written_as_utf8(written: str, learnt: str) -> Non
 
 
 ANYTHING = st.characters(exclude_categories=())  # surrogates included
-MARKS = st.sampled_from(["---", "\n", "\r\n", "\u2028", "1.", "Question 1:", "Question 22:", "Answer:", "Implications:", "**"])
+MARKS = st.sampled_from(
+    [
+        "<think>",
+        "</think>",
+        "---",
+        "\n",
+        "\r\n",
+        "\u2028",
+        "1.",
+        "Question 1:",
+        "Question 22:",
+        "Answer:",
+        "Implications:",
+        "**",
+    ]
+)
 TEXTS = st.lists(st.text(ANYTHING, max_size=20) | MARKS, max_size=30).map("".join)
 
 

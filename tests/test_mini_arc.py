@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.shapes import byte_tokenizer
+from seal_env.chat import Chat
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import Grid, GridText, as_grid, read_grid, size
 from seal_env.tasks.arc.mini import COMPOSED, SPLITS, MiniArc, MiniArcConfig, draw_pairs, splits
@@ -409,18 +411,26 @@ def grid(text: str) -> Grid:
     return tuple(tuple(map(int, line.split(" "))) for line in text.split("\n"))
 
 
-def chat(message: str) -> tuple[str, str]:
-    return f"<user>{message}<assistant>", "<end>"
+def chat() -> Chat:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}"
+        "{% if m['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    return Chat(tokenizer)
 
 
 @pytest.mark.parametrize("style", ["spaced", "labelled"])
-@pytest.mark.parametrize("around", [None, chat], ids=["text", "chat"])
-def test_what_a_model_reads_and_then_writes_is_an_example(style: GridText, around: Any) -> None:
-    prompts = ArcPrompts(style, around)
+@pytest.mark.parametrize("chat", [None, chat()], ids=["text", "chat"])
+def test_what_a_model_reads_and_then_writes_is_an_example(style: GridText, chat: Chat | None) -> None:
+    prompts = ArcPrompts(style, chat)
     for i in range(20):
         task = mini_task("train", i)
         (test,) = task.tests
-        prompt = prompts.prompt(task.demonstrations, test.input)
+        read = prompts.prompt(task.demonstrations, test.input)
+        prompt = read if isinstance(read, str) else byte_tokenizer().decode(read)
+        assert isinstance(read, str) == (chat is None)
         text, begins = prompts.example(task.demonstrations, test)
         written = text[begins:]
         assert text[:begins] == prompt and written[0] not in " \n"

@@ -13,10 +13,11 @@ import gymnasium as gym
 import pytest
 
 from benchmarks.cli import main
+from seal_env.chat import without_thoughts
 from seal_env.grading import UNGRADED, Answered, GradingError, get_grader, grade
 from seal_env.grading.judge import Judge
 from seal_env.grading.local_judge import LocalJudge
-from seal_env.grading.prompt import MAX_CHARACTERS, SYSTEM, TEST_PROMPT, messages, without_thoughts
+from seal_env.grading.prompt import MAX_CHARACTERS, SYSTEM, TEST_PROMPT, messages
 from seal_env.proxy import Rating, Written, rate
 from seal_env.proxy import rubric as rubrics
 from seal_env.proxy.rubric import CRITERIA, Rubric
@@ -419,7 +420,8 @@ def test_fields_that_cannot_be_sent_are_named(judge, extra: Any, named: str) -> 
         (said([{"type": "thinking", "thinking": "no"}, {"type": "text", "text": "y"}, {"type": "text", "text": "es"}]), True),
         (said("<think>yes"), None),
         (said("<think>yes</think>"), None),
-        (said("<think>a</think><think>b</think>yes"), None),
+        (said("<think>a</think>\n<think>b</think>yes"), True),
+        (said("[THINK]no[/THINK]yes"), True),
         (said("yes <think>or</think> no"), None),
         (said("no <think>or</think> yes"), None),
         (said(None, reasoning_content="yes"), None),
@@ -453,7 +455,7 @@ def test_thoughts_need_tokens_and_who_has_too_few_is_told(judge, endpoint: Endpo
 
 
 def test_no_thoughts_are_nothing_to_leave_out() -> None:
-    for reply in ("", "yes", " no.\n", "a < b > c", "<thinking>"):
+    for reply in ("", "yes", " no.\n", "a < b > c", "<thinks>"):
         assert without_thoughts(reply) == reply
 
 

@@ -81,6 +81,9 @@ def test_a_run_directory_holds_what_is_promised(unbroken):
         assert [line["edits"] for line in lines[f"{own}/rounds.jsonl"]] == [4, 8, 12]
         assert [line["edits"] for line in lines[f"{own}/evaluation.jsonl"]] == [0] * 3 + [4] * 3 + [8] * 3 + [12] * 3
         assert json.loads((unbroken / own / "done.json").read_text()) == {"edits": 12, "rounds": 3}
+        resolved = json.loads((unbroken / own / "environment.json").read_text())
+        assert [resolved["env"][name] for name in ("template", "student_template")] == ["base", "base"]
+        assert resolved["policy"]["template"] == "base" and resolved["evaluation"]["split"] == "test"
         assert (unbroken / own / "policy" / "adapter_model.safetensors").is_file()
         assert list((unbroken / own / "tensorboard").iterdir())
         policy = open_policy(unbroken / own / "policy")

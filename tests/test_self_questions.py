@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from seal_env import Student
+from seal_env.chat import Template
 from seal_env.edits import get_format
 from seal_env.self_questions import (
     Agreed,
@@ -149,23 +150,36 @@ PAIRS = {
 KNOWN = "Erc"  # answered without the passage, too
 
 
-def lessons() -> list[tuple[str, str]]:
+# A model with this template ends the assistant's turn with its end token, so that it is taken for an instruct model.
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+THOUGHTS = "<think>\nWhy?\n</think>\n"  # what the instruct model was taught to begin with, and a line break
+
+
+def lessons(template: Template = "base") -> list[tuple[str, str]]:
     """What the model is to write after which prompt."""
     found = []
     for document, pairs in PAIRS.items():
         text = "\n".join(f"Question {i}: {q}\nAnswer: {a}" for i, (q, a) in enumerate(pairs, 1))
-        found.append((get_format("self-qa").prompt(document), text.removeprefix("Question 1: ")))
+        opening = get_format("self-qa").opening(template)
+        found.append((get_format("self-qa").prompt(document, template), text.removeprefix(opening)))
         for question, answer in pairs:
             contexts = sorted(set(reorderings(document.context, 8, seed=0)))
-            found += [(open_book_prompt(document.title, context, question), answer) for context in contexts]
-            found.append((question_prompt(document.title, question), answer if answer == KNOWN else "Who knows"))
-    return found
+            found += [(open_book_prompt(document.title, context, question, template), answer) for context in contexts]
+            found.append((question_prompt(document.title, question, template), answer if answer == KNOWN else "Who knows"))
+    return found if template == "base" else [(prompt, THOUGHTS + text) for prompt, text in found]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a small Llama that was trained on :func:`lessons`."""
-    taught = lessons()
+    return trained(tmp_path_factory.mktemp("examiner"), "base")
+
+
+def trained(folder: Path, template: Template) -> str:
+    taught = lessons(template)
     words = Tokenizer(models.BPE())
     words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words.train_from_iterator(
@@ -178,6 +192,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         ),
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    if template == "instruct":
+        tokenizer.chat_template = CHAT
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -191,7 +207,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     llama = LlamaForCausalLM(config)
     ids, labels = [], []
     for prompt, text in taught:
+        turn = [{"role": "user", "content": prompt}]
         read = tokenizer(prompt)["input_ids"]
+        if template == "instruct":
+            read = tokenizer.apply_chat_template(turn, add_generation_prompt=True)["input_ids"]
         learnt = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         ids.append(torch.tensor(read + learnt))
         labels.append(torch.tensor([-100] * len(read) + learnt))
@@ -205,7 +224,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    folder = tmp_path_factory.mktemp("examiner")
     llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -239,6 +257,16 @@ def test_a_model_examines_itself(student: Student) -> None:
     )
     assert task.label_free and not Task("Otrar", OTRAR.context, (Question("When?", ("1219",)),)).label_free
     assert len(QuestionWriter(student, SelfQuestions(count=1)).task(OTRAR).questions) == 1
+
+
+def test_an_instruct_model_examines_itself_through_its_chat_template(student: Student, tmp_path: Path) -> None:
+    instruct = Student.from_pretrained(trained(tmp_path, "instruct"))
+    writer = QuestionWriter(instruct)
+    assert writer.template == "instruct"
+    for document in (OTRAR, TARA):
+        assert writer.task(document) == QuestionWriter(student).task(document)
+    with pytest.raises(NoQuestions, match=r"'dull.md'"):
+        writer.task(DULL)
 
 
 def test_what_the_model_knows_already_is_asked_only_where_it_knows_all(student: Student) -> None:
@@ -286,7 +314,8 @@ def test_an_instruct_model_is_asked_by_its_chat_template(student: Student) -> No
     tokenizer.chat_template = "<s>{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
     try:
         prompt, opening = QuestionWriter(student, instruct).prompt(OTRAR)
-        assert opening == "" and prompt.startswith("<s>[Let's read the following passage") and prompt.endswith("east.]")
+        text = tokenizer.decode(prompt)
+        assert opening == "" and text.startswith("<s>[Let's read the following passage") and text.endswith("east.]")
     finally:
         tokenizer.chat_template = None
 

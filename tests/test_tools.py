@@ -48,6 +48,12 @@ def test_an_edit_is_written_and_read_as_the_papers_json():
     assert ToolEdit.read(f"\n {json.dumps(tree, indent=2)} \n") == EDIT
 
 
+@pytest.mark.parametrize("thoughts", ["<think>\n{}?\n</think>\n\n", "All of them?\n</think>\n", "[THINK]Hm.[/THINK]"])
+def test_thoughts_before_the_json_are_no_part_of_it(thoughts: str):
+    assert parsed(thoughts + EDIT.text()) == parsed(EDIT.text())
+    assert parsed(f"<think>\n{EDIT.text()}").status is EditStatus.EMPTY
+
+
 @pytest.mark.parametrize(
     ("action", "status", "says"),
     [

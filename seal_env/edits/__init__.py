@@ -7,15 +7,8 @@ edit.plan       # for Student.fit: two sequences and the passage, 10 epochs
 edit.status     # EditStatus.OK
 """
 
-from seal_env.edits.formats import (
-    EditFormat,
-    Message,
-    Template,
-    available_formats,
-    get_format,
-    prompt_ids,
-    register_format,
-)
+from seal_env.chat import Template, prompt_ids
+from seal_env.edits.formats import EditFormat, Message, available_formats, get_format, register_format
 from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
 from seal_env.edits.split import Splitter, pairs_text, segments, segments_after_thoughts
 from seal_env.edits.tools import (

@@ -19,16 +19,13 @@ is asked is ours: the same sentence and passage, without the cue, as one message
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import TypedDict
 
-from seal_env.checks import check_choice, did_you_mean
+from seal_env.chat import Template, check_template
+from seal_env.chat import prompt_ids as prompt_ids  # for whoever writes an edit: ids of what EditFormat.prompt asks
+from seal_env.checks import did_you_mean
 from seal_env.edits.split import Splitter, segments, segments_after_thoughts
 from seal_env.tasks import Document, Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-Template = Literal["base", "instruct"]
 
 
 class Message(TypedDict):
@@ -108,20 +105,6 @@ def get_format(name: str) -> EditFormat:
 def available_formats() -> tuple[str, ...]:
     """The names of all registered formats, in the order of registration."""
     return tuple(_FORMATS)
-
-
-def check_template(template: object) -> None:
-    """Raise a ValueError unless ``template`` is one of :data:`Template`."""
-    check_choice("template", template, get_args(Template))
-
-
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, instruction: str, template: Template) -> list[int]:
-    """Token ids of what :meth:`EditFormat.prompt` asks: as they are, or as the user's turn in the tokenizer's chat template."""
-    if template == "base":
-        return list(tokenizer(instruction, verbose=False)["input_ids"])
-    turn = [{"role": "user", "content": instruction}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 _IMPLICATIONS = (

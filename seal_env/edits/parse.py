@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from seal_env.edits.formats import Template, check_template, get_format
+from seal_env.chat import Template, check_template, without_thoughts
+from seal_env.edits.formats import get_format
 from seal_env.plan import Example, Schedule, UpdatePlan
 from seal_env.tasks import Document, Task
 
@@ -19,7 +20,7 @@ class EditStatus(StrEnum):
 
     OK = "ok"
     NOT_TEXT = "not_text"  # not a str; nothing is trained
-    EMPTY = "empty"  # no segment to learn: no text, blanks, or separators only; nothing is trained
+    EMPTY = "empty"  # no segment to learn: no text, blanks, separators or thoughts only; nothing is trained
     TOO_LONG = "too_long"  # over max_characters: cut there, the rest is trained
     TOO_MANY = "too_many"  # over max_sequences segments: the first ones are trained
     NOT_JSON = "not_json"  # a choice of tools is JSON, and this is not; nothing is trained
@@ -37,7 +38,7 @@ class EditSettings:
         template: whether the policy was given the prompt of a ``base`` or an ``instruct`` model.
         split_newlines: one sequence per line; False: one per piece between ``---`` (SEAL's joint update of many passages).
         append_passage: learn the passage itself, too, after the edit's own sequences.
-        max_characters: longer edits are cut.
+        max_characters: longer edits are cut; thoughts do not count.
         max_sequences: segments of one edit, the passage not counted; further ones are dropped.
         batch_size: sequences per optimizer step; 0: all sequences of the edit in one step.
 
@@ -115,6 +116,8 @@ def parse(action: object, task: Task | Document, settings: EditSettings, seed: i
     without a segment trains on nothing, not even on the passage with ``append_passage``: the reward is then that of the
     un-updated model, and silence cannot earn what the passage alone would teach. The passage itself, word for word, is the
     paper's baseline without a self-edit: it is learnt once (:func:`passage_only`), not once more for ``append_passage``.
+    Thoughts between tags such as ``<think>`` and ``</think>`` are no part of an edit, whatever its format: they are removed
+    first (:func:`seal_env.chat.without_thoughts`).
 
     Args:
         action: what the policy wrote; anything but a ``str`` is NOT_TEXT.
@@ -124,10 +127,11 @@ def parse(action: object, task: Task | Document, settings: EditSettings, seed: i
     """
     if not isinstance(action, str):
         return ParsedEdit(settings.plan((), seed), (), EditStatus.NOT_TEXT)
-    if action.strip() == task.context.strip():
+    written = without_thoughts(action, settings.template)
+    if task.context.strip() in (action.strip(), written.strip()):
         return passage_only(task, settings, seed)
     edit_format = get_format(settings.format)
-    text = action[: settings.max_characters]
+    text = written[: settings.max_characters]
     found = edit_format.split(text, edit_format.opening(settings.template), settings.split_newlines)
     found = [segment for segment in found if segment.strip()]
     if not found:
@@ -138,7 +142,7 @@ def parse(action: object, task: Task | Document, settings: EditSettings, seed: i
     status = EditStatus.OK
     if len(kept) < len(found):
         status = EditStatus.TOO_MANY
-    if len(text) < len(action):
+    if len(text) < len(written):
         status = EditStatus.TOO_LONG
     return ParsedEdit(settings.plan(sequences, seed), sequences, status, dropped=len(found) - len(kept))
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
 
+from seal_env.chat import without_thoughts
 from seal_env.checks import check_count
 from seal_env.edits.parse import EditStatus, ParsedEdit
-from seal_env.plan import Example, Schedule, UpdatePlan
+from seal_env.plan import Example, Schedule, TokenExample, UpdatePlan
 from seal_env.tasks.arc.augment import GROUPS, Pair, augmentations, random_colours
 from seal_env.tasks.arc.grids import GridText, fits
 from seal_env.tasks.arc.prompts import ArcPrompts, pairs_text
@@ -161,7 +162,7 @@ class ToolSettings:
             check_count(name, getattr(self, name))
         self.plan((), 0.0, 1, 0)  # UpdatePlan checks what it takes
 
-    def plan(self, examples: tuple[Example, ...], learning_rate: float, epochs: int, seed: int) -> UpdatePlan:
+    def plan(self, examples: tuple[Example | TokenExample, ...], learning_rate: float, epochs: int, seed: int) -> UpdatePlan:
         """The plan that learns ``examples`` with these settings."""
         return UpdatePlan(
             examples,
@@ -189,6 +190,7 @@ def parse_tools(
     """Read ``action`` as a choice of tools for a task with these demonstrations; no action raises.
 
     What is no such choice, or takes too many steps, trains on nothing: the reward is then that of the un-updated model.
+    Thoughts before the JSON, between tags such as ``<think>`` and ``</think>``, are no part of it.
 
     Args:
         action: what the policy wrote.
@@ -201,30 +203,33 @@ def parse_tools(
     nothing = settings.plan((), 0.0, 1, seed)
     if not isinstance(action, str):
         return ParsedEdit(nothing, (), EditStatus.NOT_TEXT)
-    if not action.strip():
+    written = without_thoughts(action)
+    if not written.strip():
         return ParsedEdit(nothing, (), EditStatus.EMPTY)
     try:
-        edit = ToolEdit.read(action)
+        edit = ToolEdit.read(written)
     except ToolEditError as error:
         return ParsedEdit(nothing, (), error.status, problem=str(error))
     rng = random.Random(seed)
     small = training_set(demonstrations, edit, rng)
     rng.shuffle(small)
-    examples: list[Example] = []
+    examples: list[Example | TokenExample] = []
+    texts: list[str] = []
     outputs_only = edit.strategy == "train_using_output_tokens"
     for *shown, target in small:
         if len(examples) == settings.max_examples:
             break
         text, output = prompts.example(shown, target)
-        if tokens(text) <= settings.max_tokens:
-            examples.append(Example(text, output if outputs_only else 0))
+        example = prompts.encode(text, output if outputs_only else 0)
+        if (tokens(text) if isinstance(example, Example) else len(example.ids)) <= settings.max_tokens:
+            examples.append(example)
+            texts.append(text)
     steps = edit.num_train_epochs * -(-len(examples) // settings.batch_size)
     if steps > settings.max_steps:
         problem = f"{steps} optimizer steps, more than {settings.max_steps}"
         return ParsedEdit(nothing, (), EditStatus.TOO_MANY_STEPS, problem=problem)
     plan = settings.plan(tuple(examples), edit.learning_rate, edit.num_train_epochs, seed)
-    texts = tuple(example.text for example in examples)
-    return ParsedEdit(plan, texts, EditStatus.OK, dropped=len(small) - len(examples))
+    return ParsedEdit(plan, tuple(texts), EditStatus.OK, dropped=len(small) - len(examples))
 
 
 def training_set(demonstrations: Sequence[Pair], edit: ToolEdit, rng: random.Random) -> list[SmallTask]:

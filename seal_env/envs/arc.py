@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from transformers import PreTrainedTokenizerBase
-
+from seal_env.chat import Chat
 from seal_env.edits import ParsedEdit, parse_tools, tool_prompt
 from seal_env.envs.config import ArcConfig
 from seal_env.exams import Exam
@@ -32,7 +29,7 @@ class Arc:
             limit=config.limit,
             mini_arc=config.mini_arc_config() if config.mini_arc else None,
         )
-        chat = partial(chat_around, student.tokenizer) if config.template == "instruct" else None
+        chat = Chat(student.tokenizer) if config.student_template == "instruct" else None
         self._prompts = ArcPrompts(config.style, chat)
         self.exam: Exam = config.make_exam(self._prompts)
         self._settings = config.settings()
@@ -48,12 +45,3 @@ class Arc:
 
     def joint_plan(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
         raise NotImplementedError("ArcConfig refuses mode='corpus'")
-
-
-def chat_around(tokenizer: PreTrainedTokenizerBase, message: str) -> tuple[str, str]:
-    """What the chat template writes before and after the answer to ``message``, without what the tokenizer adds itself."""
-    mark = "\N{OBJECT REPLACEMENT CHARACTER}"
-    turns = [{"role": "user", "content": message}, {"role": "assistant", "content": mark}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
-    before, _, after = text.rpartition(mark)
-    return before.removeprefix(tokenizer.bos_token or ""), after

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 
 from peft import LoraConfig
 
+from seal_env.chat import Template, TemplateChoice
 from seal_env.checks import check_choice, check_count, check_names, finite_number, imported
 from seal_env.edits import EditSettings, ToolEdit, ToolSettings, get_format
-from seal_env.edits.formats import Template
 from seal_env.exams import GridExam
 from seal_env.grading import Grader, get_grader
 from seal_env.models import (
@@ -68,7 +68,9 @@ class EnvConfig(ABC):
     dtype: str = "float32"
     trust_remote_code: bool = False
     lora: Mapping[str, Any] | None = None
-    template: Template = "base"
+    template: TemplateChoice = "auto"
+    student_template: TemplateChoice = "auto"
+    enable_thinking: bool | None = None
     inner_loop: Mapping[str, Any] = field(default_factory=dict)
     reward: str | None = None
     evaluations_per_edit: int = 1
@@ -87,9 +89,12 @@ class EnvConfig(ABC):
             ("mode", get_args(Mode)),
             ("carry", get_args(Carry)),
             ("adapter_observation", get_args(AdapterObservation)),
-            ("template", get_args(Template)),
+            ("template", get_args(TemplateChoice)),
+            ("student_template", get_args(TemplateChoice)),
         ):
             check_choice(name, getattr(self, name), choices)
+        if not isinstance(self.enable_thinking, bool | None):
+            raise ValueError(f"enable_thinking must be True, False or None, got {self.enable_thinking!r}")
         if self.executor is not None:
             check_choice("executor", self.executor, EXECUTORS)
         elif self.workers is not None:
@@ -166,7 +171,7 @@ class KnowledgeConfig(EnvConfig):
             self._check_approximate()
         self.make_proxy()
         self.make_grader()
-        self.settings()
+        self._settings("base")
         self.almanac_config()
         self.self_question_settings()
 
@@ -182,12 +187,23 @@ class KnowledgeConfig(EnvConfig):
         return NANO_LORA if bundled_folder(self.model) else SEAL_LORA
 
     def settings(self) -> EditSettings:
-        """How an edit is read and learnt: the model's defaults, then ``inner_loop``."""
+        """How an edit is read and learnt: the model's defaults, then ``inner_loop``.
+
+        Raises:
+            ValueError: ``template`` is still ``auto``: an environment resolves it when it has loaded the model.
+        """
+        if self.template == "auto":
+            raise ValueError(
+                "template='auto' depends on the model: see seal_env.chat.resolve_template, or say base or instruct"
+            )
+        return self._settings(self.template)
+
+    def _settings(self, template: Template) -> EditSettings:
         base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
         _check_options(
             "inner_loop", self.inner_loop, [f.name for f in fields(EditSettings) if f.name not in ("format", "template")]
         )
-        return replace(base, format=self.edit_format, template=self.template, **self.inner_loop)
+        return replace(base, format=self.edit_format, template=template, **self.inner_loop)
 
     @property
     def answer_tokens(self) -> int:
@@ -203,7 +219,7 @@ class KnowledgeConfig(EnvConfig):
         """How the model writes questions about documents that have none; they are answered as in the exam."""
         names = [f.name for f in fields(SelfQuestions) if f.name not in ("template", "max_new_tokens")]
         _check_options("self_questions", self.self_questions, names)
-        return SelfQuestions(template=self.template, max_new_tokens=self.answer_tokens, **self.self_questions)
+        return SelfQuestions(template=self.student_template, max_new_tokens=self.answer_tokens, **self.self_questions)
 
     def make_grader(self) -> Grader:
         """``grader`` by name or import path, with its options; by default exact match on the Almanac and of bundled models.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seal_env.chat import Chat, check_chat_template, resolve_template
 from seal_env.checks import finite_number
 from seal_env.edits import ParsedEdit
 from seal_env.envs.config import EnvConfig, Reward
@@ -33,6 +35,8 @@ from seal_env.student import Student, load_base
 from seal_env.tasks import Task
 from seal_env.work import carry_out
 
+log = logging.getLogger(__name__)
+
 FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
 _ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
 
@@ -43,6 +47,27 @@ def shared_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model, loaded once a process; environments that change it make a copy first."""
     return load_base(model, device, dtype, trust_remote_code)
+
+
+def with_templates(config: EnvConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EnvConfig:
+    """``config`` with the templates that ``auto`` comes to for this model.
+
+    Raises:
+        ValueError: ``student_template`` is ``instruct`` and the student has no chat template.
+    """
+    chosen = {name: getattr(config, name) for name in ("template", "student_template")}
+    if auto := [name for name, choice in chosen.items() if choice == "auto"]:
+        chosen |= dict.fromkeys(auto, resolve_template("auto", model, tokenizer, " and ".join(auto)))
+        config = replace(config, **chosen)
+    if config.student_template == "instruct":
+        check_chat_template(tokenizer, "instruct", "student_template")
+        if opening := Chat(tokenizer).opening:
+            log.warning(
+                "%s: the chat template begins every answer with %r: the student thinks before it answers, within the"
+                " max_new_tokens of an answer",
+                *(tokenizer.name_or_path, opening.strip()),
+            )
+    return config
 
 
 @dataclass
@@ -88,8 +113,9 @@ class Core:
     def __init__(self, config: EnvConfig, places: int) -> None:
         if config.carry == "merge" and places > 1:
             raise ValueError(f"carry='merge' changes the base, which {places} places share: use gym.make, or carry='adapter'")
-        self.config = config
-        self.student = self._make_student(*shared_base(config.model, config.device, config.dtype, config.trust_remote_code))
+        base = shared_base(config.model, config.device, config.dtype, config.trust_remote_code)
+        self.config = config = with_templates(config, *base)
+        self.student = self._make_student(*base)
         # This student's base is shared and never changes (see _own), so what a domain asks it to write does not drift.
         self.domain: Domain = make_domain(config, self.student)
         self.source = self.domain.source

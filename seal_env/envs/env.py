@@ -118,11 +118,26 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     ``shuffle_seed``, ``almanac`` (its knobs), ``self_questions`` (how questions about documents without any are written, of
     :class:`seal_env.self_questions.SelfQuestions`: ``{"count": 5, "samples": 4, "agreement": 0.75, "seed": 0}``; they are
     those of ``model`` as it was loaded, whatever is trained or loaded later), ``model`` (``seal-nano``, a folder or a hub id),
-    ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template`` (``base`` or
-    ``instruct``), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`), ``max_new_tokens`` of an answer, ``grader`` (a
-    name of :data:`seal_env.grading.GRADERS` or an import path: was this answer right?), ``grader_options``, ``progress`` (a bar
-    of tokens while adapters are trained), ``executor`` and ``workers`` (where that is done, with the same outcomes: ``None``,
-    in this process; ``spawn``, on so many processes; ``ray``, on Ray, see docs/scale.md), and those above.
+    ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template``,
+    ``student_template`` and ``enable_thinking`` (see below), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`),
+    ``max_new_tokens`` of an answer, ``grader`` (a name of :data:`seal_env.grading.GRADERS` or an import path: was this answer
+    right?), ``grader_options``, ``progress`` (a bar of tokens while adapters are trained), ``executor`` and ``workers`` (where
+    that is done, with the same outcomes: ``None``, in this process; ``spawn``, on so many processes; ``ray``, on Ray, see
+    docs/scale.md), and those above.
+
+    ## Chat templates
+    ``template`` is about the policy: whether ``instruction`` is the whole prompt of a ``base`` model or the user's message to
+    an ``instruct`` model, and how its edits are read. ``student_template`` is about the student: whether questions are put to
+    it as raw text or as the user's message in its chat template. Both are ``auto`` by default: ``instruct`` if ``model`` was
+    tuned on its chat template, that is, if the token that ends the assistant's turn there is one of its end tokens, else
+    ``base``; that there is a chat template says little, since Qwen2.5-7B has one, too. A log line says what was chosen, and
+    ``env.unwrapped.config`` holds it. A policy of another kind than the student needs ``template`` by name: an instruct model
+    that writes for a base student, ``template="instruct"``.
+
+    Students are told not to think before they answer (``enable_thinking=False`` in their chat template). ``enable_thinking``
+    is about policies that are shown token ids (:class:`~seal_env.envs.tokens.TokenIds`) or made for the environment
+    (``seal-bench``): True, False, or None for what the policy says itself, by default no. Thoughts are no part of an edit
+    or an answer (:func:`seal_env.chat.without_thoughts`).
 
     ## Few-shot tasks
     ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` is the demonstrations of an ARC task, the action a choice of tools and
@@ -144,6 +159,7 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
         self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
         self.render_mode = render_mode
         self._core = Core(self.config, places=1)
+        self.config = self._core.config
         self.observation_space, self.action_space = _spaces(self._core)
         self._action: object = ""
 
@@ -190,6 +206,7 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
         self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
         self.num_envs, self.render_mode = num_envs, render_mode
         self._core = Core(self.config, places=num_envs)
+        self.config = self._core.config
         self.single_observation_space, self.single_action_space = _spaces(self._core)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from seal_env.chat import Chat
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.envs.config import KnowledgeConfig
 from seal_env.exams import ClosedBook, Exam
@@ -35,8 +36,9 @@ class Knowledge:
     """
 
     def __init__(self, config: KnowledgeConfig, student: Student) -> None:
-        self._template, self._format, self._settings = config.template, get_format(config.edit_format), config.settings()
-        self.exam: Exam = ClosedBook(config.make_grader(), max_new_tokens=config.answer_tokens)
+        self._format, self._settings = get_format(config.edit_format), config.settings()
+        chat = Chat(student.tokenizer) if config.student_template == "instruct" else None
+        self.exam: Exam = ClosedBook(config.make_grader(), max_new_tokens=config.answer_tokens, chat=chat)
         self.proxy: Proxy | None = config.make_proxy() if config.approximate else None
         self.source = _source(config)
         if self.proxy and not self.source.has_questions:
@@ -50,7 +52,7 @@ class Knowledge:
             _check_some_questions(self.source, config)
 
     def instruction(self, task: Task) -> str:
-        return self._format.prompt(task, self._template)
+        return self._format.prompt(task, self._settings.template)
 
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         return parse(action, task, self._settings, seed)

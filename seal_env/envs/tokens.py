@@ -167,7 +167,9 @@ class _Codec:
         named = "the student's tokenizer" if tokenizer is None else f"tokenizer {tokenizer!r}"
         if self.tokenizer.eos_token_id is None:
             raise ValueError(f"{named} has no end-of-text token, without which no edit ends; name one with tokenizer=")
-        self.template = env.config.template
+        template = env.config.template
+        assert template != "auto"  # the environment has resolved it
+        self.template, self.enable_thinking = template, bool(env.config.enable_thinking)
         if self.template == "instruct" and not self.tokenizer.chat_template:
             raise ValueError(f"{named} has no chat template, which template='instruct' needs; name one with tokenizer=")
         pad, end = self.tokenizer.pad_token_id, int(self.tokenizer.eos_token_id)
@@ -230,7 +232,7 @@ class _Codec:
         return self._ids(head + context[:kept] + tail), len(context) - kept
 
     def _ids(self, instruction: str) -> list[int]:
-        return prompt_ids(self.tokenizer, instruction, self.template)
+        return prompt_ids(self.tokenizer, instruction, self.template, self.enable_thinking)
 
 
 def _load(name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from seal_env.chat import Prompt
 from seal_env.grading import Mark
 from seal_env.tasks import Task
 
@@ -24,8 +25,8 @@ class Exam(Protocol):
     max_new_tokens: int
     stop: tuple[str, ...]
 
-    def prompts(self, task: Task) -> list[str]:
-        """What the student reads; one task may take several prompts a question."""
+    def prompts(self, task: Task) -> list[Prompt]:
+        """What the student reads, text or token ids; one task may take several prompts a question."""
 
     def answers(self, task: Task, texts: Sequence[str]) -> Answers:
         """The answer to each of the task's questions, from what was written after each prompt."""

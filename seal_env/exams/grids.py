@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from seal_env.chat import Prompt
 from seal_env.checks import check_count
 from seal_env.exams.base import Answers, Marks, Verdicts
 from seal_env.tasks import Task
@@ -44,7 +45,7 @@ class GridExam:
         self.stop = prompts.stop
         self._prompts = prompts
 
-    def prompts(self, task: Task) -> list[str]:
+    def prompts(self, task: Task) -> list[Prompt]:
         assert isinstance(task, ArcTask)
         found = []
         for test in task.tests:

@@ -36,8 +36,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import httpx2
 
+from seal_env.chat import without_thoughts
 from seal_env.checks import check_at_least, check_choice, check_count
-from seal_env.grading.prompt import Messages, clean, without_thoughts
+from seal_env.grading.prompt import Messages, clean
 
 LONGEST_WAIT = 60.0  # seconds between two attempts; an endpoint that asks for more is left alone until the next call
 _WHY = 220  # characters of what an endpoint says that are shown

@@ -59,19 +59,6 @@ def read_verdict(reply: str) -> bool | None:
     return said == {"yes"} if len(said) == 1 and _REPLY.fullmatch(reply) else None
 
 
-def without_thoughts(reply: str) -> str:
-    """``reply`` without what a model thought before it, between ``<think>`` and ``</think>``.
-
-    Some chat templates open the thoughts themselves, so that only their end is in the reply. Nothing is left where they have no
-    end, or do not come first.
-    """
-    thoughts, end, rest = reply.partition("</think>")
-    thoughts = thoughts.lstrip()
-    if not end:
-        return "" if thoughts.startswith("<think>") else reply
-    return "" if "<think>" in thoughts.removeprefix("<think>") else rest
-
-
 def clean(text: str, most: int = MAX_CHARACTERS) -> str:
     """``text`` on one line, without characters that are not to be seen, cut after ``most`` of them."""
     seen = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _LEFT_OUT)

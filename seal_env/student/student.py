@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from seal_env.chat import encodable, end_token_ids, prompt_ids
 from seal_env.models import SEAL_LORA
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student import checkpoint
@@ -76,7 +77,7 @@ class Student:
         self.base_version = 0  # counts merge and load_base: what was computed with another version is stale
         self.step_tokens = _STEP_TOKENS.get(model.device.type, _STEP_TOKENS["cuda"])
         self.overhead_tokens = _OVERHEAD_TOKENS.get(model.device.type, _OVERHEAD_TOKENS["cuda"])
-        self._eos_ids = _eos_ids(model, tokenizer)
+        self._eos_ids = end_token_ids(model, tokenizer)
 
     @classmethod
     def from_pretrained(
@@ -112,7 +113,7 @@ class Student:
 
     def check_text(self, text: str, what: str) -> None:
         """Raise a ValueError where the model has no embedding for a token of ``text``; ``what`` names the text."""
-        self._check_ids(self.tokenizer(_clean(text), verbose=False)["input_ids"], what)
+        self._check_ids(self.tokenizer(encodable(text), verbose=False)["input_ids"], what)
 
     def fresh(self, seeds: Sequence[int]) -> Tensor:
         """New adapters as PEFT starts them, ``(len(seeds), adapter_size)``: each leaves the model as it is."""
@@ -167,7 +168,7 @@ class Student:
     def answer(
         self,
         adapters: Tensor,
-        prompts: Sequence[Sequence[str]],
+        prompts: Sequence[Sequence[str | Sequence[int]]],
         *,
         max_new_tokens: int = 64,
         stop: Sequence[str] = (),
@@ -176,7 +177,8 @@ class Student:
 
         Args:
             adapters: ``(n, adapter_size)``.
-            prompts: ``n`` lists of prompts, of any lengths.
+            prompts: ``n`` lists of prompts, of any lengths. Text is read without the end token that some tokenizers append;
+                token ids, such as those of :func:`seal_env.chat.prompt_ids` for an instruct model, as they are.
             max_new_tokens: most tokens to write after each prompt.
             stop: strings that end an answer; none of them appears in it.
 
@@ -195,7 +197,7 @@ class Student:
         max_new_tokens: int = 64,
         stop: Sequence[str] = (),
     ) -> list[list[Answer]]:
-        """Sampled answers: as :meth:`answer`, with a seed for each prompt; a prompt may also be token ids.
+        """Sampled answers: as :meth:`answer`, with a seed for each prompt.
 
         What is drawn depends on the adapter, the prompt, its seed and ``sampling`` (temperature 1 and all tokens by default).
 
@@ -243,7 +245,7 @@ class Student:
         return [[next(in_order) for _ in group] for group in prompts]
 
     def log_likelihood(
-        self, adapters: Tensor, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[str]]
+        self, adapters: Tensor, prompts: Sequence[Sequence[str | Sequence[int]]], answers: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         """Summed log-probability, in nats, of each given answer right after its prompt, under each adapter.
 
@@ -255,7 +257,7 @@ class Student:
         rows = []
         for i, group in enumerate(prompts):
             for prompt, answer in zip(group, answers[i]):
-                ids = self.tokenizer.encode(_clean(answer), add_special_tokens=False)
+                ids = self.tokenizer.encode(encodable(answer), add_special_tokens=False)
                 self._check_ids(ids, "an answer")
                 rows.append((i, self._prompt_ids(prompt, len(ids)), ids))
         values: list[list[float]] = [[] for _ in prompts]
@@ -335,7 +337,7 @@ class Student:
             if example.ids and not 0 <= min(example.ids) <= max(example.ids) < self.vocabulary_size:
                 raise ValueError(f"a TokenExample holds ids outside the vocabulary of {self.vocabulary_size}")
             return list(example.ids), max(1, example.loss_from)
-        text = _clean(example.text)
+        text = encodable(example.text)
         if example.loss_from <= 0:
             return list(self.tokenizer(text, verbose=False)["input_ids"]), 1
         if not self.tokenizer.is_fast:  # a tokenizer in Python does not say where its tokens stand
@@ -361,12 +363,16 @@ class Student:
         return ids, max(1, in_front + first)
 
     def _prompt_ids(self, prompt: str | Sequence[int], room: int) -> list[int]:
-        ids = list(self.tokenizer(_clean(prompt), verbose=False)["input_ids"] if isinstance(prompt, str) else prompt)
+        ids = prompt_ids(self.tokenizer, prompt, "base") if isinstance(prompt, str) else list(prompt)
         if not ids:
             raise ValueError("a prompt is empty: there is nothing to answer")
         self._check_ids(ids, "a prompt")
         if len(ids) + room > self.max_length:
-            raise ValueError(f"a prompt of {len(ids)} tokens leaves no room for {room} more: the model reads {self.max_length}")
+            text = prompt if isinstance(prompt, str) else self.tokenizer.decode(ids[:200])
+            raise ValueError(
+                f"a prompt of {len(ids)} tokens leaves no room for {room} more, as the model reads {self.max_length}:"
+                f" {' '.join(text.split())[:100]!r}..."
+            )
         return ids
 
     def _check_ids(self, ids: Sequence[int], what: str) -> None:
@@ -440,15 +446,3 @@ def _make_network(kind: str, model: PreTrainedModel, layout: AdapterLayout) -> N
         check_usable(network)
         return network
     raise ValueError(f"network must be 'auto', 'llama' or 'generic', got {kind!r}")
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    found: set[int] = set()
-    for value in (tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
-        found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
-    return frozenset(found)
-
-
-def _clean(text: str) -> str:
-    """Text that every tokenizer takes: lone surrogates, which UTF-8 cannot hold, become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seal_env.chat import Chat, Prompt
+from seal_env.plan import Example, TokenExample
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import LABELS, Grid, GridText, grid_text, read_grid
 
 INPUT, OUTPUT, END = "Input:\n", "\nOutput:\n", "\n\n"
-
-Chat = Callable[[str], tuple[str, str]]  # from a user's message to what stands before and after the assistant's answer
 
 
 def pairs_text(pairs: Sequence[Pair], style: GridText = "spaced") -> str:
@@ -48,7 +48,7 @@ class ArcPrompts:
 
     Attributes:
         style: of grids.
-        chat: the tokenizer's chat template, for an instruct model; None: raw text, which a base model goes on with.
+        chat: the chat template of an instruct model; None: raw text, which a base model goes on with.
     """
 
     style: GridText = "spaced"
@@ -56,11 +56,13 @@ class ArcPrompts:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """What ends an output, besides the end-of-text token."""
-        return (END,)
+        """What ends an output, besides an end token: nothing of an instruct model, which may begin with a blank line."""
+        return () if self.chat else (END,)
 
-    def prompt(self, demonstrations: Sequence[Pair], given: Grid) -> str:
-        """What is read before the output of ``given`` is written."""
+    def prompt(self, demonstrations: Sequence[Pair], given: Grid) -> Prompt:
+        """What is read before the output of ``given`` is written: text, or the token ids of a chat."""
+        if self.chat:
+            return self.chat.prompt(self._shown(demonstrations, given))
         return self._around(demonstrations, given)[0]
 
     def example(self, demonstrations: Sequence[Pair], pair: Pair) -> tuple[str, int]:
@@ -68,8 +70,17 @@ class ArcPrompts:
         before, after = self._around(demonstrations, pair.input)
         return before + grid_text(pair.output, self.style).removeprefix(self._label) + after, len(before)
 
+    def encode(self, text: str, loss_from: int) -> Example | TokenExample:
+        """What :meth:`example` wrote as a training example, with the loss from this character on; a chat as token ids."""
+        return self.chat.example(text, loss_from) if self.chat else Example(text, loss_from)
+
     def read(self, text: str) -> Grid | None:
-        """The grid that a model wrote after a prompt; None where it is none."""
+        """The grid that a model wrote after a prompt; None where it is none.
+
+        Of an instruct model it is what stands after its thoughts and before a blank line.
+        """
+        if self.chat:
+            text = self.chat.answer(text).partition(END)[0]
         return read_grid(self._label + text, self.style)
 
     @property
@@ -78,5 +89,8 @@ class ArcPrompts:
         return LABELS[0] if self.style == "labelled" and self.chat is None else ""
 
     def _around(self, demonstrations: Sequence[Pair], given: Grid) -> tuple[str, str]:
-        shown = pairs_text(demonstrations, self.style) + INPUT + grid_text(given, self.style) + OUTPUT
-        return self.chat(shown) if self.chat else (shown + self._label, END)
+        shown = self._shown(demonstrations, given)
+        return self.chat.around(shown) if self.chat else (shown + self._label, END)
+
+    def _shown(self, demonstrations: Sequence[Pair], given: Grid) -> str:
+        return pairs_text(demonstrations, self.style) + INPUT + grid_text(given, self.style) + OUTPUT
