@@ -405,3 +405,14 @@ def test_answers_that_are_whole_leave_the_passages_as_they_are(tmp_path: Path) -
     assert split(text, 100, [phrase("Otrar fell"), phrase("five months")]) == passages
     across = " ".join((passages[0].split()[-1], passages[1].split()[0]))
     assert split(text, 100, [phrase(across + " fell in 12" + passages[1].split()[3][2:])]) != passages
+
+
+def test_an_environment_takes_passages_of_the_length_that_is_asked_for(tmp_path):
+    import gymnasium as gym
+
+    (tmp_path / "otrar.txt").write_text(" ".join(f"Otrar fell in {year} after a siege." for year in range(1219, 1319)))
+    options = {"dataset": str(tmp_path), "reward": "proxy"}
+    counts = [gym.make("SEAL-SQuAD-v0", **options, **more).unwrapped.task_count for more in ({}, {"passage_words": 70})]
+    assert counts == [3, 10]
+    with pytest.raises(ValueError, match="passage_words must be an integer >= 1, got 0"):
+        gym.make("SEAL-SQuAD-v0", **options, passage_words=0)

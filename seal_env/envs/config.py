@@ -156,6 +156,7 @@ class KnowledgeConfig(EnvConfig):
 
     dataset: str = "almanac"
     model: str = "seal-nano"
+    passage_words: int | None = None
     almanac: Mapping[str, Any] = field(default_factory=dict)
     self_questions: Mapping[str, Any] = field(default_factory=dict)
     edit_format: str = "implications"
@@ -166,6 +167,8 @@ class KnowledgeConfig(EnvConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.passage_words is not None:
+            check_count("passage_words", self.passage_words)
         get_format(self.edit_format)
         if self.approximate:
             self._check_approximate()

@@ -115,9 +115,10 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
 
     ## Arguments
     ``dataset`` (``almanac``, a path or a hub id, see :func:`seal_env.tasks.load_tasks`), ``split``, ``offset``, ``limit``,
-    ``shuffle_seed``, ``almanac`` (its knobs), ``self_questions`` (how questions about documents without any are written, of
-    :class:`seal_env.self_questions.SelfQuestions`: ``{"count": 5, "samples": 4, "agreement": 0.75, "seed": 0}``; they are
-    those of ``model`` as it was loaded, whatever is trained or loaded later), ``model`` (``seal-nano``, a folder or a hub id),
+    ``shuffle_seed``, ``passage_words`` (into which documents are cut), ``almanac`` (its knobs), ``self_questions`` (how
+    questions about documents without any are written, of :class:`seal_env.self_questions.SelfQuestions`: ``{"count": 5,
+    "samples": 4, "agreement": 0.75, "seed": 0}``; they are those of ``model`` as it was loaded, whatever is trained or loaded
+    later), ``model`` (``seal-nano``, a folder or a hub id; a PEFT adapter's folder is the adapted model),
     ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template``,
     ``student_template`` and ``enable_thinking`` (see below), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`),
     ``max_new_tokens`` of an answer, ``grader`` (a name of :data:`seal_env.grading.GRADERS` or an import path: was this answer

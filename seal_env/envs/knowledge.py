@@ -11,7 +11,7 @@ from seal_env.envs.config import KnowledgeConfig
 from seal_env.exams import ClosedBook, Exam
 from seal_env.plan import UpdatePlan
 from seal_env.proxy import Proxy
-from seal_env.self_questions import QuestionWriter, SelfQuestions, has_questions
+from seal_env.self_questions import NoQuestions, QuestionWriter, SelfQuestions
 from seal_env.student import Student
 from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD
@@ -63,6 +63,8 @@ class Knowledge:
 
 def _source(config: KnowledgeConfig) -> TaskSource:
     options: dict[str, Any] = {"offset": config.offset, "limit": config.limit, "seed": config.shuffle_seed}
+    if config.passage_words is not None:
+        options["passage_words"] = config.passage_words
     if config.dataset == "almanac":
         options["almanac"] = config.almanac_config()
         if config.split == "train":
@@ -79,13 +81,18 @@ def _source(config: KnowledgeConfig) -> TaskSource:
 
 def _check_some_questions(source: TaskSource, config: KnowledgeConfig) -> None:
     """Raise a ValueError where the model finds no question for any of the first documents."""
-    tried = min(len(source), _TRIED)
-    if not any(has_questions(source, i) for i in range(tried)):
-        raise ValueError(
-            f"dataset {config.dataset!r} has no questions, and the model {config.model!r} found none for {tried} of its"
-            f" {len(source)} documents: put them beside each as NAME.questions.json, take a larger model, or raise"
-            " self_questions['samples']"
-        )
+    tried, reason = min(len(source), _TRIED), ""
+    for i in range(tried):
+        try:
+            source[i]
+            return
+        except NoQuestions as error:
+            reason = str(error)
+    raise ValueError(
+        f"dataset {config.dataset!r} has no questions, and the model {config.model!r} found none for {tried} of its"
+        f" {len(source)} documents: put them beside each as NAME.questions.json, take a larger model, or raise"
+        f" self_questions['samples']. Of the last of them: {reason}"
+    )
 
 
 def _never_asked(document: Document) -> Task:
