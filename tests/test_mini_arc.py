@@ -414,8 +414,7 @@ def grid(text: str) -> Grid:
 def chat() -> Chat:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = (
-        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}"
-        "{% if m['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ '<end>' if m['role'] == 'assistant' }}{% endfor %}"
         "{% if add_generation_prompt %}<assistant>{% endif %}"
     )
     return Chat(tokenizer)
