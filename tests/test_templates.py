@@ -30,6 +30,7 @@ from seal_env.chat import Chat, prompt_ids, resolve_template
 from seal_env.edits import EditSettings, get_format, parse
 from seal_env.envs import TokenIds
 from seal_env.exams import ClosedBook
+from seal_env.grading import Answered, grade
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.registration import ENVIRONMENTS
 from seal_env.self_questions import QuestionWriter, SelfQuestions
@@ -324,6 +325,10 @@ def test_both_keywords_and_the_policy_resolve_alike_and_can_be_set(folder, caplo
     assert mixed.reset(seed=0)[0]["instruction"][0].endswith("Implications:\n")
     raw = gym.make(NAME, model=folder(), student_template="base", **SMALL).unwrapped
     assert all(isinstance(prompt, str) for prompt in raw.core.domain.exam.prompts(raw.core.source[0]))
+    # One answers in sentences and the other in a word, and each is graded by what can read it.
+    item = Answered("When was the bridge built?", "The bridge was built in 1874.", ("1874",))
+    verdicts = [grade(one.core.domain.exam.grader, [item])[item] for one in (env.unwrapped, raw)]
+    assert verdicts == [True, False]
 
 
 def test_bundled_and_published_models_are_base_models() -> None:

@@ -225,13 +225,14 @@ class KnowledgeConfig(EnvConfig):
         return SelfQuestions(template=self.student_template, max_new_tokens=self.answer_tokens, **self.self_questions)
 
     def make_grader(self) -> Grader:
-        """``grader`` by name or import path, with its options; by default exact match on the Almanac and of bundled models.
+        """``grader`` by name or import path, with its options; by default exact match for students that answer in a word.
 
-        Larger models answer in sentences, which ``calibrated`` reads as a judge does.
+        These are bundled models, and base models on the Almanac. Others answer in sentences, which ``calibrated`` reads as a
+        judge does.
         """
         if not isinstance(self.grader_options, Mapping):
             raise ValueError(f"grader_options must be a dictionary, got {self.grader_options!r}")
-        exact = self.dataset == "almanac" or bundled_folder(self.model)
+        exact = bundled_folder(self.model) or (self.dataset == "almanac" and self.student_template != "instruct")
         return get_grader(self.grader or ("exact" if exact else "calibrated"), self.grader_options)
 
     def make_proxy(self) -> Proxy:
