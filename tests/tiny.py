@@ -91,6 +91,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"shared_expert_intermediate_size": 32},
     ),
     "deepseek-v3": ("deepseek_v3", {**COMMON, **MLA}),  # a layer that reads what was cached of earlier tokens
+    "modernbert-decoder": ("modernbert-decoder", {**COMMON, "local_attention": 8}),  # its head is called decoder
     "gemma3": (  # the language model is a part of it
         "gemma3",
         {"text_config": {**HEADS, "sliding_window": 8}, "vision_config": VISION, "mm_tokens_per_image": 4}

@@ -137,8 +137,8 @@ class Endpoint(ABC, Generic[Value]):
     endpoint's words. Where these ask for it, requests are put differently from then on, which is logged: with
     ``max_completion_tokens`` in place of ``max_tokens``, without a temperature, or without a system message.
 
-    What a model writes between ``<think>`` and ``</think>`` before it replies is left out, and so is what it thinks in a field
-    of its own; such a model needs more ``reply_tokens``.
+    What a model thought before it replied is left out (:func:`seal_env.chat.without_thoughts`), and so is what it thinks in a
+    field of its own; such a model needs more ``reply_tokens``.
 
     Args:
         model: by the endpoint's name for it.

@@ -176,8 +176,8 @@ def _adapted_layers(model: PreTrainedModel, lora: LoraConfig) -> tuple[dict[str,
 def _adaptable_layers(model: PreTrainedModel) -> tuple[str, list[str]]:
     """What all names in the text decoder begin with, and its linear layers that every token passes through."""
     decoder, head = model.get_decoder(), _head(model)
-    name = next((name for name, module in model.named_modules() if module is decoder), "")
-    prefix = f"{name}." if name else ""
+    found = (name for name, module in model.named_modules() if module is decoder and isinstance(module, PreTrainedModel))
+    prefix = f"{name}." if (name := next(found, "")) else ""
     return prefix, [
         name
         for name, module in model.named_modules()
