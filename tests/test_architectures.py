@@ -169,8 +169,15 @@ def test_layers_that_are_not_called_are_refused_by_name(tmp_path):
 def test_models_that_cannot_be_decoded_with_are_refused_by_name(tmp_path, kind, options):
     folder = save_tiny(tmp_path, kind, **options)
     for make in (Student.from_pretrained, Policy.from_pretrained):
-        with pytest.raises(ValueError, match=r"^\w+ cannot be a student or a policy: "):
-            make(folder, LoraConfig(**ALL_LINEAR))
+        for dtype in ("float32", "bfloat16"):
+            with pytest.raises(ValueError, match=r"^\w+ cannot be a student or a policy: "):
+                make(folder, LoraConfig(**ALL_LINEAR), dtype=dtype)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_rounding_in_bfloat16_refuses_no_model(folder, name):
+    student = Student.from_pretrained(folder(name), LoraConfig(**ALL_LINEAR), network="generic", dtype="bfloat16")
+    assert len(student.answer(student.zero(), [["Otrar"]], max_new_tokens=2)[0]) == 1
 
 
 # Dropout while gradients are recomputed -----------------------------------------------------------------------------------

@@ -239,9 +239,12 @@ def check_usable(network: GenericNetwork) -> None:
         prompts = session.prefill().float()
         session.keep(torch.tensor([1], device=model.device))
         after = session.step(rows[1:, 3]).float()
-        tolerance = (1e-2 if network.dtype == torch.float32 else 1e-1) * max(1.0, expected.abs().max().item())
+        # Relative errors: right caches have up to 0.01 in bfloat16, more where rounding sends a token to another expert; wrong
+        # ones have 0.3 and more.
+        tolerance = 0.02 if network.dtype == torch.float32 else 0.15
         for found, wanted in ((prompts, expected[:, 2]), (after, expected[1:, 3])):
-            if not torch.allclose(found, wanted, rtol=0, atol=tolerance, equal_nan=True):
+            error = (found - wanted).norm() / (wanted - wanted.mean(-1, keepdim=True)).norm()
+            if error > tolerance:  # False for weights that are not finite: whatever they are, the cache is not to blame
                 raise ValueError(
                     "reading on from its cache gives other logits than reading the whole text; it takes a causal language model"
                     " with a cache of keys and values or of recurrent states"
