@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
+from transformers.cache_utils import DynamicLayer
 
 from seal_env.student.groups import Groups, keep_rows, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
@@ -271,4 +271,4 @@ def _masks_padding(model: PreTrainedModel) -> bool:
     layers = DynamicCache(config=model.config).layers
     if not type(model).__module__.startswith("transformers.") or any(isinstance(m, nn.Conv1d) for m in model.modules()):
         return False
-    return all(isinstance(layer, DynamicLayer) and not isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
+    return all(isinstance(layer, DynamicLayer) and not hasattr(layer, "recurrent_states") for layer in layers)
