@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,6 +25,8 @@ from seal_env.student.llama import LlamaNetwork
 from seal_env.student.loading import load_base
 from seal_env.student.memory import available_bytes, keep_freed_memory
 from seal_env.student.network import Network
+
+_log = logging.getLogger(__name__)
 
 # Tokens in one training batch, and what starting one costs in tokens; measured by `seal-bench speed`.
 _STEP_TOKENS = {"cpu": 768, "cuda": 16384}
@@ -437,6 +440,10 @@ class Student:
 def _make_network(kind: str, model: PreTrainedModel, layout: AdapterLayout) -> Network:
     if kind == "auto":
         kind = "llama" if LlamaNetwork.supports(model) else "generic"
+        if kind == "generic":
+            _log.info(
+                "%s runs through its own forward pass, slower than Llama, Qwen2 and Mistral do here", type(model).__name__
+            )
     if kind == "llama":
         if not LlamaNetwork.supports(model):
             raise ValueError(f"network='llama' does not cover {type(model).__name__} as configured; use network='generic'")
