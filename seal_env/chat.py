@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -28,7 +29,7 @@ Template = Literal["base", "instruct"]
 TemplateChoice = Literal["auto", "base", "instruct"]
 Prompt = str | tuple[int, ...]  # raw text for a base model, or token ids
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for an answer where a template is looked at
 
@@ -116,8 +117,7 @@ class Chat:
         Its ids begin with those of the prompt, so that an answer is learnt as it will be asked for.
         """
         ids, read = (_ids(self.tokenizer, part, special=False) for part in (text, text[:answer_from]))
-        same = next((i for i, (one, other) in enumerate(zip(ids, read)) if one != other), min(len(ids), len(read)))
-        return TokenExample(tuple(ids), same)
+        return TokenExample(tuple(ids), common_prefix(ids, read))
 
     def _render(self, message: str, tokenize: bool) -> Any:
         return self.tokenizer.apply_chat_template(
@@ -136,6 +136,11 @@ class Chat:
 def encodable(text: str) -> str:
     """Text that every tokenizer takes: lone surrogates, which UTF-8 cannot hold, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many token ids two sequences begin with alike."""
+    return next((i for i, (one, other) in enumerate(zip(first, second)) if one != other), min(len(first), len(second)))
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
@@ -188,13 +193,13 @@ def resolve_template(
     end = _end_of_turn(tokenizer)
     shown, name = repr(tokenizer.decode([end])) if end is not None else "no token", tokenizer.name_or_path
     if end in end_token_ids(model, tokenizer):
-        log.info(
+        _log.info(
             "%s: %s='instruct', since the chat template ends the assistant's turn with %s, an end token of this model;"
             " 'base' prompts it with raw text",
             *(name, keywords, shown),
         )
         return "instruct"
-    log.warning(
+    _log.warning(
         "%s: %s='base' although there is a chat template, since that ends the assistant's turn with %s, which is no end token"
         " of this model: it does not seem to be tuned on the template; say 'instruct' if it is, or 'base' to silence this",
         *(name, keywords, shown),

@@ -35,7 +35,7 @@ from seal_env.student import Student, load_base
 from seal_env.tasks import Task
 from seal_env.work import carry_out
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
 _ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
@@ -62,7 +62,7 @@ def with_templates(config: EnvConfig, model: PreTrainedModel, tokenizer: PreTrai
     if config.student_template == "instruct":
         check_chat_template(tokenizer, "instruct", "student_template")
         if opening := Chat(tokenizer).opening:
-            log.warning(
+            _log.warning(
                 "%s: the chat template begins every answer with %r: the student thinks before it answers, within the"
                 " max_new_tokens of an answer",
                 *(tokenizer.name_or_path, opening.strip()),

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from seal_env.chat import encodable, end_token_ids, prompt_ids
+from seal_env.chat import common_prefix, encodable, end_token_ids, prompt_ids
 from seal_env.models import SEAL_LORA
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student import checkpoint
@@ -148,7 +148,8 @@ class Student:
             start = self.fresh([plan.seed for plan in plans])
         self._check_adapters(start, len(plans))
         encoded = [self._encode_plan(plan) for plan in plans]
-        readable = [all(max(e.ids) < self.vocabulary_size for e in sequences) for sequences, _ in encoded]
+        known = self.vocabulary_size
+        readable = [all(max(e.ids) < known for e in sequences) for sequences, _ in encoded]
         examples = [sequences if fits else [] for (sequences, _), fits in zip(encoded, readable)]
         epochs = [plan.epochs for plan in plans]
         total = sum(n * len(e.ids) for n, sequences in zip(epochs, examples) for e in sequences)
@@ -356,13 +357,13 @@ class Student:
         ids = list(self.tokenizer(text, verbose=False)["input_ids"])
         bare = self.tokenizer.encode(text, add_special_tokens=False)
         before = self.tokenizer.encode(text[:loss_from], add_special_tokens=False)
-        first = next((i for i, (a, b) in enumerate(zip(before, bare)) if a != b), min(len(before), len(bare)))
+        first = common_prefix(before, bare)
         if first < len(before):  # a token reaches across
             while first < len(bare) and len(self.tokenizer.decode(bare[:first])) < loss_from:
                 first += 1
         if first == len(bare):
             return ids, len(ids)
-        in_front = next((i for i in range(len(ids) - len(bare) + 1) if ids[i : i + len(bare)] == bare), 0)
+        in_front = len(prompt_ids(self.tokenizer, text, "base")) - len(bare)
         return ids, max(1, in_front + first)
 
     def _prompt_ids(self, prompt: str | Sequence[int], room: int) -> list[int]:
