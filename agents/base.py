@@ -28,15 +28,32 @@ from torch import Tensor
 
 from agents.episodes import Env, begin, score, seal_of
 from agents.policy import Completion, Policy
+from agents.seeding import derive_seed, generator, task_seeds
 from seal_env.checks import check_names
 from seal_env.envs.config import EnvConfig
 from seal_env.files import whole_folder, write_json
 from seal_env.student import FitStatus
+from seal_env.student.loading import base_name
+
+Seeds = int | Sequence[int]
 
 
 @dataclass(frozen=True)
 class NoConfig:
     """For agents without hyperparameters."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Hyperparameters that were chosen for one model.
+
+    Attributes:
+        values: fields of the agent's ``Config`` that differ from their defaults.
+        tuned_on: scored edits that were spent on choosing them, those of rejected settings included; None: not known.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    tuned_on: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,9 +117,11 @@ class Agent(ABC):
         seed: of everything random.
         self_adapting: after each round the student becomes the policy (SEAL); otherwise it stays as it was made (a teacher
             writes for a fixed student).
-        config: fields of ``Config``.
+        config: fields of ``Config``; those left out are the :meth:`preset`'s of the policy's model, else the ``Config``'s.
 
     Attributes:
+        presets: hyperparameters for some models, by the name of the policy's base model, or by the environment's domain
+            (``arc``) for models that have none of their own.
         writes: whether the policy writes the edits; if not, the policy is never changed and what is learnt is in :meth:`state`.
 
     Raises:
@@ -111,6 +130,7 @@ class Agent(ABC):
     """
 
     Config: ClassVar[type] = NoConfig
+    presets: ClassVar[Mapping[str, Preset]] = {}
     writes: ClassVar[bool] = True
 
     def __init__(self, env: Env, policy: Policy, *, seed: int = 0, self_adapting: bool = False, **config: Any):
@@ -121,7 +141,8 @@ class Agent(ABC):
         if self.writes:
             _check_template(self.seal.config, policy)
         check_names(type(self).__name__, config, [f.name for f in fields(self.Config)])
-        self.config = self.Config(**config)
+        preset = self.preset(policy.name if self.writes else self.seal.config.model, self.seal.config.domain)
+        self.config = self.Config(**{**preset.values, **config})
         self.edits = 0
         self.rounds = 0
 
@@ -133,6 +154,11 @@ class Agent(ABC):
         if config.updates != 1:
             return f"agents learn from episodes of one update, and mode={config.mode!r} has {config.updates}"
         return ""
+
+    @classmethod
+    def preset(cls, model: str, domain: str = "") -> Preset:
+        """What is known to suit a policy of this base model in an environment of this domain."""
+        return cls.presets.get(base_name(model)) or cls.presets.get(domain) or Preset()
 
     @abstractmethod
     def round(self, budget: int) -> Round | None:
@@ -166,13 +192,18 @@ class Agent(ABC):
         return self
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
-        """An edit for each observation of a vector environment, sampled by the policy.
+        """An edit for each observation of a vector environment, sampled as the policy's ``sampling`` says.
 
-        ``infos`` are those of its reset, one a place; baselines that need to know the task look there.
+        Args:
+            observations: of ``n`` sub-environments.
+            infos: of their reset, one for each; baselines that need to know the task look there.
+            seed: of each edit; a single number gives each observation a seed of its own.
         """
-        return [completion.text for completion in self.write(observations["instruction"], seed=seed)]
+        instructions = observations["instruction"]
+        completions = self.policy.sample(instructions, seeds_of(seed, len(instructions)))
+        return [completion.text for completion in completions]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write all that :meth:`load` needs to go on; the folder appears whole or not at all."""
@@ -228,54 +259,68 @@ class Agent(ABC):
 
     def rng(self, purpose: str) -> np.random.Generator:
         """A generator for one purpose in this round: an agent that was loaded draws what an unbroken one would have drawn."""
-        return np.random.default_rng([self.seed, self.rounds, *purpose.encode()])
+        return generator(self.seed, purpose, self.rounds)
 
     def draw_tasks(self, count: int) -> list[int]:
         """Indices of tasks, new ones each round and all different where there are as many."""
         return self.seal.draw_tasks(self.rng("tasks"), count)
 
-    def write(self, instructions: Sequence[str], *, seed: int) -> list[Completion]:
-        """An edit for each instruction; equal instructions get different edits."""
-        seeds = np.random.default_rng([seed, 1]).integers(0, 2**62, len(instructions))
-        return self.policy.sample(instructions, [int(s) for s in seeds])
+    def task_seeds(self, purpose: str, tasks: Sequence[int]) -> list[int]:
+        """A seed for each task (by index) in this round, another one each time that a task occurs.
 
-    def collect(self, tasks: Sequence[int], samples: int = 1) -> list[Scored]:
-        """Write ``samples`` edits for each task (by index), those of a task side by side, and have all of them scored."""
-        places = [task for task in tasks for _ in range(samples)]
-        return self._score(
-            "collect", places, lambda _, instructions, rng: self.write(instructions, seed=int(rng.integers(2**62)))
-        )
+        It depends on the agent's seed, the purpose, the round and the task, not on what else is scored.
+        """
+        return task_seeds(self.seed, tasks, purpose, self.rounds)
+
+    def collect(
+        self, tasks: Sequence[int], samples: int = 1, *, top_p: float | None = None, seeds: Sequence[int] | None = None
+    ) -> list[Scored]:
+        """Write ``samples`` edits for each task (by index), those of a task side by side, and have all of them scored.
+
+        Args:
+            tasks: by index.
+            samples: edits of each.
+            top_p: in place of the policy's. A policy gradient takes 1.0: its log-probabilities are those of the whole
+                distribution, and below 1 the edits come from another one.
+            seeds: one for each edit; those of this round if left out.
+        """
+        repeated = [task for task in tasks for _ in range(samples)]
+        own = self.task_seeds("collect", repeated) if seeds is None else seeds
+        return self._score(repeated, own, lambda part, shown: self.policy.sample(shown, own[part], top_p=top_p))
 
     def rescore(self, scored: Sequence[Scored]) -> list[Scored]:
         """The same edits scored again with other seeds."""
+        tasks = [one.task for one in scored]
+        return self._score(tasks, self.task_seeds("rescore", tasks), lambda part, _: [one.completion for one in scored[part]])
+
+    def score_texts(self, tasks: Sequence[int], texts: Sequence[str], seeds: Sequence[int] | None = None) -> list[Scored]:
+        """Have edits scored that no language model wrote, one for each of these tasks (by index).
+
+        ``seeds`` are those of the updates, one for each edit: equal ones compare two edits of a task on equal terms.
+        """
         return self._score(
-            "rescore", [one.task for one in scored], lambda places, *_: [one.completion for one in scored[places]]
+            tasks,
+            self.task_seeds("collect", tasks) if seeds is None else seeds,
+            lambda part, _: [Completion((), (), text, "stop") for text in texts[part]],
         )
 
-    def score_texts(self, tasks: Sequence[int], texts: Sequence[str]) -> list[Scored]:
-        """Have edits scored that no language model wrote, one for each of these tasks (by index)."""
-        return self._score("collect", tasks, lambda places, *_: [Completion((), (), text, "stop") for text in texts[places]])
-
     def _score(
-        self,
-        purpose: str,
-        tasks: Sequence[int],
-        written: Callable[[slice, Sequence[str], np.random.Generator], Sequence[Completion]],
+        self, tasks: Sequence[int], seeds: Sequence[int], written: Callable[[slice, Sequence[str]], Sequence[Completion]]
     ) -> list[Scored]:
-        """An edit for each task, scored as many at a time as there are places.
+        """An edit for each task, scored as many at a time as there are sub-environments.
 
         Args:
-            purpose: of the generator that seeds the episodes.
             tasks: by index.
+            seeds: of each edit's episode.
             written: the edits of a slice of the tasks, with these instructions.
         """
-        rng, scored = self.rng(purpose), list[Scored]()
+        scored = list[Scored]()
         for start in range(0, len(tasks), self.env.num_envs):
-            places = slice(start, start + self.env.num_envs)
-            part = list(tasks[places])
-            observations, _ = begin(self.env, part, rng)
+            chosen = slice(start, start + self.env.num_envs)
+            part = list(tasks[chosen])
+            observations, _ = begin(self.env, part, seeds[chosen])
             instructions = observations["instruction"]
-            completions = written(places, instructions, rng)
+            completions = written(chosen, instructions)
             outcomes = score(self.env, [completion.text for completion in completions])
             scored += [
                 Scored(task, instruction, completion, reward, info)
@@ -290,6 +335,15 @@ class Agent(ABC):
             ValueError: they are not of one base model.
         """
         seal_of(env).load_student(self.policy.merged_weights())
+
+
+def seeds_of(seed: Seeds, count: int) -> list[int]:
+    """``count`` seeds: those that were given, or different ones that come from a single number."""
+    if isinstance(seed, int):
+        return [derive_seed(seed, "predict", i) for i in range(count)]
+    if len(seed) != count:
+        raise ValueError(f"seed must be one number or one for each of the {count} observations, got {len(seed)}")
+    return list(seed)
 
 
 def _check_template(config: EnvConfig, policy: Policy) -> None:

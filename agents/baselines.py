@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.base import Agent, Round
-from agents.selection import best
+from agents.base import Agent, Round, Seeds, seeds_of
+from agents.seeding import derive_seed
 from seal_env.checks import check_at_least
 from seal_env.edits import pairs_text
 from seal_env.envs.config import ArcConfig, EnvConfig, KnowledgeConfig
@@ -29,7 +29,7 @@ class NoUpdate(Baseline):
     writes = False
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
         return [""] * len(observations["context"])
 
@@ -45,7 +45,7 @@ class PassageOnly(Baseline):
         return super().misfit(config) or (few_shot if isinstance(config, ArcConfig) else "")
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
         return list(observations["context"])
 
@@ -78,14 +78,14 @@ class BestOfK(Baseline):
     config: BestOfKConfig
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
         if infos is None:
             raise ValueError("best_of_k needs the infos of the reset: it scores edits of the same tasks")
-        tasks = [int(info["task_indices"][0]) for info in infos]
-        scored = self.collect(tasks, self.config.k)
-        by_task = {one.task: one.completion.text for one in best(scored, 0.0)}
-        return [by_task[task] for task in tasks]
+        tasks, k = [int(info["task_indices"][0]) for info in infos], self.config.k
+        seeds = [derive_seed(one, "best_of_k", i) for one in seeds_of(seed, len(tasks)) for i in range(k)]
+        scored = self.collect(tasks, k, seeds=seeds)
+        return [max(scored[i : i + k], key=lambda one: one.reward).completion.text for i in range(0, len(scored), k)]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class HandMade(Baseline):
         return super().misfit(config) or (none if elsewhere else "")
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
         if isinstance(self.seal.config, ArcConfig):
             return [self.seal.config.hand_made().text()] * len(observations["context"])
@@ -162,7 +162,7 @@ class FromFile(Baseline):
         self.written = _read_edits(Path(self.config.path))
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
         contexts = [context.strip() for context in observations["context"]]
         for context in contexts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from gymnasium.vector import VectorEnv
 
 from seal_env.envs import SealVectorEnv
@@ -26,16 +25,18 @@ def seal_of(env: Env) -> SealVectorEnv:
 
 
 def begin(
-    env: Env, tasks: Sequence[int] | Sequence[Sequence[int]], rng: np.random.Generator
+    env: Env, tasks: Sequence[int] | Sequence[Sequence[int]], seeds: Sequence[int]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Reset one place for each task (by index; a list of them where an episode has several), with seeds drawn by ``rng``.
+    """Reset one sub-environment for each task (by index; a list of them where an episode has several), with its seed.
 
     Returns their observations and infos.
     """
-    seeds = [int(seed) for seed in rng.integers(0, 2**31, env.num_envs)]
-    asked = [*tasks, *[tasks[-1]] * (env.num_envs - len(tasks))]
+    idle = env.num_envs - len(tasks)
     name = "task" if isinstance(tasks[0], int) else "tasks"
-    observations, infos = env.reset(seed=seeds, options={name: asked})  # type: ignore[arg-type]
+    observations, infos = env.reset(
+        seed=[*seeds, *[seeds[-1]] * idle],  # type: ignore[arg-type]
+        options={name: [*tasks, *[tasks[-1]] * idle]},
+    )
     return _shown(observations, len(tasks)), [_info_of(infos, i) for i in range(len(tasks))]
 
 
@@ -56,5 +57,5 @@ def _shown(observations: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 
 def _info_of(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """The info of place ``i`` out of a vector environment's."""
-    return {name: values[i] for name, values in infos.items() if not name.startswith("_")}
+    """The info of sub-environment ``i`` out of a vector environment's, without what only others have (Gymnasium's masks)."""
+    return {name: values[i] for name, values in infos.items() if not name.startswith("_") and infos[f"_{name}"][i]}

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from agents.base import Agent
 from agents.episodes import Env, act, begin, score, seal_of
+from agents.seeding import derive_seed, task_seeds
 
 
 @dataclass(frozen=True)
@@ -32,19 +31,20 @@ class Evaluated:
 def evaluate(agent: Agent, env: Env, tasks: Sequence[int], *, seed: int = 0) -> list[Evaluated]:
     """Predict one edit for each task of ``env`` (by index) and score it; nothing is learnt.
 
-    A self-adapting agent's student is its policy, here as in training. The result is a function of agent, environment, tasks
-    and seed.
+    A self-adapting agent's student is its policy, here as in training. What a task comes to is a function of agent,
+    environment settings, task and seed, not of the other tasks or of ``env.num_envs``.
 
     Args:
         env: one-update episodes, for example of ``split="test"``; not the one that the agent learns from.
     """
     if agent.self_adapting:
         agent.adapt(env)
-    rng, found = np.random.default_rng([seed, 2]), list[Evaluated]()
+    seeds, found = task_seeds(seed, tasks, "evaluate"), list[Evaluated]()
     for start in range(0, len(tasks), env.num_envs):
-        part = list(tasks[start : start + env.num_envs])
-        observations, infos = begin(env, part, rng)
-        edits = agent.predict(observations, infos, seed=int(rng.integers(2**31)))
+        chosen = slice(start, start + env.num_envs)
+        part = list(tasks[chosen])
+        observations, infos = begin(env, part, seeds[chosen])
+        edits = agent.predict(observations, infos, seed=seeds[chosen])
         outcomes = score(env, edits)
         found += [Evaluated(task, edit, reward, info) for task, edit, (reward, info) in zip(part, edits, outcomes)]
     return found
@@ -76,20 +76,20 @@ def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]
         )
     if agent.self_adapting:
         agent.adapt(env)
-    rng, found = np.random.default_rng([seed, 4]), list[list[Evaluated]]()
+    seeds, found = task_seeds(seed, map(tuple, sequences), "sequences"), list[list[Evaluated]]()
     for start in range(0, len(sequences), env.num_envs):
-        part = [list(sequence) for sequence in sequences[start : start + env.num_envs]]
-        found += _play(agent, env, part, rng)
+        chosen = slice(start, start + env.num_envs)
+        found += _play(agent, env, [list(sequence) for sequence in sequences[chosen]], seeds[chosen])
     return found
 
 
-def _play(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], rng: np.random.Generator) -> list[list[Evaluated]]:
-    """One episode at each place, side by side."""
+def _play(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Evaluated]]:
+    """One episode in each sub-environment, side by side."""
     source, found = seal_of(env).core.source, [list[Evaluated]() for _ in sequences]
-    observations, _ = begin(env, sequences, rng)
-    for tasks in zip(*sequences):
+    observations, _ = begin(env, sequences, seeds)
+    for step, tasks in enumerate(zip(*sequences)):
         infos = [{"task_indices": (task,), "task_id": source[task].id, "title": source[task].title} for task in tasks]
-        edits = agent.predict(observations, infos, seed=int(rng.integers(2**31)))
+        edits = agent.predict(observations, infos, seed=[derive_seed(one, "step", step) for one in seeds])
         observations, outcomes = act(env, edits)
         for steps, task, edit, (reward, info) in zip(found, tasks, edits, outcomes):
             steps.append(Evaluated(task, edit, reward, info))

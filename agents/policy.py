@@ -11,7 +11,7 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +26,11 @@ from seal_env.chat import Chat, Template, TemplateChoice, check_chat_template, p
 from seal_env.files import whole, write_json
 from seal_env.student import Answer, Sampling, Student, load_base
 from seal_env.student.generic import GenericNetwork, logits_at
+from seal_env.student.loading import base_name
 
 # SEAL's outer loop (paper, appendix on knowledge incorporation): rank 64 on all projections.
 POLICY_LORA: dict[str, Any] = {"r": 64, "lora_alpha": 128, "target_modules": "all-linear"}
+SEAL_SAMPLING = Sampling(temperature=1.0, top_p=0.95)
 WRITING = "writing.json"  # how a saved policy wrote: sampling, tokens of an edit, template, thinking
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
 
@@ -56,7 +58,8 @@ class Scores:
 
     Attributes:
         rows: their indices.
-        log_probs: ``(rows, time)`` of each token that was drawn, in nats, at the sampling temperature; 0 where padded.
+        log_probs: ``(rows, time)`` of each token that was drawn, in nats, at the sampling temperature and over the whole
+            vocabulary (top-p 1); 0 where padded.
         mask: ``(rows, time)`` 1 where there is a token.
         log_softmax: ``(rows, time, vocabulary)`` of every token there.
         hidden: ``(rows, hidden_size)`` what the head reads where the prompt ends, for value heads.
@@ -81,7 +84,8 @@ class Policy:
         model: a causal LM, which the policy changes: give it a copy of its own.
         tokenizer: its tokenizer.
         lora: the adapter that is trained; ``"all"``: no adapter, all weights.
-        sampling: how edits are drawn; SEAL's temperature 1 and top-p 0.95 by default.
+        sampling: how edits are drawn; SEAL's temperature 1 and top-p 0.95 by default. Policy gradients collect theirs with
+            top-p 1 (:meth:`agents.Agent.collect`); every agent is evaluated with this one.
         max_new_tokens: most tokens of an edit.
         template: ``base``: prompts are raw text; ``instruct``: they are the user's message in the tokenizer's chat template;
             ``auto``: what the model was tuned for (:func:`seal_env.chat.resolve_template`). It must be that of the environment.
@@ -111,7 +115,7 @@ class Policy:
         # A tag that the template writes is part of what the environment must read as thoughts, though it was not drawn.
         self._opening = Chat(tokenizer, enable_thinking).opening if self.template == "instruct" else ""
         self.all_weights = lora == "all"
-        self.sampling = sampling or Sampling(top_p=0.95)
+        self.sampling = sampling or SEAL_SAMPLING
         self.max_new_tokens = max_new_tokens
         config = lora if isinstance(lora, LoraConfig) else LoraConfig(**POLICY_LORA)
         self._student = Student(model, tokenizer, config)
@@ -157,6 +161,11 @@ class Policy:
         return self._student.tokenizer
 
     @property
+    def name(self) -> str:
+        """Of the base model: ``seal-nano``, a hub id or a folder; where an adapter was merged on loading, that of its base."""
+        return base_name(self.model.config._name_or_path)
+
+    @property
     def max_length(self) -> int:
         """Most tokens of a prompt and its edit together."""
         return self._student.max_length
@@ -165,15 +174,18 @@ class Policy:
         """The token ids that it reads of an instruction."""
         return prompt_ids(self.tokenizer, instruction, self.template, self.enable_thinking)
 
-    def sample(self, instructions: Sequence[str], seeds: Sequence[int]) -> list[Completion]:
-        """Write an edit for each instruction; each depends on its instruction, its seed and the weights alone."""
+    def sample(self, instructions: Sequence[str], seeds: Sequence[int], *, top_p: float | None = None) -> list[Completion]:
+        """Write an edit for each instruction; each depends on its instruction, its seed and the weights alone.
+
+        ``top_p``, if given, is used in place of that of :attr:`sampling`.
+        """
         prompts = [self.prompt_ids(instruction) for instruction in instructions]
         with torch.no_grad():
             (answers,) = self._student.sample(
                 self.adapter.detach().cpu()[None],
                 [prompts],
                 seeds=[list(seeds)],
-                sampling=self.sampling,
+                sampling=self.sampling if top_p is None else replace(self.sampling, top_p=top_p),
                 max_new_tokens=self.max_new_tokens,
             )
         return [_completion(prompt, answer, self._opening) for prompt, answer in zip(prompts, answers)]

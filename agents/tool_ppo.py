@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributions import Categorical
 
-from agents.base import Clock, Round, Scored, load_optimizer_state, optimizer_state
+from agents.base import Clock, Preset, Round, Scored, Seeds, load_optimizer_state, optimizer_state, seeds_of
 from agents.one_step import OneStep, logged, numpy_seeded
+from agents.seeding import generator
 from agents.tool_agent import ToolAgent
 from seal_env.checks import check_at_least
 from seal_env.tasks.arc import read_pairs
@@ -63,6 +65,8 @@ class ToolPPO(ToolAgent):
 
     Config = ToolPPOConfig
     config: ToolPPOConfig
+    # The defaults were chosen with twelve seeds on a model of the reward, fitted to so many scored edits of training tasks.
+    presets: ClassVar = {"seal-nano-arc": Preset(tuned_on=1185)}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -100,12 +104,18 @@ class ToolPPO(ToolAgent):
         return Round(self._scored, metrics={name: found[name] for name in _LOGGED}, seconds=clock.seconds)
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: int = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
-        """The likeliest choice for each task."""
+        """Choices for each task, drawn from the network's as other agents draw their tokens: by the policy's ``sampling``."""
         shown = np.stack([self.codec.observation(read_pairs(context)) for context in observations["context"]])
-        actions, _ = self.ppo.predict(shown, deterministic=True)
-        return [self.codec.text(action) for action in actions]
+        seeds = seeds_of(seed, len(shown))
+        with torch.no_grad():
+            found = self.ppo.policy.get_distribution(self.ppo.policy.obs_to_tensor(shown)[0])
+        columns = []
+        for i, categorical in enumerate(cast(list[Categorical], found.distribution)):  # one for each part of the choice
+            uniforms = torch.tensor([generator(one, "choice", i).random() for one in seeds], dtype=torch.float64)
+            columns.append(self.policy.sampling.draw(categorical.logits, uniforms))
+        return [self.codec.text(action) for action in torch.stack(columns, 1).numpy()]
 
     def state(self) -> dict[str, Tensor]:
         policy = {f"network.{name}": value.contiguous() for name, value in self.ppo.policy.state_dict().items()}

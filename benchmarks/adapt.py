@@ -17,6 +17,7 @@ import numpy as np
 from agents import Policy
 from agents.callbacks import append_lines
 from agents.saved import base_of, open_policy
+from agents.seeding import task_seeds
 from benchmarks.settings import check_counts, policy_options, tree_of
 from seal_env.checks import check_at_least, check_names
 from seal_env.edits import ParsedEdit, get_format, parse
@@ -136,13 +137,13 @@ def read(documents: str, split: str = "train", passage_words: int = PASSAGE_WORD
 
 
 def write(policy: Policy, config: KnowledgeConfig, documents: Sequence[Document], each: int, seed: int) -> list[Written]:
-    """``each`` edits of each document, side by side; each depends on seed, place and policy alone."""
+    """``each`` edits of each document, side by side; each depends on seed, document, number and policy alone."""
     edit_format, edit_settings = get_format(config.edit_format), config.settings()
-    places = [document for document in documents for _ in range(each)]
-    seeds = np.random.default_rng([seed, 3]).integers(0, 2**62, len(places)).tolist()
-    written = policy.sample([edit_format.prompt(document, policy.template) for document in places], seeds)
+    repeated = [document for document in documents for _ in range(each)]
+    seeds = task_seeds(seed, [i for i in range(len(documents)) for _ in range(each)], "adapt")
+    written = policy.sample([edit_format.prompt(document, policy.template) for document in repeated], seeds)
     return [
-        Written(document, one.text, parse(one.text, document, edit_settings, seed)) for document, one in zip(places, written)
+        Written(document, one.text, parse(one.text, document, edit_settings, seed)) for document, one in zip(repeated, written)
     ]
 
 

@@ -152,6 +152,7 @@ class Agent:
     agent: str
     config: Mapping[str, Any]
     self_adapting: bool
+    tuned_on: int | None = None
 
 
 @dataclass(frozen=True)
@@ -365,7 +366,13 @@ def _read(folder: Path) -> Records:
         if name not in settings:
             raise ValueError(f"{folder / 'benchmark.json'} has no {name!r}")
     agents = {
-        label: Agent(label, about.get("agent", label), about.get("config", {}), bool(about.get("self_adapting", False)))
+        label: Agent(
+            label,
+            about.get("agent", label),
+            about.get("config", {}),
+            bool(about.get("self_adapting", False)),
+            about.get("tuned_on"),
+        )
         for label, about in settings["agents"].items()
     }
     lines, _ = _Line.all(folder / "tasks.jsonl")

@@ -1,10 +1,10 @@
 """``seal-bench run``: agents x seeds on equal budgets, evaluated on held-out tasks, in a folder that can be gone on with.
 
 A run directory holds ``benchmark.json`` (the settings), ``about.json`` (command, versions, revision), ``tasks.jsonl`` (what
-is evaluated on) and, in ``runs/LABEL/seed-N``, ``environment.json`` (the settings with all defaults, and the templates that
-``auto`` came to), a line for every scored edit, every round and every evaluated task, TensorBoard events, the newest
-checkpoint, the final policy, and ``done.json`` when it is complete. Everything in the lines but seconds is the same whether or
-not a run was interrupted.
+is evaluated on) and, in ``runs/LABEL/seed-N``, ``environment.json`` (all settings, the agent's too, with defaults, and the
+templates that ``auto`` came to), a line for every scored edit, every round and every evaluated task, TensorBoard events, the
+newest checkpoint, the final policy, and ``done.json`` when it is complete. Everything in the lines but seconds is the same
+whether or not a run was interrupted, and whatever ``places`` is.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import gymnasium as gym
 import torch
 
 import seal_env
-from agents import Agent, Callback, Policy, Round, evaluate_sequences
+from agents import Agent, Callback, Round, evaluate_sequences
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, WandB, append_lines, edit_line, latest
 from benchmarks.live import Event, View, make_view
 from benchmarks.records import differences, read
@@ -370,12 +370,12 @@ def run_one(
     test = _make_env(settings, training=False, places=settings.places, where=where)
     policy = settings.make_policy()
     with _locked(own):
-        write_json(own / "environment.json", _resolved(env, test, policy))
         checkpoint = latest(own / "checkpoints")
         if checkpoint:
             agent = about.type.load(checkpoint, env, policy)
         else:
             agent = about.type(env, policy, seed=seed, self_adapting=about.self_adapting, **about.config)
+        write_json(own / "environment.json", _resolved(env, test, agent))
         evaluation = settings.evaluation
         evaluate = Evaluate(test, range(evaluation.tasks), evaluation.every, own / "evaluation.jsonl", seed, evaluation.start)
         callbacks: list[Callback] = [evaluate]
@@ -404,12 +404,13 @@ def run_one(
     tell(Event(label, seed, "complete", 0, evaluate.history[-1][1]))
 
 
-def _resolved(env: Any, test: Any, policy: Policy) -> dict[str, Any]:
-    """All settings of the environments and of how the policy writes, defaults and what ``auto`` came to included."""
+def _resolved(env: Any, test: Any, agent: Agent) -> dict[str, Any]:
+    """All settings of environments, agent and how the policy writes, defaults and what ``auto`` came to included."""
     return {
         "env": asdict(env.unwrapped.config),
         "evaluation": asdict(test.unwrapped.config),
-        "policy": policy.writing,
+        "policy": agent.policy.writing,
+        "agent": asdict(agent.config),
     }
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from peft import LoraConfig
 
 from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
+from agents.policy import SEAL_SAMPLING
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
 from seal_env.envs.config import EnvConfig, from_keywords
 from seal_env.registration import ENVIRONMENTS
-from seal_env.student import Sampling
 
 CONFIGS = Path(__file__).parent / "configs"
-DEFAULTS = "defaults"  # of environments and agents; not a benchmark
+DEFAULTS = "defaults"  # of environments; not a benchmark
 SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
 BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "hand_made")
@@ -37,11 +37,17 @@ class AgentSettings:
         agent: a name of :func:`agents.get_agent`.
         config: its hyperparameters; what is left out has the agent's default.
         self_adapting: the student becomes the policy after every round.
+        tuned_on: scored edits that were spent on choosing the hyperparameters; None: not known.
     """
 
     agent: str
     config: Mapping[str, Any] = field(default_factory=dict)
     self_adapting: bool = False
+    tuned_on: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tuned_on is not None:
+            check_at_least("tuned_on", self.tuned_on, 0)
 
     @property
     def type(self) -> type[Agent]:
@@ -108,9 +114,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.env not in ENVIRONMENTS:
-            raise ValueError(
-                f"no environment {self.env!r}.{did_you_mean(self.env, list(ENVIRONMENTS))} There are: {', '.join(ENVIRONMENTS)}"
-            )
+            raise _no_environment(self.env)
         for name in ("budget", "places"):
             check_count(name, getattr(self, name))
         seeds = list(self.seeds)
@@ -164,7 +168,7 @@ class Settings:
         name, lora = options.pop("model", config.model), options.pop("lora", None)
         sampling = {key: options.pop(key) for key in ("temperature", "top_p") if key in options}
         if sampling:
-            options["sampling"] = Sampling(**{"top_p": 0.95, **sampling})
+            options["sampling"] = replace(SEAL_SAMPLING, **sampling)
         chosen = LoraConfig(**lora) if isinstance(lora, Mapping) else lora
         return Policy.from_pretrained(name, chosen, **{**policy_options(config), **options})
 
@@ -190,8 +194,10 @@ def policy_options(config: EnvConfig) -> dict[str, Any]:
 def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:
     """Settings from what YAML or JSON holds, then from ``key=value`` with dots between levels (``evaluation.tasks=50``).
 
-    ``agents`` is a list of names, or a mapping from labels to ``agent``, ``config`` and ``self_adapting``, all optional;
-    ``seeds`` is a list or a number. What is left out comes from ``configs/defaults.yaml`` for this environment and agent.
+    ``agents`` is a list of names, or a mapping from labels to ``agent``, ``config``, ``self_adapting`` and ``tuned_on``, all
+    optional; ``seeds`` is a list or a number. What is left out of an agent's ``config`` comes from its preset for the policy's
+    model (:attr:`agents.Agent.presets`), as it does in Python; ``places`` and ``policy`` come from ``configs/defaults.yaml``
+    for this environment.
 
     Raises:
         ValueError: an unknown key or a value that cannot work.
@@ -218,9 +224,17 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
         raise ValueError(f"seeds must be a number of seeds or a list, got {tree['seeds']!r}")
     if "seeds" in tree:
         tree["seeds"] = tuple(tree["seeds"])
+    if tree["env"] not in ENVIRONMENTS:
+        raise _no_environment(tree["env"])
+    environment = from_keywords({**ENVIRONMENTS[tree["env"]], **tree["env_options"]})
+    model = tree["policy"].get("model", environment.model)
     agents = _mapping("agents", tree.get("agents"))
-    tree["agents"] = {label: _agent(label, value, default.get("agents", {})) for label, value in agents.items()}
+    tree["agents"] = {label: _agent(label, value, model, environment.domain) for label, value in agents.items()}
     return Settings(**tree)
+
+
+def _no_environment(name: Any) -> ValueError:
+    return ValueError(f"no environment {name!r}.{did_you_mean(name, list(ENVIRONMENTS))} There are: {', '.join(ENVIRONMENTS)}")
 
 
 def read_config(name: str) -> dict[str, Any]:
@@ -301,12 +315,17 @@ def _mapping(name: str, given: Any) -> dict[str, Any]:
     return given
 
 
-def _agent(label: str, given: Any, defaults: Mapping[str, Any]) -> AgentSettings:
+def _agent(label: str, given: Any, model: str, domain: str) -> AgentSettings:
     tree = _mapping(f"agents.{label}", given)
     check_names(f"agents.{label}", tree, [f.name for f in fields(AgentSettings)])
-    name = tree.get("agent", label)
-    config = {**defaults.get(name, {}), **_mapping(f"agents.{label}.config", tree.get("config"))}
-    return AgentSettings(name, config, bool(tree.get("self_adapting", False)))
+    name, changed = tree.get("agent", label), _mapping(f"agents.{label}.config", tree.get("config"))
+    settings = AgentSettings(name, changed, bool(tree.get("self_adapting", False)), tree.get("tuned_on"))
+    preset = settings.type.preset(model, domain)
+    config, tuned_on = {**preset.values, **changed}, settings.tuned_on
+    if tuned_on is None:
+        # What is known of the preset says nothing about other values.
+        tuned_on = (preset.tuned_on if config == preset.values else None) if settings.learns else 0
+    return replace(settings, config=config, tuned_on=tuned_on)
 
 
 def _read_defaults() -> dict[str, Any]:

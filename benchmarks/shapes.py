@@ -37,6 +37,16 @@ SHAPES: dict[str, PretrainedConfig] = {
         max_position_embeddings=4096,
         tie_word_embeddings=True,
     ),
+    "qwen2-3m": Qwen2Config(
+        vocab_size=2048,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+    ),
     "qwen2.5-0.5b": Qwen2Config(
         vocab_size=151936,
         hidden_size=896,

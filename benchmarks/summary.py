@@ -1,8 +1,8 @@
 """Figures of a benchmark, from its records: nothing here is drawn or printed.
 
 The headline is a seed's score: the share of questions answered right after the update, over all evaluation tasks, at the end of
-its run. An agent's score is the interquartile mean over its seeds, with a bootstrap interval that resamples the seeds. An agent
-of which any run is finished is judged by its finished runs alone, others by how far they have come; curves show all runs.
+its run. An agent's score is the mean over its seeds, with Student's t interval. An agent of which any run is finished is judged
+by its finished runs alone, others by how far they have come; curves show all runs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from seal_env.plots import accuracy_matrix
 
 COLLAPSE = 0.05
 MEASURES = ("score", "coverage", "length")
+SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Row:
     """One agent's figures; scores and coverage are shares.
 
     Attributes:
+        self_adapting: whether the student became the policy after every round; otherwise it was fixed.
+        tuned_on: scored edits that were spent on choosing the agent's hyperparameters; None: not known.
         seeds: that were counted, in the order of ``scores``.
         planned: seeds that were to run.
         finished: whether the counted runs are.
@@ -71,6 +74,8 @@ class Row:
 
     label: str
     learns: bool
+    self_adapting: bool
+    tuned_on: int | None
     seeds: tuple[int, ...]
     planned: int
     finished: bool
@@ -186,9 +191,8 @@ def summarise(records: Records, options: Options | None = None) -> Summary:
     target = _halfway(records, labels) if options.target is None else options.target
     rows = [_row(records, label, reference, target, options.collapse) for label in labels]
     rows.sort(key=lambda row: -row.score.value)
-    return Summary(
-        records, tuple(rows), reference, target, options.collapse, (*records.notes, *_ungraded(rows), *_cautions(rows))
-    )
+    notes = (*_students(rows), *records.notes, *_ungraded(rows), *_cautions(rows))
+    return Summary(records, tuple(rows), reference, target, options.collapse, notes)
 
 
 def begun(records: Records, label: str) -> list[Run]:
@@ -206,7 +210,7 @@ def _halfway(records: Records, labels: Iterable[str]) -> float | None:
     if not learners:
         return None
     start = float(np.mean([run.points[0].score for runs in learners for run in runs]))
-    best = max(estimate([run.points[-1].score for run in runs]).value for runs in learners)
+    best = max(float(np.mean([run.points[-1].score for run in runs])) for runs in learners)
     return (start + best) / 2 if best > start else None
 
 
@@ -225,14 +229,16 @@ def _row(records: Records, label: str, reference: str | None, target: float | No
     return Row(
         label,
         learns,
+        records.agents[label].self_adapting,
+        records.agents[label].tuned_on,
         tuple(run.seed for run in runs),
         len(records.seeds[label]),
         all(run.done for run in runs),
         max(point.edits for point in last),
         scores,
-        estimate(scores),
+        estimate(scores, SHARE),
         difference,
-        estimate(areas) if learns and areas else None,
+        estimate(areas, SHARE) if learns and areas else None,
         sum(map(math.isfinite, reached)),
         float(np.median(reached)) if reached else None,
         min(scores),
@@ -282,8 +288,8 @@ def _curve_point(runs: Sequence[Run], edits: int) -> CurvePoint:
         len(there),
         float(np.mean(values("tokens"))),
         float(np.mean(values("seconds"))),
-        estimate(values("score")),
-        None if any(map(math.isnan, coverage)) else estimate(coverage),
+        estimate(values("score"), SHARE),
+        None if any(map(math.isnan, coverage)) else estimate(coverage, SHARE),
         estimate(values("length")),
     )
 
@@ -308,12 +314,25 @@ def _ungraded(rows: Sequence[Row]) -> list[str]:
     return [f"{about}{', '.join(left_out)}."] if left_out else []
 
 
+def _students(rows: Sequence[Row]) -> list[str]:
+    """Which student answers while a policy learns."""
+    if not any(row.learns for row in rows):
+        return []
+    adapting = [row.label for row in rows if row.self_adapting]
+    fixed = "The student is fixed while a policy learns (self_adapting: false), unlike in the paper"
+    if not adapting:
+        return [f"{fixed}, where the policy becomes the student."]
+    return [f"{fixed}; for {', '.join(adapting)} the policy becomes the student after every round, as there."]
+
+
 def _cautions(rows: Sequence[Row]) -> list[str]:
     """What a few seeds cannot tell."""
     few = min(len(row.seeds) for row in rows)
-    if few >= FEW:
+    if few > FEW:
         return []
     if few == 1:
         return ["An agent with one seed has no interval: nothing is known of how its runs differ."]
-    said = f"Some agents have {few} seeds. Nothing is trimmed of fewer than four (the interquartile mean is the mean),"
-    return [f"{said} and an interval of so few is about their range, which holds less than 95 % of what other seeds would do."]
+    said = (
+        f"Some agents have {few} seeds. An interval of so few takes for granted that seeds scatter like a normal distribution"
+    )
+    return [f"{said}; look at each seed."]

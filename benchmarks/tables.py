@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.records import Records
-from benchmarks.statistics import Estimate
+from benchmarks.statistics import FEW, Estimate
 from benchmarks.summary import MEASURES, Row, Summary, summarise
 
 
@@ -44,7 +44,7 @@ class Column:
 def table_text(records: Records | Summary) -> str:
     """The table for a terminal, and what readers must know."""
     summary = summarise(records) if isinstance(records, Records) else records
-    columns = [column for column in table_columns(summary) if column.head not in ("tokens", "seconds", "edits")]
+    columns = [column for column in table_columns(summary) if column.head not in _NOT_IN_TERMINALS]
     tables = [_table_text(columns)]
     if summary.forgetting:
         tables.append("passages learnt one after the other:\n" + _table_text(forgetting_columns(summary)))
@@ -63,7 +63,8 @@ def _table_text(columns: Sequence[Column]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-_KEY = "percent; interquartile means over seeds with 95 % intervals over seeds, differences with intervals over tasks"
+_NOT_IN_TERMINALS = ("area", "tokens", "seconds", "edits", "student")  # too wide
+_KEY = "percent; means over seeds with 95 % t intervals over seeds, differences with 95 % bootstrap intervals over tasks"
 
 
 def table_markdown(summary: Summary) -> str:
@@ -97,14 +98,20 @@ def table_columns(summary: Summary) -> list[Column]:
         about = f"percentage points above {reference}, mean over the same tasks; the interval resamples tasks"
         cells = tuple(percent(row.difference, signed=True) for row in rows)
         columns.append(Column(f"vs {reference}", about, cells))
+    listed = all(len(row.seeds) <= FEW for row in rows) and any(len(row.seeds) > 1 for row in rows)
+    if listed:
+        columns.append(Column("each seed", "score of each seed, percent", tuple(map(_each_seed, rows))))
     columns.append(Column("area", "mean height of the learning curve, percent", tuple(percent(row.area) for row in rows)))
     if target is not None:
         about = f"scored edits until {100 * target:.1f} % was first reached: median over seeds, and how many seeds did"
         columns.append(Column(f"to {100 * target:.1f}", about, tuple(map(_reached, rows))))
     collapse = f"{100 * summary.collapse:g} points"
+    if not listed:
+        columns.append(
+            Column("worst", "score of the worst seed, percent", tuple(_number(100 * row.worst, ".1f") for row in rows))
+        )
     return [
         *columns,
-        Column("worst", "score of the worst seed, percent", tuple(_number(100 * row.worst, ".1f") for row in rows)),
         Column("collapsed", f"seeds that end more than {collapse} below their best evaluation", tuple(map(_collapsed, rows))),
         Column(
             "coverage",
@@ -115,6 +122,16 @@ def table_columns(summary: Summary) -> list[Column]:
         Column("edits", "scored edits of a run", tuple(_number(row.edits, ",d") for row in rows)),
         Column("tokens", "trained on in the inner loop, mean of the runs", tuple(_cost(row, row.tokens) for row in rows)),
         Column("seconds", "of training, mean of the runs", tuple(_cost(row, row.seconds) for row in rows)),
+        Column(
+            "tuned on",
+            "scored edits that were spent on choosing the agent's settings, over all rejected ones; ?: not known",
+            tuple(Cell("?") if row.tuned_on is None else _number(row.tuned_on, ",d") for row in rows),
+        ),
+        Column(
+            "student",
+            "fixed: as it was made, whatever the policy learns; policy: it becomes the policy after every round (the paper)",
+            tuple(Cell("policy" if row.self_adapting else "fixed") for row in rows),
+        ),
         Column("seeds", "counted, of those that were to run", tuple(map(_seeds, rows))),
     ]
 
@@ -142,6 +159,10 @@ def _reached(row: Row) -> Cell:
     known = math.isfinite(row.edits_to_target)
     text = f"{row.edits_to_target:,.0f}" if known else "never"
     return Cell(text, f"({row.reached}/{len(row.seeds)})", row.edits_to_target if known else 1e18)
+
+
+def _each_seed(row: Row) -> Cell:
+    return Cell(" ".join(f"{100 * score:.1f}" for score in row.scores), value=row.worst)
 
 
 def _collapsed(row: Row) -> Cell:
@@ -175,6 +196,7 @@ def table_csv(summary: Summary) -> str:
     lines = []
     for row in summary.rows:
         line: dict[str, Any] = {"label": row.label, "agent": summary.records.agents[row.label].agent}
+        line |= {"self_adapting": row.self_adapting, "tuned_on": row.tuned_on}
         line |= {"seeds": " ".join(map(str, row.seeds)), "planned": row.planned, "finished": row.finished, "edits": row.edits}
         line |= _spread("score", row.score) | _spread("difference", row.difference) | {"reference": summary.reference}
         line |= _spread("area", row.area) | {"target": summary.target, "reached": row.reached}

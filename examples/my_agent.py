@@ -36,7 +36,7 @@ class RLOO(Agent):
         tasks = self.draw_tasks(min(self.config.contexts, budget // samples))
         if not tasks:
             return None
-        scored = self.collect(tasks, samples)
+        scored = self.collect(tasks, samples, top_p=1.0)  # as the gradient below assumes
         rewards = torch.tensor([one.reward for one in scored]).view(-1, samples)
         others = (rewards.sum(1, keepdim=True) - rewards) / (samples - 1)
         for scores in self.policy.scores([one.completion for one in scored]):

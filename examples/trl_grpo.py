@@ -3,7 +3,7 @@
 python examples/trl_grpo.py --edits 480 --out runs/trl
 
 Algorithm and settings are those of agents/grpo.py: the same loss and gradients (tests/test_trl.py), the same optimizer, and
-edits drawn from the same distribution (temperature 1, top-p 0.95). The edits themselves differ, because TRL draws all of them
+edits drawn from the same distribution (temperature 1, top-p 1). The edits themselves differ, because TRL draws all of them
 from one stream of random numbers and agents/grpo.py each by a seed of its own. That one also logs every edit and resumes to the
 last bit; this one is the road to policies on several GPUs, to FSDP, DeepSpeed and vLLM (``GRPOConfig(use_vllm=True)``):
 
@@ -17,12 +17,12 @@ dtype="float32").merge_and_unload()`` makes of it is a model for ``agents.Policy
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
 from datasets import Dataset
 from peft import LoraConfig
@@ -31,6 +31,7 @@ from trl import GRPOConfig, GRPOTrainer
 import agents.grpo
 from agents.episodes import Env, begin, score, seal_of
 from agents.policy import POLICY_LORA
+from agents.seeding import derive_seed, generator, task_seeds
 from seal_env.student import load_base
 
 
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> GRPOTrainer:
     # TRL gets the prompts as raw text, whatever the model was tuned for.
     env = gym.make_vec(args.env, num_envs=share, model=args.model, template="base", **where)
     model, tokenizer = load_base(args.model, process.device, args.dtype)
-    ours = asdict(agents.grpo.GRPOConfig(contexts=args.contexts, num_generations=args.generations))
+    preset = dict(agents.grpo.GRPO.preset(args.model, seal_of(env).config.domain).values)
+    preset |= {"contexts": args.contexts, "num_generations": args.generations}
+    ours = asdict(agents.grpo.GRPOConfig(**preset))
     del ours["contexts"]  # all other names are TRL's
     config = GRPOConfig(
         **ours,
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> GRPOTrainer:
         gradient_accumulation_steps=args.accumulate,
         lr_scheduler_type="constant",
         temperature=1.0,
-        top_p=0.95,
+        top_p=1.0,
         top_k=0,
         max_completion_length=args.max_tokens,
         shuffle_dataset=False,
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> GRPOTrainer:
     )
     trainer = GRPOTrainer(
         model,
-        reward_of(env, [args.seed, process.process_index]),
+        reward_of(env, derive_seed(args.seed, "process", process.process_index)),
         config,
         tasks_of(env, rounds * args.contexts, args.seed),
         processing_class=tokenizer,
@@ -101,20 +104,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def tasks_of(env: Env, count: int, seed: int) -> Dataset:
     """``count`` tasks: the ``prompt`` that asks for an edit, and the ``task`` by its index."""
-    rng = np.random.default_rng(seed)
-    tasks, prompts = seal_of(env).draw_tasks(rng, count), list[str]()
+    tasks, prompts = seal_of(env).draw_tasks(generator(seed, "tasks"), count), list[str]()
+    seeds = task_seeds(seed, tasks, "prompts")
     for start in range(0, count, env.num_envs):
-        observations, _ = begin(env, tasks[start : start + env.num_envs], rng)
+        chosen = slice(start, start + env.num_envs)
+        observations, _ = begin(env, tasks[chosen], seeds[chosen])
         prompts += observations["instruction"]
     return Dataset.from_dict({"prompt": prompts, "task": tasks})
 
 
-def reward_of(env: Env, seed: Sequence[int]) -> Callable[..., list[float]]:
+def reward_of(env: Env, seed: int) -> Callable[..., list[float]]:
     """The environment's reward of edits, ``env.num_envs`` at a time, as TRL asks for it."""
-    rng = np.random.default_rng(seed)
+    calls = itertools.count()
 
     def seal_reward(completions: list[str], task: list[int], **_: Any) -> list[float]:
-        begin(env, task, rng)
+        begin(env, task, task_seeds(seed, task, "rewards", next(calls)))
         return [reward for reward, _ in score(env, completions)]
 
     return seal_reward

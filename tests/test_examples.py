@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 
 import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 
 from agents import Policy, agent_names, get_agent
+from agents.seeding import task_seeds
 from tests.toy import Curve, toy
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +124,7 @@ def test_trl_learns_from_the_environments_reward(examples, tmp_path):
     assert [line["step"] for line in rounds] == [1, 2]
     assert all(0 <= line["reward"] <= 1 for line in rounds)
     drawn = trainer.generation_config
-    assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.max_new_tokens) == (1.0, 0.95, 0, 16)
+    assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.max_new_tokens) == (1.0, 1.0, 0, 16)
     assert (trainer.loss_type, trainer.scale_rewards, trainer.num_iterations, trainer.beta) == ("bnpo", "batch", 1, 0.0)
 
     weights = load_file(tmp_path / "trl" / "adapter_model.safetensors")
@@ -143,12 +143,11 @@ def test_the_reward_that_trl_is_given_is_the_environments(examples):
     tasks, prompts = list(asked["task"]), list(asked["prompt"])
     assert len(set(tasks)) == len(set(prompts)) == 3
 
-    seeds = np.random.default_rng([1, 0]).integers(0, 2**31, 2)
-    observations, _ = same.reset(seed=[int(s) for s in seeds], options={"task": tasks[:2]})
+    observations, _ = same.reset(seed=task_seeds(1, tasks[:2], "rewards", 0), options={"task": tasks[:2]})
     assert list(observations["instruction"]) == prompts[:2]
     edits = [observations["context"][0], "The sea is wide."]
     _, rewards, *_ = same.step(edits)
-    assert example.reward_of(env, [1, 0])(edits, tasks[:2], trainer_state=None) == rewards.tolist()
+    assert example.reward_of(env, 1)(edits, tasks[:2], trainer_state=None) == rewards.tolist()
 
 
 @needs_trl

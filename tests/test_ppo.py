@@ -82,7 +82,7 @@ def test_the_optimizer_holds_what_is_trained_and_nothing_else(make, lora):
 def test_the_critic_leaves_the_language_model_alone_unless_it_is_told_to_share(make):
     def trained(**options):
         env, policy = make(8)
-        PPO(env, policy, contexts=2, samples=4, max_grad_norm=1e9, target_kl=None, **options).learn(8)
+        PPO(env, policy, contexts=2, samples=4, learning_rate=1e-3, max_grad_norm=1e9, target_kl=None, **options).learn(8)
         return policy.adapter.detach()
 
     assert torch.equal(trained(vf_coef=0.5), trained(vf_coef=0.0))

@@ -325,8 +325,10 @@ def test_every_config_that_comes_with_the_package_is_sound():
         settings = from_mapping(read_config(name))
         assert from_mapping(settings.to_json()) == settings
     paper = from_mapping({"env": "SEAL-SQuAD-Qwen2.5-7B-v0", "agents": ["rest_em"]})
-    assert paper.agents["rest_em"].config["learning_rate"] == 3e-4
-    assert paper.policy["lora"]["r"] == 64 and paper.places == 5
+    rest_em = paper.agents["rest_em"]
+    config = rest_em.type.Config(**rest_em.config)
+    assert (config.contexts, config.samples, config.selection, config.learning_rate) == (50, 5, "best", 3e-4)
+    assert paper.policy["max_new_tokens"] == 1024 and paper.places == 5
 
 
 def test_yaml_values_are_what_a_person_means():

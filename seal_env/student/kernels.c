@@ -19,7 +19,7 @@ __attribute__((__simd__("notinbranch"))) float expf(float);
 #endif
 #define TILE_VECS 2
 #define PANEL (TILE_VECS * LANES)
-#define DEPTH 256 /* terms that a product sums before it adds them to the rest */
+#define DEPTH 32 /* terms that a product sums before it adds them to the rest: rounding grows with it */
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define INLINE static inline __attribute__((always_inline))
 

@@ -44,9 +44,22 @@ def adapter_base(folder: str | Path) -> str | None:
     if not config.is_file():
         return None
     recorded = str(json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    return _bundled_name(recorded) or recorded or None
+
+
+def base_name(name: str) -> str:
+    """The model that ``name`` is or was made from: ``seal-nano`` for its folder, an adapter's base for the adapter's folder."""
+    seen: set[str] = set()
+    while name not in seen:
+        seen.add(name)
+        name = _bundled_name(name) or adapter_base(name) or name
+    return name
+
+
+def _bundled_name(recorded: str) -> str | None:
+    """A bundled model is wherever the package is, and not where it was when its folder was recorded."""
     name = Path(recorded).name
-    # A bundled model is wherever the package is, and not where it was when the adapter was saved.
-    return name if bundled_folder(name) else recorded or None
+    return name if bundled_folder(name) else None
 
 
 def check_dtype(dtype: str) -> torch.dtype:
