@@ -22,8 +22,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
-from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.trainer_callback import PrinterCallback
 
 from seal_env.plan import Example, TokenExample, UpdatePlan
@@ -116,19 +114,19 @@ class Float64Loop(PeftLoop):
     Transformers computes norms and losses in float32 whatever the model's dtype is, so both are replaced here.
 
     Args:
-        model: of RMSNorm layers; it is changed.
+        model: with norms as Llama's; it is changed.
 
     Raises:
-        ValueError: a model with norms that are not known to be RMSNorm.
+        ValueError: a model with other norms.
     """
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig) -> None:
         super().__init__(model.double(), lora, torch.float64)
         for module in self.peft.modules():
-            if isinstance(module, LlamaRMSNorm | Qwen2RMSNorm):
+            if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):  # as in Llama
                 module.forward = functools.partial(_rms_norm, module)
             elif "Norm" in type(module).__name__:
-                raise ValueError(f"Float64Loop is for Llama and Qwen2, and this model has a {type(module).__name__}")
+                raise ValueError(f"Float64Loop is for models with Llama's norm, and this one has a {type(module).__name__}")
 
     def _loss(self, batch: dict[str, Tensor]) -> Tensor:
         labels = batch.pop("labels")

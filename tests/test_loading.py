@@ -234,10 +234,10 @@ def test_a_fingerprint_covers_every_value(base):
 @pytest.fixture
 def fresh_library():
     """As in a process that has not looked for the kernels and has said nothing yet."""
-    native._library.cache_clear()
+    native.compile_library.cache_clear()
     native._say.cache_clear()
     yield
-    native._library.cache_clear()
+    native.compile_library.cache_clear()
     native._say.cache_clear()
 
 

@@ -53,7 +53,7 @@ def best_ops(model: PreTrainedModel) -> TorchOps:
     if os.environ.get("SEAL_ENV_NATIVE", "1") == "0":
         _say("SEAL_ENV_NATIVE=0: PyTorch's operations in place of compiled kernels, which are faster")
         return TorchOps()
-    library = _library()
+    library = compile_library(_SOURCE)
     if library is None:
         return TorchOps()
     size = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -79,7 +79,7 @@ def _after_fork() -> None:
     global _forked
     _forked = True
     torch.set_num_threads(1)
-    if _library.cache_info().currsize and (library := _library()) is not None:
+    if compile_library.cache_info().currsize and (library := compile_library(_SOURCE)) is not None:
         library.omp_set_num_threads(1)
 
 
@@ -222,7 +222,7 @@ class NativeOps(TorchOps):
 
 def _native_ops(pack_weights: bool) -> TorchOps:
     """:class:`NativeOps` where they come out of a pickle."""
-    library = _library()
+    library = compile_library(_SOURCE)
     return TorchOps() if library is None else NativeOps(library, pack_weights)
 
 
@@ -268,23 +268,23 @@ def _sizes(w: Tensor) -> tuple[ctypes.c_long, ctypes.c_long]:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
-    """The compiled kernels, built if they are not in the cache; None where that is not possible."""
+def compile_library(source: Path) -> ctypes.CDLL | None:
+    """The C file as a library for this processor, built if it is not in the cache; None where that is not possible."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if platform.system() != "Linux" or ctypes.sizeof(ctypes.c_long) != 8:
         return _without_library(f"they are for 64-bit Linux, and this is {platform.system()} on {platform.machine()}")
     if compiler is None:
         return _without_library("there is no C compiler (cc, gcc or clang)")
     flags = [*_FLAGS, _WIDE] if platform.machine() == "x86_64" else _FLAGS
-    identity = "\n".join([_SOURCE.read_text(), compiler, *flags, _processor()])
+    identity = "\n".join([source.read_text(), compiler, *flags, _processor()])
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-env"
-    target = folder / f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
+    target = folder / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     try:
         if not target.is_file():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryDirectory(dir=folder) as temporary:
                 built = Path(temporary) / target.name
-                command = [compiler, *flags, "-o", str(built), str(_SOURCE), "-lm"]
+                command = [compiler, *flags, "-o", str(built), str(source), "-lm"]
                 subprocess.run(command, check=True, capture_output=True, timeout=120)
                 os.replace(built, target)
         return ctypes.CDLL(str(target))

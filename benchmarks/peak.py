@@ -1,0 +1,65 @@
+"""How many floating-point operations a second the machine reaches at most, as the roof that training is measured against."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from seal_env.student.native import compile_library
+
+_SOURCE = Path(__file__).with_name("peak.c")
+_STEPS = 2_000_000  # some tens of milliseconds
+_REPEATS = 7
+
+
+def peak_rate(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
+    """Operations per second, and what reached them.
+
+    On the CPU in float32 they are fused multiply-adds on values in registers, with all of PyTorch's threads: no product can be
+    faster. Elsewhere, and where nothing can be compiled, a square matrix product, which is not the most that is possible.
+    """
+    if device.type == "cpu" and dtype == torch.float32:
+        library = compile_library(_SOURCE)
+        if library is not None:
+            return _multiply_add_rate(library), "fused multiply-adds in registers"
+    return _matmul_rate(device, dtype), "square matrix product"
+
+
+def _multiply_add_rate(library: ctypes.CDLL) -> float:
+    threads = torch.get_num_threads()
+    sink = torch.ones(threads)
+    arguments = ctypes.c_long(_STEPS), ctypes.c_long(threads), ctypes.c_void_p(sink.data_ptr())
+    rates = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        library.multiply_add(*arguments)
+        rates.append(threads * _STEPS * library.operations() / (time.perf_counter() - started))
+    return max(rates)
+
+
+def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Of the best size, median over repeats."""
+    rates = []
+    for size in (512, 1024, 2048) if device.type == "cpu" else (4096, 8192):
+        a, b = torch.randn(2, size, size, device=device).to(dtype)
+        out = torch.empty_like(a)
+        runs = []
+        for _ in range(_REPEATS):
+            synchronize(device)
+            started = time.perf_counter()
+            for _ in range(4):
+                torch.mm(a, b, out=out)
+            synchronize(device)
+            runs.append(4 * 2 * size**3 / (time.perf_counter() - started))
+        rates.append(statistics.median(runs))
+    return max(rates)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what was started on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
