@@ -28,7 +28,9 @@ def test_the_largest_uniform_never_leaves_the_kept_set():
     logits = torch.tensor([[0.0, 5.0, 1.0, 1.0]])
     last = torch.tensor([1 - 2**-53], dtype=torch.float64)
     assert Sampling(1.0, 0.9).draw(logits, last).item() == 1
-    assert Sampling(1.0, 1.0).draw(logits, last).item() == 0
+    assert Sampling(1.0, 1.0).draw(logits, last).item() == 3
+    never = torch.tensor([[0.0, 5.0, 1.0, float("-inf")]])
+    assert Sampling(1.0, 1.0).draw(never, last).item() == 2
 
 
 @pytest.mark.parametrize(("model", "network"), [("llama", "llama"), ("qwen2", "generic")])

@@ -61,6 +61,11 @@ class Sampling:
     def draw(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """A token a row of ``logits: (rows, vocabulary)``, by the row's number in ``uniforms: (rows,)`` from [0, 1)."""
         probs = torch.softmax(logits.double() / self.temperature, -1)
+        if self.top_p == 1.0:  # nothing is left out, so that nothing need be sorted
+            cumulative = probs.cumsum(-1)
+            shares = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
+            chosen = torch.searchsorted(cumulative, shares, right=True).squeeze(1)
+            return chosen.where(chosen < probs.shape[1], probs.argmax(-1))  # where rounding went past the last one
         drawn = torch.empty(len(probs), dtype=torch.long, device=probs.device)
         # Sorting a whole vocabulary is slow, and the likeliest tokens mostly hold enough probability.
         few = min(_LIKELIEST, probs.shape[1])
