@@ -329,8 +329,9 @@ def _run_in_processes(
                 for event in _drain(events):
                     view(event)
             except BaseException:
+                processes = list(pool._processes.values())  # which the pool forgets when it is shut down
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in list(pool._processes.values()):
+                for process in processes:
                     process.terminate()
                 raise
 

@@ -129,16 +129,21 @@ def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroke
 
 
 @needs_proc
-def test_a_killed_run_leaves_no_process_behind(config, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_leaves_no_process_behind(config, tmp_path, how):
     environment, mark = marked(tmp_path)
     command = [sys.executable, "-m", "benchmarks.cli", "run", "--config", str(config), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen([*command, "--workers", "2"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--workers", "2"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     while process.poll() is None and not list((tmp_path / "run").glob("runs/*/*/.lock")):
         time.sleep(0.1)
     assert len(started_with(mark)) >= 4  # itself, two workers, and what carries their messages
-    process.kill()
-    process.wait()
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
     assert not left_of(mark)
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and "stopped; go on with: seal-bench run --resume" in said and "Traceback" not in said
 
 
 def test_a_killed_run_goes_on_to_the_same_lines_and_table(config, unbroken, tmp_path):
