@@ -6,6 +6,7 @@ import contextlib
 import copy
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from benchmarks.shapes import byte_tokenizer, random_model, shape_config
 from benchmarks.workload import edit_lengths
 from benchmarks.workload import make_plans as make_workload
 from seal_env import Student, TokenExample, UpdatePlan
-from seal_env.student import FitStatus
+from seal_env.student import FitStatus, Sampling
 from seal_env.student.native import NativeOps
 from seal_env.student.network import TrainBatch
 
@@ -168,6 +169,34 @@ def test_an_outcome_does_not_depend_on_neighbours_slots_or_waves(model_path, mod
         for other in (together[i], backwards[i], waves[i]):
             torch.testing.assert_close(alone, other, rtol=0, atol=1e-5)
         assert student.answer(alone[None], [prompts[i]], max_new_tokens=8)[0] == answers[i]
+
+
+@pytest.mark.parametrize("compiled", ["1", "0"])
+@pytest.mark.parametrize(("model", "network"), [("llama", "llama"), ("gpt2", "generic")])
+def test_reading_seldom_changes_nothing(model_path, monkeypatch, model, network, compiled):
+    """As on a GPU, which is given many steps before what came of them is read."""
+    monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
+    student = Student.from_pretrained(model_path(model), LoraConfig(**LORA), network=network, max_slots=3)
+    plans = make_plans()
+    plans[2] = replace(plans[2], learning_rate=1e9, epochs=9)  # diverges on its way
+    plans[5] = replace(plans[5], examples=())
+    prompts, sampling = prompts_for(student, len(plans)), {"sampling": Sampling(), "max_new_tokens": 12, "stop": ["e"]}
+    seeds = [list(range(len(group))) for group in prompts]
+    found = []
+    for student.read_every in (1, 5, 1000):
+        fitted = student.fit(plans)
+        answers = student.answer(fitted.adapters, prompts, max_new_tokens=12)
+        found.append((fitted, answers, student.sample(fitted.adapters, prompts, seeds=seeds, **sampling)))
+    (first, *answered), *others = found
+    assert [str(report.status) for report in first.reports].count("trained") == 6
+    assert (first.reports[2].status, first.reports[5].status) == ("diverged", "nothing_to_train")
+    assert torch.equal(first.adapters[2], student.fresh([plans[2].seed])[0]), "it is as it started"
+    for fitted, *again in others:
+        for report, other in zip(first.reports, fitted.reports):
+            assert (report.status, report.steps, report.tokens) == (other.status, other.steps, other.tokens)
+            assert report.losses == pytest.approx(other.losses, rel=1e-4, nan_ok=True)
+        torch.testing.assert_close(fitted.adapters, first.adapters, rtol=0, atol=1e-5)
+        assert again == answered
 
 
 @pytest.mark.parametrize("model", ["llama", "qwen2", "shape:llama-2m"])

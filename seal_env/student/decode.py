@@ -91,20 +91,29 @@ class Sampling:
 class _Draws:
     """The tokens of rows that each have a generator of their own: what a row draws does not depend on its neighbours."""
 
-    def __init__(self, sampling: Sampling, seeds: Sequence[int], max_new_tokens: int) -> None:
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], max_new_tokens: int, device: torch.device) -> None:
         self.sampling = sampling
         rows = [torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
-        self.uniforms = torch.stack(rows)
+        self.uniforms = torch.stack(rows).to(device)
         self.time = 0
 
-    def __call__(self, logits: Tensor, live: list[int]) -> Tensor:
-        uniforms = self.uniforms[live, self.time].to(logits.device)
+    def __call__(self, logits: Tensor) -> Tensor:
         self.time += 1
-        return self.sampling.draw(logits, uniforms)
+        return self.sampling.draw(logits, self.uniforms[:, self.time - 1])
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these."""
+        self.uniforms = self.uniforms.index_select(0, rows)
 
 
-def _likeliest(logits: Tensor, live: list[int]) -> Tensor:
-    return logits.argmax(-1)
+class _Likeliest:
+    """The likeliest token of each row."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return logits.argmax(-1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Nothing is known of any row."""
 
 
 def decode(
@@ -118,35 +127,43 @@ def decode(
     eos_ids: frozenset[int],
     sampling: Sampling | None = None,
     seeds: Sequence[int] = (),
+    read_every: int = 1,
 ) -> list[Answer]:
     """Decode ``prompts`` (token ids, at least one each) in one batch; ``adapter_of_row`` ascends.
 
-    Greedily, or by ``sampling`` with a seed a prompt.
+    Greedily, or by ``sampling`` with a seed a prompt. Tokens are read ``read_every`` at a time: on a GPU each reading waits for
+    all that was launched. What a row goes on to write after its end is left out, and changes no other row.
     """
     device = network.device
-    choose = _Draws(sampling, seeds, max_new_tokens) if sampling else _likeliest
+    choose = _Draws(sampling, seeds, max_new_tokens, device) if sampling else _Likeliest()
     session = network.decode(adapters, adapter_of_row, prompts, max_new_tokens)
     generated: list[list[int]] = [[] for _ in prompts]
     answers: list[Answer | None] = [None] * len(prompts)
     live = list(range(len(prompts)))  # which prompt each row of the session belongs to
+    unread: list[Tensor] = []
     logits = session.prefill()
-    while True:
-        tokens = choose(logits, live)
-        for row, token in zip(live, tokens.tolist()):
-            if answers[row] is not None:
-                continue
-            eos = token if token in eos_ids else None
-            if eos is None:
-                generated[row].append(token)
-            answers[row] = _finished(tokenizer, generated[row], eos, max_new_tokens, stop)
-        still = [i for i, row in enumerate(live) if answers[row] is None]
-        if not still:
-            break
-        if len(live) - len(still) >= _LEAVE_SHARE * len(live):
-            keep = torch.tensor(still, device=device)
-            session.keep(keep)
-            tokens = tokens.index_select(0, keep)
-            live = [live[i] for i in still]
+    for time in range(1, max_new_tokens + 1):
+        tokens = choose(logits)
+        unread.append(tokens)
+        if len(unread) == read_every or time == max_new_tokens:
+            for written in torch.stack(unread).tolist():
+                for row, token in zip(live, written):
+                    if answers[row] is not None:
+                        continue
+                    eos = token if token in eos_ids else None
+                    if eos is None:
+                        generated[row].append(token)
+                    answers[row] = _finished(tokenizer, generated[row], eos, max_new_tokens, stop)
+            unread.clear()
+            still = [i for i, row in enumerate(live) if answers[row] is None]
+            if not still:
+                break
+            if len(live) - len(still) >= _LEAVE_SHARE * len(live):
+                keep = torch.tensor(still, device=device)
+                session.keep(keep)
+                choose.keep(keep)
+                tokens = tokens.index_select(0, keep)
+                live = [live[i] for i in still]
         logits = session.step(tokens)
     return [answer for answer in answers if answer is not None]
 

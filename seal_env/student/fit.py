@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from seal_env.plan import UpdatePlan
+from seal_env.student.memory import available_bytes
 from seal_env.student.network import Network, TrainBatch
-from seal_env.student.ops import AdamWStep, TorchOps
+from seal_env.student.ops import AdamWSteps, TorchOps
 from seal_env.student.schedule import Lane, Scheduler, StepShape
 
 # Where steps are padded, rows have at least this many tokens and labels: fewer fall into matrix-vector kernels.
@@ -105,6 +106,7 @@ def fit(
     max_slots: int,
     step_tokens: int,
     overhead_tokens: int,
+    read_every: int = 1,
     on_progress: Callable[[int], object] | None = None,
 ) -> FitResult:
     """Train one adapter a plan, from ``start: (plans, numel)``.
@@ -115,9 +117,14 @@ def fit(
         max_slots: adapters in training at once; others wait for one to finish.
         step_tokens: padded tokens in one batch, about.
         overhead_tokens: what starting a batch costs, in tokens (see :class:`Scheduler`).
+        read_every: steps after which losses and norms are read. On a GPU each reading waits for all that was launched, so that
+            it has nothing to do in the meantime; a plan that diverged goes on until then, which changes nothing.
         on_progress: called with the number of tokens trained since the last call.
     """
-    adapters = start.detach().clone().float()
+    start = start.detach().float()
+    # Finished adapters stay on the device as long as there is room, so that none of them is waited for.
+    roomy = 4 * start.numel() < available_bytes(network.device) // 6
+    adapters = start.to(network.device if roomy else "cpu", copy=True)
     jobs = []
     for plan, sequences, cut in zip(plans, examples, truncated):
         steps = plan.steps(len(sequences))
@@ -132,44 +139,63 @@ def fit(
     scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class, padded=padded_steps)
     optimizer = _SlotAdamW(min(max_slots, len(lanes)), adapters.shape[1], network.device, network.ops)
     useful = padded = 0
+    unread: list[tuple[list[Lane], list[int], Tensor, Tensor]] = []  # lanes that stepped, their tokens, losses, norms
+
+    def read() -> None:
+        """Report the steps since the last reading; lanes of which one was not finite diverged, and leave."""
+        flying = {lane.job for lane in scheduler.lanes}
+        figures = torch.cat([torch.stack([losses.double(), norms]) for *_, losses, norms in unread], dim=1).T.tolist()
+        taken = [(lane, tokens) for lanes, counts, *_ in unread for lane, tokens in zip(lanes, counts)]
+        unread.clear()
+        for (lane, tokens), figure in zip(taken, figures):
+            report = jobs[lane.job].report
+            if report.status is FitStatus.DIVERGED:
+                continue
+            report.losses.append(figure[0])
+            report.steps += 1
+            report.tokens += tokens
+            if not all(map(math.isfinite, figure)):
+                report.status = FitStatus.DIVERGED
+                if lane.job in flying:
+                    scheduler.drop(lane)
+                    optimizer.leave(lane.slot)
+
     while waiting or scheduler.lanes:
         while waiting and optimizer.free:
             lane = waiting.popleft()
-            lane.slot = optimizer.enter(adapters[lane.job])
+            lane.slot = optimizer.enter(start[lane.job])
             scheduler.add(lane)
         group = scheduler.next_group(more_to_come=bool(waiting))
         length = max(lane.steps[0].length for lane in group) if padded_steps else 0
         batch = _batch([(jobs[lane.job], len(jobs[lane.job].steps) - len(lane.steps)) for lane in group], length)
         slots = torch.tensor([lane.slot for lane in group])
         losses, grads = network.train_step(optimizer.weights, slots.to(network.device), _to(batch, network.device))
-        tokens = sum(lane.steps[0].tokens for lane in group)
-        useful, padded = useful + tokens, padded + len(batch.tokens)
-        diverged = optimizer.step(
+        tokens = [lane.steps[0].tokens for lane in group]
+        useful, padded = useful + sum(tokens), padded + len(batch.tokens)
+        norms = optimizer.step(
             [lane.slot for lane in group], grads, [(jobs[lane.job].plan, len(jobs[lane.job].steps)) for lane in group]
         )
-        for lane, loss in zip(group, losses.tolist()):
-            report = jobs[lane.job].report
-            report.losses.append(loss)
-            report.steps += 1
-            report.tokens += lane.steps[0].tokens
-        finished = scheduler.advance(group)
-        for lane, gone_wrong in zip(group, diverged):
-            if gone_wrong or not math.isfinite(jobs[lane.job].report.losses[-1]):
-                jobs[lane.job].report.status = FitStatus.DIVERGED
-                if lane in finished:
-                    finished.remove(lane)
-                else:
-                    scheduler.drop(lane)
-                optimizer.leave(lane.slot)
-        for lane in finished:
-            weights = optimizer.leave(lane.slot)
-            if bool((weights.abs() <= DIVERGED_WEIGHT).all()):  # also False for NaN
-                adapters[lane.job] = weights
-            else:
-                jobs[lane.job].report.status = FitStatus.DIVERGED
+        unread.append((group, tokens, losses, norms))
+        for lane in scheduler.advance(group):
+            adapters[lane.job] = optimizer.leave(lane.slot)
+        if len(unread) >= read_every or not scheduler.lanes:
+            read()
         if on_progress is not None:
-            on_progress(tokens)
-    return FitResult(adapters, [job.report for job in jobs], useful, padded)
+            on_progress(sum(tokens))
+    for i in _too_large(adapters, [i for i, job in enumerate(jobs) if job.report.status.learnt]):
+        jobs[i].report.status = FitStatus.DIVERGED
+    for i, job in enumerate(jobs):
+        if job.report.status is FitStatus.DIVERGED:
+            adapters[i] = start[i]
+    return FitResult(adapters.cpu(), [job.report for job in jobs], useful, padded)
+
+
+def _too_large(adapters: Tensor, rows: list[int]) -> list[int]:
+    """Those of ``rows`` with a weight that is no adapter's any more, or that is not finite."""
+    if not rows:
+        return []
+    largest = torch.stack([adapters[i].abs().amax() for i in rows]).tolist()
+    return [i for i, weight in zip(rows, largest) if not weight <= DIVERGED_WEIGHT]
 
 
 class _SlotAdamW:
@@ -197,21 +223,25 @@ class _SlotAdamW:
         return self.weights[slot]
 
     @torch.no_grad()
-    def step(self, slots: list[int], grads: Tensor, plans: list[tuple[UpdatePlan, int]]) -> list[bool]:
-        """One step of each slot with its row of ``grads``, clipped; returns which gradients were not finite.
+    def step(self, slots: list[int], grads: Tensor, plans: list[tuple[UpdatePlan, int]]) -> Tensor:
+        """One step of each slot with its row of ``grads``, clipped; returns the norms of the gradients, on their device.
 
         ``plans`` holds each slot's plan and its total number of steps. A slot whose gradient is not finite diverged: what
         becomes of its weights does not matter.
         """
-        norms = self.ops.grad_norms(grads)
-        steps = []
-        for slot, norm, (plan, total) in zip(slots, norms, plans):
-            rate = plan.learning_rate_at(self.taken[slot], total)
+        rates = [plan.learning_rate_at(self.taken[slot], total) for slot, (plan, total) in zip(slots, plans)]
+        for slot in slots:
             self.taken[slot] += 1
-            clip = min(1.0, plan.max_grad_norm / (norm + 1e-6))
-            steps.append(AdamWStep(slot, self.taken[slot], clip, rate, plan.weight_decay))
+        numbers = [self.taken[slot] for slot in slots]
+        most, decays = [plan.max_grad_norm for plan, _ in plans], [plan.weight_decay for plan, _ in plans]
+        device = grads.device
+        integers = torch.tensor([slots, numbers]).to(device, non_blocking=True)
+        doubles = torch.tensor([most, rates, decays], dtype=torch.float64).to(device, non_blocking=True)
+        norms = self.ops.grad_norms(grads)
+        clips = (doubles[0] / (norms + 1e-6)).clamp_(max=1.0)
+        steps = AdamWSteps(integers[0], integers[1], clips, doubles[1], doubles[2])
         self.ops.adamw_(self.weights, self.exp_avg, self.exp_avg_sq, grads, steps)
-        return [not math.isfinite(norm) for norm in norms]
+        return norms
 
 
 def _batch(steps: list[tuple[_Job, int]], length: int) -> TrainBatch:

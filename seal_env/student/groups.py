@@ -24,7 +24,8 @@ class Groups:
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
         self.adapters = len(counts)
         self.most = max(counts)
-        self.starts = torch.tensor([0, *accumulate(counts)], device=device)
+        self._counts = counts
+        self.starts = torch.tensor([0, *accumulate(counts)]).to(device, non_blocking=True)
         self._width = max(2, self.most)
         self._full = min(counts) == self._width
         self._cells: tuple[Tensor, Tensor] | None = None
@@ -42,13 +43,12 @@ class Groups:
 
     def _cell_indices(self) -> tuple[Tensor, Tensor]:
         """The cell of each row, and a row for each cell."""
-        if self._cells is None:
-            adapter_of_row = torch.repeat_interleave(self.starts.diff())
-            rows = torch.arange(len(adapter_of_row), device=self.starts.device)
-            cell_of_row = adapter_of_row * self._width + rows - self.starts[adapter_of_row]
-            row_of_cell = rows.new_zeros(self.adapters * self._width)
-            row_of_cell[cell_of_row] = rows
-            self._cells = cell_of_row, row_of_cell
+        if self._cells is None:  # from the counts, without asking the device
+            cell_of_row = torch.cat([torch.arange(count) + i * self._width for i, count in enumerate(self._counts)])
+            row_of_cell = torch.zeros(self.adapters * self._width, dtype=torch.long)
+            row_of_cell[cell_of_row] = torch.arange(len(cell_of_row))
+            device = self.starts.device
+            self._cells = cell_of_row.to(device, non_blocking=True), row_of_cell.to(device, non_blocking=True)
         return self._cells
 
 
@@ -64,7 +64,7 @@ class Sequences:
         self.count = len(lengths)
         self.longest = max(lengths)
         self.even = min(lengths) == self.longest
-        self.starts = torch.tensor([0, *accumulate(lengths)], device=device)
+        self.starts = torch.tensor([0, *accumulate(lengths)]).to(device, non_blocking=True)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from seal_env.student.groups import Groups, Sequences
 from seal_env.student.memory import available_bytes
-from seal_env.student.ops import AdamWStep, Attention, Rotary, TorchOps
+from seal_env.student.ops import AdamWSteps, Attention, Rotary, TorchOps
 
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("kernels.c")
@@ -207,17 +207,15 @@ class NativeOps(TorchOps):
         adapters, _, starts = _rows(groups)
         self._lib.lora_outer(adapters, starts, *_sizes(out), *_strided(h), _p(x), ctypes.c_float(scale), *_strided(out))
 
-    def grad_norms(self, grads: Tensor) -> list[float]:
+    def grad_norms(self, grads: Tensor) -> Tensor:
         norms = torch.empty(len(grads), dtype=torch.float64)
         self._lib.grad_norms(*map(_n, grads.shape), _p(grads), _p(norms))
-        return norms.tolist()
+        return norms
 
-    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: list[AdamWStep]) -> None:
-        slots, numbers, clips, learning_rates, weight_decays = zip(*steps)
-        integers = torch.tensor([slots, numbers])
-        doubles = torch.tensor([clips, learning_rates, weight_decays], dtype=torch.float64)
-        settings = (*map(_p, doubles), _p(integers[1]))
-        self._lib.adamw(*map(_n, grads.shape), _p(integers[0]), _p(grads), *settings, *map(_p, (weights, exp_avg, exp_avg_sq)))
+    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: AdamWSteps) -> None:
+        settings = map(_p, (steps.clips, steps.learning_rates, steps.weight_decays, steps.numbers))
+        state = map(_p, (weights, exp_avg, exp_avg_sq))
+        self._lib.adamw(*map(_n, grads.shape), _p(steps.slots), _p(grads), *settings, *state)
 
 
 def _native_ops(pack_weights: bool) -> TorchOps:

@@ -22,16 +22,24 @@ _MIN_ROWS = 16
 MATH_ATTENTION_LENGTH = 256
 # Above MATH_ATTENTION_LENGTH attention is PyTorch's; its CPU kernel changes block sizes (and so rounding) at 768 queries.
 _SDPA_BLOCK_LENGTH = 768
+# Floats of adapters that AdamW takes a step of at a time, for which it needs several times their memory.
+_STEP_NUMBERS = 1 << 26
 
 
-class AdamWStep(NamedTuple):
-    """What one slot's optimizer step needs besides its gradient, which is taken ``clip`` times; ``number`` counts from 1."""
+class AdamWSteps(NamedTuple):
+    """What optimizer steps need besides their gradients, one entry a step; on the device of the gradients.
 
-    slot: int
-    number: int
-    clip: float
-    learning_rate: float
-    weight_decay: float
+    Attributes:
+        slots: rows of the state.
+        numbers: of each slot's step, from 1.
+        clips: what each gradient is multiplied by, in float64, as the next two.
+    """
+
+    slots: Tensor
+    numbers: Tensor
+    clips: Tensor
+    learning_rates: Tensor
+    weight_decays: Tensor
 
 
 class Attention(Protocol):
@@ -153,21 +161,31 @@ class TorchOps:
         product = torch.bmm(h.unflatten(0, (len(out), -1)).transpose(1, 2), x.view(len(out), -1, x.shape[1]))
         torch.mul(product, scale, out=out)
 
-    def grad_norms(self, grads: Tensor) -> list[float]:
-        """L2 norm of each row of ``grads: (groups, numel)``."""
+    def grad_norms(self, grads: Tensor) -> Tensor:
+        """L2 norm of each row of ``grads: (groups, numel)``, ``(groups,)`` in float64."""
         # One row at a time: its rounding must not depend on how many others there are.
-        return torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).tolist()
+        return torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).double()
 
-    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: list[AdamWStep]) -> None:
+    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: AdamWSteps) -> None:
         """One step of AdamW a row of ``grads: (groups, numel)``, each on its slot of the state ``(slots, numel)``."""
-        for grad, step in zip(grads, steps):
-            grad = grad if step.clip == 1.0 else grad * step.clip
-            bias_1, bias_2 = 1.0 - 0.9**step.number, 1.0 - 0.999**step.number
-            mean, square, weight = exp_avg[step.slot], exp_avg_sq[step.slot], weights[step.slot]
-            weight.mul_(1.0 - step.learning_rate * step.weight_decay)
+        numbers = steps.numbers.double()
+        shrink = 1.0 - steps.learning_rates * steps.weight_decays
+        rates = steps.learning_rates / (1.0 - 0.9**numbers)
+        corrections = (1.0 - 0.999**numbers).sqrt()
+        factors = torch.stack([steps.clips, shrink, rates, corrections]).to(grads.dtype)[..., None]
+        # Many slots at once: on a GPU, launching kernels slot by slot would take longer than they run.
+        at_a_time = max(1, _STEP_NUMBERS // grads.shape[1])
+        for slots, some, (clip, keep, rate, correction) in zip(
+            steps.slots.split(at_a_time), grads.split(at_a_time), factors.split(at_a_time, 1)
+        ):
+            grad = some * clip
+            mean, square = exp_avg.index_select(0, slots), exp_avg_sq.index_select(0, slots)
             mean.lerp_(grad, 1.0 - 0.9)
             square.mul_(0.999).addcmul_(grad, grad, value=1.0 - 0.999)
-            weight.addcdiv_(mean, square.sqrt().div_(bias_2**0.5).add_(1e-8), value=-step.learning_rate / bias_1)
+            exp_avg.index_copy_(0, slots, mean)
+            exp_avg_sq.index_copy_(0, slots, square)
+            update = mean.mul_(rate).div_(square.sqrt_().div_(correction).add_(1e-8))
+            weights.index_copy_(0, slots, weights.index_select(0, slots).mul_(keep).sub_(update))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _STEP_TOKENS = {"cpu": 768, "cuda": 16384}
 _OVERHEAD_TOKENS = {"cpu": 110, "cuda": 2048}
 _MAX_SLOTS = 256
+_READ_EVERY = 16  # steps, of training or decoding, that a GPU is given before what came of them is read
 # What configurations call the most tokens that a model can read.
 _LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "context_length")
 _MAX_ANSWER_ROWS = 512
@@ -80,6 +81,7 @@ class Student:
         self.base_version = 0  # counts merge and load_base: what was computed with another version is stale
         self.step_tokens = _STEP_TOKENS.get(model.device.type, _STEP_TOKENS["cuda"])
         self.overhead_tokens = _OVERHEAD_TOKENS.get(model.device.type, _OVERHEAD_TOKENS["cuda"])
+        self.read_every = 1 if model.device.type == "cpu" else _READ_EVERY
         self._eos_ids = end_token_ids(model, tokenizer)
 
     @classmethod
@@ -163,6 +165,7 @@ class Student:
                 self.max_slots or self._slots_that_fit(),
                 self._step_tokens_that_fit(),
                 self.overhead_tokens,
+                self.read_every,
                 bar.update,
             )
         for report, fits in zip(result.reports, readable):
@@ -243,6 +246,7 @@ class Student:
                 self._eos_ids,
                 sampling,
                 [seeds[j] for j in wave] if sampling else (),
+                self.read_every,
             )
             answers.update(zip(wave, texts))
         in_order = iter(answers[j] for j in range(len(rows)))
