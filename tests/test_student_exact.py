@@ -18,7 +18,7 @@ from benchmarks.shapes import byte_tokenizer, random_model, shape_config
 from benchmarks.workload import edit_lengths
 from benchmarks.workload import make_plans as make_workload
 from seal_env import Student, TokenExample, UpdatePlan
-from seal_env.student import FitStatus, Sampling
+from seal_env.student import FitStatus, Sampling, load_base
 from seal_env.student.native import NativeOps
 from seal_env.student.network import TrainBatch
 
@@ -197,6 +197,25 @@ def test_reading_seldom_changes_nothing(model_path, monkeypatch, model, network,
             assert report.losses == pytest.approx(other.losses, rel=1e-4, nan_ok=True)
         torch.testing.assert_close(fitted.adapters, first.adapters, rtol=0, atol=1e-5)
         assert again == answered
+
+
+@pytest.mark.parametrize("compiled", ["1", "0"])
+@pytest.mark.parametrize("model", ["llama", "qwen2"])
+def test_static_decoding_writes_the_same(model_path, monkeypatch, model, compiled):
+    """The code that CUDA graphs are made of, on the CPU."""
+    monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
+    base, _ = load_base(model_path(model))
+    options = {"max_new_tokens": 80, "stop": ["qz"]}
+    found = []
+    for static in (False, True):
+        student = Student(base, byte_tokenizer(), LoraConfig(**LORA), static_decoding=static)
+        torch.manual_seed(0)
+        adapters = student.fresh(range(4)) + 0.05 * torch.randn(4, student.adapter_size)
+        prompts = prompts_for(student, 4)
+        seeds = [list(range(len(group))) for group in prompts]
+        found.append((student.answer(adapters, prompts, **options), student.sample(adapters, prompts, seeds=seeds, **options)))
+    assert found[0] == found[1]
+    assert len({len(answer.ids) for group in found[0][1] for answer in group}) > 1, "rows leave at different times"
 
 
 @pytest.mark.parametrize("model", ["llama", "qwen2", "shape:llama-2m"])

@@ -28,6 +28,8 @@ LLAMA_SHAPED = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCau
 LOSS_ROWS = 128
 # Tokens that decoding reads at a time, for the same reason.
 READ_TOKENS = 1024
+# Cache lengths that static decoding rounds up to.
+STATIC_TIME = 64
 
 
 class _Linear(NamedTuple):
@@ -344,6 +346,34 @@ class LlamaNetwork(Network):
         return self.ops.product(self._normed(hidden, self.norm), self.head.weight, self.head.bias)
 
 
+class _StepGraph:
+    """A step of decoding as a CUDA graph: its kernels are launched at once, which for small models takes longer than they run.
+
+    Args:
+        session: the session before the step, which stays as it is.
+        tokens: of the step.
+        longest: cache length that the graph is for.
+    """
+
+    def __init__(self, session: _LlamaSession, tokens: Tensor, longest: int) -> None:
+        self.longest, self.tokens = longest, tokens.clone()
+        lengths, stream = session.lengths.clone(), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # what is allocated or chosen once must not be captured
+            session.eager_step(self.tokens, longest)
+            session.lengths.copy_(lengths)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.logits = session.eager_step(self.tokens, longest)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """The logits, which the next call overwrites."""
+        self.tokens.copy_(tokens)
+        self.graph.replay()
+        return self.logits
+
+
 class _LlamaSession(DecodingSession):
     """Rows lie flush left in the cache, each writing at its own position, so that no row depends on another's length."""
 
@@ -357,6 +387,7 @@ class _LlamaSession(DecodingSession):
         self.cache = [(empty.new_zeros(shape), empty.new_zeros(shape)) for _ in network.layers]
         self.lengths = torch.zeros(len(adapter_of_row), dtype=torch.long, device=network.device)
         self._longest = 0  # max of lengths, without asking the device
+        self._graph: _StepGraph | None = None
 
     def _set_adapters(self, adapters: Tensor, adapter_of_row: list[int]) -> None:
         self.adapters, self.adapter_of_row = adapters, adapter_of_row
@@ -379,18 +410,32 @@ class _LlamaSession(DecodingSession):
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
+        longest = self._longest
+        if self.network.static_decoding:
+            longest = min(self.room, (longest // STATIC_TIME + 1) * STATIC_TIME) - 1
+        if self.network.static_decoding and tokens.device.type == "cuda":
+            if self._graph is None or self._graph.longest != longest:
+                self._graph = _StepGraph(self, tokens, longest)
+            logits = self._graph(tokens)
+        else:
+            logits = self.eager_step(tokens, longest)
+        self._longest += 1
+        return logits
+
+    def eager_step(self, tokens: Tensor, longest: int) -> Tensor:
+        """The step, for caches of at most ``longest`` tokens; on the host nothing of it depends on the tokens or on lengths."""
         network, ops = self.network, self.network.ops
         x = network.embedding(tokens)
         rotary = network._rotary(self.room)
         for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):
             (q, k, v), _ = layer.qkv.forward(ops, self.groups, network._normed(x, layer.norm_1), views[0])
-            out = ops.attend_cached(q, k, v, keys, values, self.lengths, self._longest, rotary)
+            out = ops.attend_cached(q, k, v, keys, values, self.lengths, longest, rotary)
             x = self._finish(layer, self.groups, views, x, out)
         self.lengths += 1
-        self._longest += 1
         return network.logits(x)
 
     def keep(self, rows: Tensor) -> None:
+        self._graph = None  # of other tensors
         used, adapter_of_row = keep_rows(self.adapter_of_row, rows.tolist())
         self._set_adapters(self.adapters[used], adapter_of_row)
         self.cache = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cache]

@@ -58,7 +58,13 @@ class DecodingSession(ABC):
 
 
 class Network(ABC):
-    """A frozen causal LM that trains and applies adapters given as flat vectors."""
+    """A frozen causal LM that trains and applies adapters given as flat vectors.
+
+    Attributes:
+        static_decoding: many steps of decoding have the same shapes, and run as one CUDA graph, where the network can do that.
+    """
+
+    static_decoding = False
 
     def __init__(self, model: PreTrainedModel, layout: AdapterLayout) -> None:
         self.model = model

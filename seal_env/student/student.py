@@ -53,6 +53,8 @@ class Student:
         network: ``"auto"``, or force ``"llama"`` or ``"generic"``.
         max_slots: most adapters in training at once; by default as many as fit in memory, at most 256.
         keep_memory: on the CPU, let the C library keep freed memory (see :func:`keep_freed_memory`).
+        static_decoding: Llama-shaped models decode with the same shapes for many steps, which run on CUDA as graphs. Not the
+            default, as it has not been measured on a card yet.
 
     Raises:
         ValueError: an option of ``lora`` that is not supported, a target that does not exist, or an argument out of range.
@@ -67,6 +69,7 @@ class Student:
         network: str = "auto",
         max_slots: int | None = None,
         keep_memory: bool = True,
+        static_decoding: bool = False,
     ) -> None:
         if max_slots is not None and max_slots < 1:
             raise ValueError(f"max_slots must be at least 1, got {max_slots}")
@@ -77,6 +80,7 @@ class Student:
         self._config = self.model.config.get_text_config(decoder=True)  # of the language model alone, where there is more
         self.layout: AdapterLayout = adapter_layout(model, lora or LoraConfig(**SEAL_LORA))
         self.network = _make_network(network, model, self.layout)
+        self.network.static_decoding = static_decoding
         self.max_slots = max_slots
         self.base_version = 0  # counts merge and load_base: what was computed with another version is stale
         self.step_tokens = _STEP_TOKENS.get(model.device.type, _STEP_TOKENS["cuda"])
