@@ -5,7 +5,7 @@ agent = get_agent("rest_em")(env, Policy.from_pretrained("seal-nano"), seed=1)
 agent.learn(budget=480)
 """
 
-from agents.base import Agent, Callback, Preset, Round, Scored
+from agents.base import Agent, Callback, Preset, Round, Scored, load_optimizer_state, optimizer_state
 from agents.evaluation import Evaluated, evaluate, evaluate_sequences
 from agents.policy import Completion, Policy
 from agents.registry import agent_names, get_agent
@@ -23,4 +23,6 @@ __all__ = [
     "evaluate",
     "evaluate_sequences",
     "get_agent",
+    "load_optimizer_state",
+    "optimizer_state",
 ]

@@ -1,13 +1,12 @@
 """A whole agent to start your own from: RLOO, REINFORCE with a leave-one-out baseline (Ahmadian et al., arXiv 2402.14740)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import torch
 
-from agents import Agent, Policy, Round
-from agents.base import load_optimizer_state, optimizer_state
+from agents import Agent, Policy, Preset, Round, load_optimizer_state, optimizer_state
 from agents.callbacks import LogRounds
 
 
@@ -15,7 +14,7 @@ from agents.callbacks import LogRounds
 class RLOOConfig:
     contexts: int = 8  # passages a round
     samples: int = 6  # edits a passage
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-5
 
     def __post_init__(self) -> None:
         if self.contexts < 1 or self.samples < 2:
@@ -26,6 +25,7 @@ class RLOO(Agent):
     """An edit's baseline is the mean reward of the other edits of its passage."""
 
     Config = RLOOConfig
+    presets: ClassVar = {"seal-nano": Preset({"learning_rate": 1e-3})}  # a small model takes larger steps
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
