@@ -61,12 +61,11 @@ class Sampling:
     def draw(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """A token a row of ``logits: (rows, vocabulary)``, by the row's number in ``uniforms: (rows,)`` from [0, 1)."""
         probs = torch.softmax(logits.double() / self.temperature, -1)
-        drawn = torch.empty(len(probs), dtype=torch.long, device=probs.device)
         # Sorting a whole vocabulary is slow, and the likeliest tokens mostly hold enough probability.
         few = min(_LIKELIEST, probs.shape[1])
         top, order = probs.topk(few)
         enough = top.sum(-1) >= self.top_p
-        drawn[enough] = self._pick(top[enough], order[enough], uniforms[enough])
+        drawn = self._pick(top, order, uniforms)
         if not enough.all():
             rest = ~enough
             top, order = torch.sort(probs[rest], dim=-1, descending=True, stable=True)
@@ -86,20 +85,20 @@ class Sampling:
 class _Draws:
     """The tokens of rows that each have a generator of their own: what a row draws does not depend on its neighbours."""
 
-    def __init__(self, sampling: Sampling, seeds: Sequence[int], max_new_tokens: int) -> None:
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], max_new_tokens: int, device: torch.device) -> None:
         self.sampling = sampling
         rows = [torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
-        self.uniforms = torch.stack(rows)
+        self.uniforms = torch.stack(rows).to(device)
         self.time = 0
 
-    def __call__(self, logits: Tensor, live: list[int]) -> Tensor:
-        uniforms = self.uniforms[live, self.time].to(logits.device)
+    def __call__(self, logits: Tensor) -> Tensor:
+        uniforms = self.uniforms[:, self.time]
         self.time += 1
         return self.sampling.draw(logits, uniforms)
 
-
-def _likeliest(logits: Tensor, live: list[int]) -> Tensor:
-    return logits.argmax(-1)
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these."""
+        self.uniforms = self.uniforms.index_select(0, rows)
 
 
 def decode(
@@ -119,14 +118,14 @@ def decode(
     Greedily, or by ``sampling`` with a seed a prompt.
     """
     device = network.device
-    choose = _Draws(sampling, seeds, max_new_tokens) if sampling else _likeliest
+    draws = _Draws(sampling, seeds, max_new_tokens, device) if sampling else None
     session = network.decode(adapters, adapter_of_row, prompts, max_new_tokens)
     generated: list[list[int]] = [[] for _ in prompts]
     answers: list[Answer | None] = [None] * len(prompts)
     live = list(range(len(prompts)))  # which prompt each row of the session belongs to
     logits = session.prefill()
     while True:
-        tokens = choose(logits, live)
+        tokens = draws(logits) if draws else logits.argmax(-1)
         for row, token in zip(live, tokens.tolist()):
             if answers[row] is not None:
                 continue
@@ -140,6 +139,8 @@ def decode(
         if len(live) - len(still) >= _LEAVE_SHARE * len(live):
             keep = torch.tensor(still, device=device)
             session.keep(keep)
+            if draws:
+                draws.keep(keep)
             tokens = tokens.index_select(0, keep)
             live = [live[i] for i in still]
         logits = session.step(tokens)

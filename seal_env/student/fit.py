@@ -2,11 +2,13 @@
 
 Every adapter gets exactly the optimizer steps it would get alone: its own examples in its own order, its own AdamW state,
 step count, learning-rate schedule and gradient clipping. Only *when* each step runs is decided together
-(:mod:`seal_env.student.schedule`).
+(:mod:`seal_env.student.schedule`). Where memory runs out, fewer of them run together: a step that failed has changed nothing,
+and a plan that has to make room begins again from its start.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -17,9 +19,12 @@ import torch
 from torch import Tensor
 
 from seal_env.plan import UpdatePlan
+from seal_env.student.memory import free_cached, is_out_of_memory
 from seal_env.student.network import Network, TrainBatch
 from seal_env.student.ops import AdamWStep, TorchOps
 from seal_env.student.schedule import Lane, Scheduler, StepShape
+
+_log = logging.getLogger(__name__)
 
 # Where steps are padded, rows have at least this many tokens and labels: fewer fall into matrix-vector kernels.
 MIN_LENGTH = 16
@@ -71,12 +76,23 @@ class FitReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """Adapters ``(plans, numel)`` in float32 and one report a plan; tokens computed with and without padding."""
+    """What :func:`fit` returns.
+
+    Attributes:
+        adapters: ``(plans, numel)`` in float32, on the CPU.
+        reports: one a plan.
+        useful_tokens: tokens trained on, without padding.
+        padded_tokens: tokens computed, with padding.
+        slots: most adapters in training at once, at the end: fewer than allowed where memory ran out.
+        step_tokens: the same of the padded tokens in a batch.
+    """
 
     adapters: Tensor
     reports: list[FitReport]
     useful_tokens: int
     padded_tokens: int
+    slots: int
+    step_tokens: int
 
 
 @dataclass
@@ -130,24 +146,51 @@ def fit(
     waiting = deque(lanes)
     padded_steps = max((len(e.ids) for job in jobs for e in job.examples), default=0) > network.ragged
     scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class, padded=padded_steps)
-    optimizer = _SlotAdamW(min(max_slots, len(lanes)), adapters.shape[1], network.device, network.ops)
-    useful = padded = 0
+    slots, padded, shortages = min(max_slots, len(lanes)), 0, 0
+    optimizer: _SlotAdamW | None = None
     while waiting or scheduler.lanes:
-        while waiting and optimizer.free:
-            lane = waiting.popleft()
-            lane.slot = optimizer.enter(adapters[lane.job])
-            scheduler.add(lane)
-        group = scheduler.next_group(more_to_come=bool(waiting))
-        length = max(lane.steps[0].length for lane in group) if padded_steps else 0
-        batch = _batch([(jobs[lane.job], len(jobs[lane.job].steps) - len(lane.steps)) for lane in group], length)
-        slots = torch.tensor([lane.slot for lane in group])
-        losses, grads = network.train_step(optimizer.weights, slots.to(network.device), _to(batch, network.device))
+        group: list[Lane] = []
+        outcome: tuple[int, list[float], list[bool]] | None = None
+        try:
+            if optimizer is None:
+                optimizer = _SlotAdamW(slots, adapters.shape[1], network.device, network.ops)
+            while waiting and optimizer.free:
+                lane = waiting.popleft()
+                lane.slot = optimizer.enter(adapters[lane.job])
+                scheduler.add(lane)
+            group = scheduler.next_group(more_to_come=bool(waiting))
+            outcome = _step(network, optimizer, jobs, group, padded_steps)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if slots == 1 and len(group) <= 1:
+                step = (group or waiting)[0].steps[0]
+                raise torch.OutOfMemoryError(
+                    f"{network.device} has too little memory for one adapter of {adapters.shape[1]:,} parameters and a step of"
+                    f" {step.tokens} tokens: use a smaller batch_size, max_length or model, or free memory ({error})"
+                ) from error
+        if outcome is None:  # not in the except clause, where the traceback still holds the tensors of the failed step
+            shortages += 1
+            if len(group) > 1:
+                sizes = [lane.steps[0].rows * lane.steps[0].length if padded_steps else lane.steps[0].tokens for lane in group]
+                scheduler.max_tokens = max(1, sum(sizes) // 2)
+            else:
+                slots, optimizer = slots // 2, None
+                for lane in scheduler.lanes[::-1]:
+                    job, trained = jobs[lane.job], jobs[lane.job].report.tokens
+                    job.report = FitReport(job.report.status, job.report.sequences)
+                    waiting.appendleft(job.lane(lane.job))
+                    if on_progress is not None:
+                        on_progress(-trained)
+                scheduler.clear()
+            network.release()
+            free_cached(network.device)
+            continue
+        assert optimizer is not None
+        computed, losses, diverged = outcome
+        padded += computed
         tokens = sum(lane.steps[0].tokens for lane in group)
-        useful, padded = useful + tokens, padded + len(batch.tokens)
-        diverged = optimizer.step(
-            [lane.slot for lane in group], grads, [(jobs[lane.job].plan, len(jobs[lane.job].steps)) for lane in group]
-        )
-        for lane, loss in zip(group, losses.tolist()):
+        for lane, loss in zip(group, losses):
             report = jobs[lane.job].report
             report.losses.append(loss)
             report.steps += 1
@@ -162,14 +205,41 @@ def fit(
                     scheduler.drop(lane)
                 optimizer.leave(lane.slot)
         for lane in finished:
-            weights = optimizer.leave(lane.slot)
+            weights = optimizer.leave(lane.slot).cpu()
             if bool((weights.abs() <= DIVERGED_WEIGHT).all()):  # also False for NaN
                 adapters[lane.job] = weights
             else:
                 jobs[lane.job].report.status = FitStatus.DIVERGED
         if on_progress is not None:
             on_progress(tokens)
-    return FitResult(adapters, [job.report for job in jobs], useful, padded)
+    if shortages:
+        _log.warning(
+            "memory ran out on %s %d times: adapters were trained %d at a time, at most %d tokens in a step, which changes no"
+            " result; max_slots=%d begins with less",
+            *(network.device, shortages, slots, scheduler.max_tokens, slots),
+        )
+    reports = [job.report for job in jobs]
+    useful = sum(report.tokens for report in reports)
+    return FitResult(adapters, reports, useful, padded, slots, scheduler.max_tokens)
+
+
+def _step(
+    network: Network, optimizer: _SlotAdamW, jobs: list[_Job], group: list[Lane], padded_steps: bool
+) -> tuple[int, list[float], list[bool]]:
+    """The next step of each lane of ``group``: tokens computed, losses, and which gradients were not finite.
+
+    If memory runs out nothing has changed.
+    """
+    own = [jobs[lane.job] for lane in group]
+    length = max(lane.steps[0].length for lane in group) if padded_steps else 0
+    batch = _batch([(job, len(job.steps) - len(lane.steps)) for job, lane in zip(own, group)], length)
+    slots = [lane.slot for lane in group]
+    losses, grads = network.train_step(
+        optimizer.weights, torch.tensor(slots).to(network.device, non_blocking=True), _to(batch, network.device)
+    )
+    values = losses.tolist()  # before the optimizer, which the device then works at while the next batch is made
+    diverged = optimizer.step(slots, grads, [(job.plan, len(job.steps)) for job in own])
+    return len(batch.tokens), values, diverged
 
 
 class _SlotAdamW:
@@ -201,16 +271,17 @@ class _SlotAdamW:
         """One step of each slot with its row of ``grads``, clipped; returns which gradients were not finite.
 
         ``plans`` holds each slot's plan and its total number of steps. A slot whose gradient is not finite diverged: what
-        becomes of its weights does not matter.
+        becomes of its weights does not matter. If memory runs out no slot has changed.
         """
         norms = self.ops.grad_norms(grads)
         steps = []
         for slot, norm, (plan, total) in zip(slots, norms, plans):
             rate = plan.learning_rate_at(self.taken[slot], total)
-            self.taken[slot] += 1
             clip = min(1.0, plan.max_grad_norm / (norm + 1e-6))
-            steps.append(AdamWStep(slot, self.taken[slot], clip, rate, plan.weight_decay))
+            steps.append(AdamWStep(slot, self.taken[slot] + 1, clip, rate, plan.weight_decay))
         self.ops.adamw_(self.weights, self.exp_avg, self.exp_avg_sq, grads, steps)
+        for slot in slots:
+            self.taken[slot] += 1
         return [not math.isfinite(norm) for norm in norms]
 
 

@@ -23,6 +23,7 @@ class Groups:
 
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
         self.adapters = len(counts)
+        self.rows = sum(counts)
         self.most = max(counts)
         self.starts = torch.tensor([0, *accumulate(counts)], device=device)
         self._width = max(2, self.most)
@@ -43,8 +44,8 @@ class Groups:
     def _cell_indices(self) -> tuple[Tensor, Tensor]:
         """The cell of each row, and a row for each cell."""
         if self._cells is None:
-            adapter_of_row = torch.repeat_interleave(self.starts.diff())
-            rows = torch.arange(len(adapter_of_row), device=self.starts.device)
+            adapter_of_row = torch.repeat_interleave(self.starts.diff(), output_size=self.rows)  # else it asks the device
+            rows = torch.arange(self.rows, device=self.starts.device)
             cell_of_row = adapter_of_row * self._width + rows - self.starts[adapter_of_row]
             row_of_cell = rows.new_zeros(self.adapters * self._width)
             row_of_cell[cell_of_row] = rows

@@ -70,7 +70,8 @@ class TorchOps:
         size = x.shape[-1]
         # rsqrt(mean(x^2) + eps), with one pass over x and two over its row norms.
         norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        rstd = torch.addcmul(norms.new_tensor(eps * size), norms, norms).rsqrt_().mul_(size**0.5)
+        # new_full and not new_tensor, which waits for a copy to the device.
+        rstd = torch.addcmul(norms.new_full((), eps * size), norms, norms).rsqrt_().mul_(size**0.5)
         return (x * rstd).to(x.dtype).mul_(weight), rstd
 
     def rms_norm_backward_(self, dx: Tensor, d_normed: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> None:
@@ -159,15 +160,20 @@ class TorchOps:
         return torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).tolist()
 
     def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: list[AdamWStep]) -> None:
-        """One step of AdamW a row of ``grads: (groups, numel)``, each on its slot of the state ``(slots, numel)``."""
+        """One step of AdamW a row of ``grads: (groups, numel)``, each on its slot of the state ``(slots, numel)``.
+
+        Where memory runs out the state is as it was: all that is needed is allocated before anything is changed.
+        """
+        scratch = torch.empty_like(grads[0])
         for grad, step in zip(grads, steps):
-            grad = grad if step.clip == 1.0 else grad * step.clip
+            grad = grad if step.clip == 1.0 else torch.mul(grad, step.clip, out=scratch)
             bias_1, bias_2 = 1.0 - 0.9**step.number, 1.0 - 0.999**step.number
             mean, square, weight = exp_avg[step.slot], exp_avg_sq[step.slot], weights[step.slot]
             weight.mul_(1.0 - step.learning_rate * step.weight_decay)
             mean.lerp_(grad, 1.0 - 0.9)
             square.mul_(0.999).addcmul_(grad, grad, value=1.0 - 0.999)
-            weight.addcdiv_(mean, square.sqrt().div_(bias_2**0.5).add_(1e-8), value=-step.learning_rate / bias_1)
+            root = torch.sqrt(square, out=scratch).div_(bias_2**0.5).add_(1e-8)
+            weight.addcdiv_(mean, root, value=-step.learning_rate / bias_1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
