@@ -214,9 +214,9 @@ def fit(
             on_progress(tokens)
     if shortages:
         _log.warning(
-            "memory ran out on %s %d times: adapters were trained %d at a time, at most %d tokens in a step, which changes no"
-            " result; max_slots=%d begins with less",
-            *(network.device, shortages, slots, scheduler.max_tokens, slots),
+            "memory ran out on %s (times: %d): adapters were trained %d at a time, at most %d tokens in a step, which changes"
+            " no result; fewer plans at once or a lower max_slots avoid it",
+            *(network.device, shortages, slots, scheduler.max_tokens),
         )
     reports = [job.report for job in jobs]
     useful = sum(report.tokens for report in reports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -25,10 +26,15 @@ class Groups:
         self.adapters = len(counts)
         self.rows = sum(counts)
         self.most = max(counts)
-        self.starts = torch.tensor([0, *accumulate(counts)], device=device)
+        self._counts, self._device = counts, device
         self._width = max(2, self.most)
         self._full = min(counts) == self._width
         self._cells: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where the rows of each adapter begin, and where the last ones end, ``(adapters + 1,)``."""
+        return _offsets(self._counts, self._device)
 
     def spread(self, x: Tensor) -> Tensor:
         """``(n, features)`` to ``(adapters, width, features)``; unused cells repeat some row."""
@@ -65,13 +71,22 @@ class Sequences:
         self.count = len(lengths)
         self.longest = max(lengths)
         self.even = min(lengths) == self.longest
-        self.starts = torch.tensor([0, *accumulate(lengths)], device=device)
+        self._lengths, self._device = lengths, device
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where each sequence begins, and where the last one ends, ``(sequences + 1,)``."""
+        return _offsets(self._lengths, self._device)
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(sequences, time)`` of sequences that are equally long."""
         assert self.even
         return self.count, self.longest
+
+
+def _offsets(counts: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([0, *accumulate(counts)]).to(device, non_blocking=True)
 
 
 def row_counts(adapter_of_row: Sequence[int], adapters: int) -> list[int]:

@@ -440,7 +440,7 @@ class Student:
             free_cached(self.model.device)
         if shortages:
             _log.warning(
-                "memory ran out on %s %d times: the prompts, whose answers are the same, were read %d at a time",
+                "memory ran out on %s (times: %d): prompts were read %d at a time, which changes no answer",
                 *(self.model.device, shortages, most),
             )
         return [results[row] for row in range(len(owner_of_row))]
