@@ -56,6 +56,16 @@ class PeftLoop:
             target.b(flat)[0].copy_(module.lora_B["default"].weight.detach())
         return flat[0]
 
+    def gradient(self) -> Tensor:
+        """What backward passes left at A and B, as a flat adapter ``(numel,)``; it is cleared."""
+        flat = torch.empty(1, self.layout.numel, dtype=self.parameters[0].dtype)
+        for target, module in self._targets:
+            target.a(flat)[0].copy_(module.lora_A["default"].weight.grad)
+            target.b(flat)[0].copy_(module.lora_B["default"].weight.grad)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return flat[0]
+
     def fit(self, plan: UpdatePlan, start: Tensor) -> Tensor:
         """Train one adapter from ``start: (numel,)`` on a plan of :class:`TokenExample`."""
         self.load(start)

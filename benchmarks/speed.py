@@ -150,7 +150,7 @@ class _Bench:
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.start = student.fresh([plan.seed for plan in self.plans])
         self.tokens = sum(arguments.epochs * sum(edit) for edit in lengths)
-        self.operations = sum(_operations(self.model, self.layout_size, plan) for plan in self.plans)
+        self.operations = sum(training_operations(self.model, self.layout_size, plan) for plan in self.plans)
         flat = [n for edit in lengths for n in edit]
         self.summary = (
             f"{len(lengths)} edits, {len(flat) / len(lengths):.1f} sequences each of median {statistics.median(flat):.0f},"
@@ -173,7 +173,7 @@ class _Bench:
             for name, fit, answer in runs:
                 if repeat == 0:
                     fit(self.plans[:1])
-                _reset_peak(self.model.device)
+                reset_peak_memory(self.model.device)
                 started = time.perf_counter()
                 adapters, useful = fit(self.plans)
                 synchronize(self.model.device)
@@ -182,7 +182,7 @@ class _Bench:
                     answer(adapters)
                     synchronize(self.model.device)
                 seconds = (fitted - started, time.perf_counter() - fitted if answer else math.nan)
-                raw[name].append((*seconds, useful, _peak_mib(self.model.device), adapters))
+                raw[name].append((*seconds, useful, peak_memory_mib(self.model.device), adapters))
                 print(
                     f"  {repeat + 1}/{self.arguments.repeats} {name}: fit {seconds[0]:.1f} s, answer {seconds[1]:.1f} s",
                     flush=True,
@@ -276,7 +276,7 @@ _Fit = Callable[[list[UpdatePlan]], tuple[Tensor, float]]
 _Answer = Callable[[Tensor], object]
 
 
-def _operations(model: PreTrainedModel, adapter_size: int, plan: UpdatePlan) -> float:
+def training_operations(model: PreTrainedModel, adapter_size: int, plan: UpdatePlan) -> float:
     """Floating-point operations that training a plan needs, padding left out.
 
     A frozen weight is multiplied twice a token (forward, and the gradient of its input; the first layer's query, key and
@@ -297,14 +297,16 @@ def _operations(model: PreTrainedModel, adapter_size: int, plan: UpdatePlan) -> 
     return total * plan.epochs
 
 
-def _reset_peak(device: torch.device) -> None:
+def reset_peak_memory(device: torch.device) -> None:
+    """Let :func:`peak_memory_mib` begin from now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif os.access("/proc/self/clear_refs", os.W_OK):
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
 
 
-def _peak_mib(device: torch.device) -> float:
+def peak_memory_mib(device: torch.device) -> float:
+    """Most memory in use, MiB: resident on the CPU, allocated on CUDA."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")

@@ -66,12 +66,11 @@ class Sampling:
             shares = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
             chosen = torch.searchsorted(cumulative, shares, right=True).squeeze(1)
             return chosen.where(chosen < probs.shape[1], probs.argmax(-1))  # where rounding went past the last one
-        drawn = torch.empty(len(probs), dtype=torch.long, device=probs.device)
         # Sorting a whole vocabulary is slow, and the likeliest tokens mostly hold enough probability.
         few = min(_LIKELIEST, probs.shape[1])
         top, order = probs.topk(few)
         enough = top.sum(-1) >= self.top_p
-        drawn[enough] = self._pick(top[enough], order[enough], uniforms[enough])
+        drawn = self._pick(top, order, uniforms)
         if not enough.all():
             rest = ~enough
             top, order = torch.sort(probs[rest], dim=-1, descending=True, stable=True)

@@ -2,11 +2,13 @@
 
 Every adapter gets exactly the optimizer steps it would get alone: its own examples in its own order, its own AdamW state,
 step count, learning-rate schedule and gradient clipping. Only *when* each step runs is decided together
-(:mod:`seal_env.student.schedule`).
+(:mod:`seal_env.student.schedule`). Where memory runs out, fewer of them run together: a step that failed has changed nothing,
+and a plan that has to make room begins again from its start.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -17,10 +19,12 @@ import torch
 from torch import Tensor
 
 from seal_env.plan import UpdatePlan
-from seal_env.student.memory import available_bytes
+from seal_env.student.memory import available_bytes, free_cached, is_out_of_memory
 from seal_env.student.network import Network, TrainBatch
 from seal_env.student.ops import AdamWSteps, TorchOps
 from seal_env.student.schedule import Lane, Scheduler, StepShape
+
+_log = logging.getLogger(__name__)
 
 # Where steps are padded, rows have at least this many tokens and labels: fewer fall into matrix-vector kernels.
 MIN_LENGTH = 16
@@ -72,12 +76,23 @@ class FitReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """Adapters ``(plans, numel)`` in float32 and one report a plan; tokens computed with and without padding."""
+    """What :func:`fit` returns.
+
+    Attributes:
+        adapters: ``(plans, numel)`` in float32, on the CPU.
+        reports: one a plan.
+        useful_tokens: tokens trained on, without padding.
+        padded_tokens: tokens computed, with padding.
+        slots: most adapters in training at once, at the end: fewer than allowed where memory ran out.
+        step_tokens: the same of the padded tokens in a batch.
+    """
 
     adapters: Tensor
     reports: list[FitReport]
     useful_tokens: int
     padded_tokens: int
+    slots: int
+    step_tokens: int
 
 
 @dataclass
@@ -121,34 +136,128 @@ def fit(
             it has nothing to do in the meantime; a plan that diverged goes on until then, which changes nothing.
         on_progress: called with the number of tokens trained since the last call.
     """
-    start = start.detach().float()
-    # Finished adapters stay on the device as long as there is room, so that none of them is waited for.
-    roomy = 4 * start.numel() < available_bytes(network.device) // 6
-    adapters = start.to(network.device if roomy else "cpu", copy=True)
-    jobs = []
-    for plan, sequences, cut in zip(plans, examples, truncated):
-        steps = plan.steps(len(sequences))
-        status = FitStatus.NOTHING_TO_TRAIN if not steps else FitStatus.TRUNCATED if cut else FitStatus.TRAINED
-        jobs.append(_Job(plan, sequences, steps, FitReport(status, sequences=len(sequences) if steps else 0)))
+    return _Loop(
+        network, plans, examples, truncated, start, max_slots, step_tokens, overhead_tokens, read_every, on_progress
+    ).run()
 
-    # Longest first: a long plan that starts last runs alone at the end.
-    lanes = [job.lane(i) for i, job in enumerate(jobs) if job.steps]
-    lanes.sort(key=lambda lane: -sum(step.tokens + overhead_tokens for step in lane.steps))
-    waiting = deque(lanes)
-    padded_steps = max((len(e.ids) for job in jobs for e in job.examples), default=0) > network.ragged
-    scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class, padded=padded_steps)
-    optimizer = _SlotAdamW(min(max_slots, len(lanes)), adapters.shape[1], network.device, network.ops)
-    useful = padded = 0
-    unread: list[tuple[list[Lane], list[int], Tensor, Tensor]] = []  # lanes that stepped, their tokens, losses, norms
 
-    def read() -> None:
+class _Loop:
+    """What :func:`fit` is doing, with its arguments."""
+
+    def __init__(
+        self,
+        network: Network,
+        plans: list[UpdatePlan],
+        examples: list[list[EncodedExample]],
+        truncated: list[bool],
+        start: Tensor,
+        max_slots: int,
+        step_tokens: int,
+        overhead_tokens: int,
+        read_every: int,
+        on_progress: Callable[[int], object] | None,
+    ) -> None:
+        self.network, self.read_every, self.on_progress = network, read_every, on_progress
+        self.start = start.detach().float()
+        # Finished adapters stay on the device as long as there is room, so that none of them is waited for.
+        roomy = 4 * start.numel() < available_bytes(network.device) // 6
+        self.adapters = self.start.to(network.device if roomy else "cpu", copy=True)
+        self.jobs: list[_Job] = []
+        for plan, sequences, cut in zip(plans, examples, truncated):
+            steps = plan.steps(len(sequences))
+            status = FitStatus.NOTHING_TO_TRAIN if not steps else FitStatus.TRUNCATED if cut else FitStatus.TRAINED
+            self.jobs.append(_Job(plan, sequences, steps, FitReport(status, sequences=len(sequences) if steps else 0)))
+        # Longest first: a long plan that starts last runs alone at the end.
+        lanes = [job.lane(i) for i, job in enumerate(self.jobs) if job.steps]
+        lanes.sort(key=lambda lane: -sum(step.tokens + overhead_tokens for step in lane.steps))
+        self.waiting = deque(lanes)
+        self.padded = max((len(e.ids) for job in self.jobs for e in job.examples), default=0) > network.ragged
+        self.scheduler = Scheduler(step_tokens, overhead_tokens, network.length_class, padded=self.padded)
+        self.slots = min(max_slots, len(lanes))
+        self.optimizer: _SlotAdamW | None = None
+        self.padded_tokens = self.shortages = 0
+        # Steps whose outcome is not known yet: lanes, tokens of each, losses and norms of gradients.
+        self.unread: list[tuple[list[Lane], list[int], Tensor, Tensor]] = []
+
+    def run(self) -> FitResult:
+        while self.waiting or self.scheduler.lanes:
+            group: list[Lane] = []
+            done = False
+            try:
+                self._fill()
+                group = self.scheduler.next_group(more_to_come=bool(self.waiting))
+                self._step(group)
+                done = True
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.slots == 1 and len(group) <= 1:
+                    step = (group or self.waiting)[0].steps[0]
+                    raise torch.OutOfMemoryError(
+                        f"{self.network.device} has too little memory for one adapter of {self.adapters.shape[1]:,} parameters"
+                        f" and a step of {step.tokens} tokens: use a smaller batch_size, max_length or model, or free memory"
+                        f" ({error})"
+                    ) from error
+            if not done:  # not in the except clause, where the traceback still holds the tensors of the failed step
+                self._make_room(group)
+        if self.shortages:
+            _log.warning(
+                "memory ran out on %s (times: %d): adapters were trained %d at a time, at most %d tokens in a step, which"
+                " changes no result; fewer plans at once or a lower max_slots avoid it",
+                *(self.network.device, self.shortages, self.slots, self.scheduler.max_tokens),
+            )
+        for i in _too_large(self.adapters, [i for i, job in enumerate(self.jobs) if job.report.status.learnt]):
+            self.jobs[i].report.status = FitStatus.DIVERGED
+        for i, job in enumerate(self.jobs):
+            if job.report.status is FitStatus.DIVERGED:
+                self.adapters[i] = self.start[i]
+        reports = [job.report for job in self.jobs]
+        useful = sum(report.tokens for report in reports)
+        return FitResult(self.adapters.cpu(), reports, useful, self.padded_tokens, self.slots, self.scheduler.max_tokens)
+
+    def _fill(self) -> None:
+        """Let plans that wait enter free slots."""
+        if self.optimizer is None:
+            self.optimizer = _SlotAdamW(self.slots, self.adapters.shape[1], self.network.device, self.network.ops)
+        while self.waiting and self.optimizer.free:
+            lane = self.waiting.popleft()
+            lane.slot = self.optimizer.enter(self.start[lane.job])
+            self.scheduler.add(lane)
+
+    def _step(self, group: list[Lane]) -> None:
+        """The next step of each lane of ``group``. If memory runs out nothing has changed."""
+        optimizer = self.optimizer
+        assert optimizer is not None
+        own = [self.jobs[lane.job] for lane in group]
+        length = max(lane.steps[0].length for lane in group) if self.padded else 0
+        batch = _batch([(job, len(job.steps) - len(lane.steps)) for job, lane in zip(own, group)], length)
+        slots = [lane.slot for lane in group]
+        losses, grads = self.network.train_step(
+            optimizer.weights,
+            torch.tensor(slots).to(self.network.device, non_blocking=True),
+            _to(batch, self.network.device),
+        )
+        norms = optimizer.step(slots, grads, [(job.plan, len(job.steps)) for job in own])
+        tokens = [lane.steps[0].tokens for lane in group]
+        self.padded_tokens += len(batch.tokens)
+        self.unread.append((group, tokens, losses, norms))
+        for lane in self.scheduler.advance(group):
+            self.adapters[lane.job] = optimizer.leave(lane.slot)
+        if self.on_progress is not None:
+            self.on_progress(sum(tokens))
+        if len(self.unread) >= self.read_every or not self.scheduler.lanes:
+            self._read()
+
+    def _read(self) -> None:
         """Report the steps since the last reading; lanes of which one was not finite diverged, and leave."""
-        flying = {lane.job for lane in scheduler.lanes}
-        figures = torch.cat([torch.stack([losses.double(), norms]) for *_, losses, norms in unread], dim=1).T.tolist()
-        taken = [(lane, tokens) for lanes, counts, *_ in unread for lane, tokens in zip(lanes, counts)]
-        unread.clear()
+        if not self.unread:
+            return
+        figures = torch.cat([torch.stack([losses.double(), norms]) for *_, losses, norms in self.unread], dim=1).T.tolist()
+        taken = [(lane, tokens) for lanes, counts, *_ in self.unread for lane, tokens in zip(lanes, counts)]
+        self.unread.clear()
+        flying = {lane.job for lane in self.scheduler.lanes}
         for (lane, tokens), figure in zip(taken, figures):
-            report = jobs[lane.job].report
+            report = self.jobs[lane.job].report
             if report.status is FitStatus.DIVERGED:
                 continue
             report.losses.append(figure[0])
@@ -156,38 +265,28 @@ def fit(
             report.tokens += tokens
             if not all(map(math.isfinite, figure)):
                 report.status = FitStatus.DIVERGED
-                if lane.job in flying:
-                    scheduler.drop(lane)
-                    optimizer.leave(lane.slot)
+                if lane.job in flying and self.optimizer is not None:
+                    self.scheduler.drop(lane)
+                    self.optimizer.leave(lane.slot)
 
-    while waiting or scheduler.lanes:
-        while waiting and optimizer.free:
-            lane = waiting.popleft()
-            lane.slot = optimizer.enter(start[lane.job])
-            scheduler.add(lane)
-        group = scheduler.next_group(more_to_come=bool(waiting))
-        length = max(lane.steps[0].length for lane in group) if padded_steps else 0
-        batch = _batch([(jobs[lane.job], len(jobs[lane.job].steps) - len(lane.steps)) for lane in group], length)
-        slots = torch.tensor([lane.slot for lane in group])
-        losses, grads = network.train_step(optimizer.weights, slots.to(network.device), _to(batch, network.device))
-        tokens = [lane.steps[0].tokens for lane in group]
-        useful, padded = useful + sum(tokens), padded + len(batch.tokens)
-        norms = optimizer.step(
-            [lane.slot for lane in group], grads, [(jobs[lane.job].plan, len(jobs[lane.job].steps)) for lane in group]
-        )
-        unread.append((group, tokens, losses, norms))
-        for lane in scheduler.advance(group):
-            adapters[lane.job] = optimizer.leave(lane.slot)
-        if len(unread) >= read_every or not scheduler.lanes:
-            read()
-        if on_progress is not None:
-            on_progress(sum(tokens))
-    for i in _too_large(adapters, [i for i, job in enumerate(jobs) if job.report.status.learnt]):
-        jobs[i].report.status = FitStatus.DIVERGED
-    for i, job in enumerate(jobs):
-        if job.report.status is FitStatus.DIVERGED:
-            adapters[i] = start[i]
-    return FitResult(adapters.cpu(), [job.report for job in jobs], useful, padded)
+    def _make_room(self, group: list[Lane]) -> None:
+        """After a step of ``group`` that memory ran out in: fewer tokens in a step, or else fewer slots."""
+        self.shortages += 1
+        if len(group) > 1:
+            steps = [lane.steps[0] for lane in group]
+            self.scheduler.max_tokens = max(1, sum(s.rows * s.length if self.padded else s.tokens for s in steps) // 2)
+        else:
+            self._read()
+            self.slots, self.optimizer = self.slots // 2, None
+            for lane in self.scheduler.lanes[::-1]:  # plans in flight begin again
+                job = self.jobs[lane.job]
+                if self.on_progress is not None:
+                    self.on_progress(-job.report.tokens)
+                job.report = FitReport(job.report.status, job.report.sequences)
+                self.waiting.appendleft(job.lane(lane.job))
+            self.scheduler.clear()
+        self.network.release()
+        free_cached(self.network.device)
 
 
 def _too_large(adapters: Tensor, rows: list[int]) -> list[int]:
@@ -227,20 +326,19 @@ class _SlotAdamW:
         """One step of each slot with its row of ``grads``, clipped; returns the norms of the gradients, on their device.
 
         ``plans`` holds each slot's plan and its total number of steps. A slot whose gradient is not finite diverged: what
-        becomes of its weights does not matter.
+        becomes of its weights does not matter. If memory runs out no slot has changed.
         """
         rates = [plan.learning_rate_at(self.taken[slot], total) for slot, (plan, total) in zip(slots, plans)]
-        for slot in slots:
-            self.taken[slot] += 1
-        numbers = [self.taken[slot] for slot in slots]
+        numbers = [self.taken[slot] + 1 for slot in slots]
         most, decays = [plan.max_grad_norm for plan, _ in plans], [plan.weight_decay for plan, _ in plans]
-        device = grads.device
-        integers = torch.tensor([slots, numbers]).to(device, non_blocking=True)
-        doubles = torch.tensor([most, rates, decays], dtype=torch.float64).to(device, non_blocking=True)
+        integers = torch.tensor([slots, numbers]).to(grads.device, non_blocking=True)
+        doubles = torch.tensor([most, rates, decays], dtype=torch.float64).to(grads.device, non_blocking=True)
         norms = self.ops.grad_norms(grads)
         clips = (doubles[0] / (norms + 1e-6)).clamp_(max=1.0)
         steps = AdamWSteps(integers[0], integers[1], clips, doubles[1], doubles[2])
         self.ops.adamw_(self.weights, self.exp_avg, self.exp_avg_sq, grads, steps)
+        for slot in slots:
+            self.taken[slot] += 1
         return norms
 
 

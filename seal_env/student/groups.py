@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -24,11 +25,15 @@ class Groups:
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
         self.adapters = len(counts)
         self.most = max(counts)
-        self._counts = counts
-        self.starts = torch.tensor([0, *accumulate(counts)]).to(device, non_blocking=True)
+        self._counts, self._device = counts, device
         self._width = max(2, self.most)
         self._full = min(counts) == self._width
         self._cells: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where the rows of each adapter begin, and where the last ones end, ``(adapters + 1,)``."""
+        return _offsets(self._counts, self._device)
 
     def spread(self, x: Tensor) -> Tensor:
         """``(n, features)`` to ``(adapters, width, features)``; unused cells repeat some row."""
@@ -47,8 +52,7 @@ class Groups:
             cell_of_row = torch.cat([torch.arange(count) + i * self._width for i, count in enumerate(self._counts)])
             row_of_cell = torch.zeros(self.adapters * self._width, dtype=torch.long)
             row_of_cell[cell_of_row] = torch.arange(len(cell_of_row))
-            device = self.starts.device
-            self._cells = cell_of_row.to(device, non_blocking=True), row_of_cell.to(device, non_blocking=True)
+            self._cells = cell_of_row.to(self._device, non_blocking=True), row_of_cell.to(self._device, non_blocking=True)
         return self._cells
 
 
@@ -64,13 +68,22 @@ class Sequences:
         self.count = len(lengths)
         self.longest = max(lengths)
         self.even = min(lengths) == self.longest
-        self.starts = torch.tensor([0, *accumulate(lengths)]).to(device, non_blocking=True)
+        self._lengths, self._device = lengths, device
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where each sequence begins, and where the last one ends, ``(sequences + 1,)``."""
+        return _offsets(self._lengths, self._device)
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(sequences, time)`` of sequences that are equally long."""
         assert self.even
         return self.count, self.longest
+
+
+def _offsets(counts: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([0, *accumulate(counts)]).to(device, non_blocking=True)
 
 
 def row_counts(adapter_of_row: Sequence[int], adapters: int) -> list[int]:

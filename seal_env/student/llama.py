@@ -219,15 +219,19 @@ class LlamaNetwork(Network):
     def _workspace(self, groups: int, numel: int) -> _Workspace:
         if groups not in self._workspaces:
             if self._buffers is None or len(self._buffers[0]) < groups:
+                self.release()  # the old ones, before the new ones are there
                 shape = (groups, numel)
                 self._buffers = (
                     torch.empty(shape, dtype=self.dtype, device=self.device),
                     torch.empty(shape, device=self.device),
                 )
-                self._workspaces.clear()
             adapters, grads = self._buffers
             self._workspaces[groups] = _Workspace(self.layers, adapters[:groups], grads[:groups])
         return self._workspaces[groups]
+
+    def release(self) -> None:
+        self._buffers = None
+        self._workspaces.clear()
 
     def _layer_forward(
         self, layer: _Layer, groups: Groups, sequences: Sequences, x: Tensor, views: _LayerViews

@@ -1,9 +1,10 @@
-"""Memory: keeping what the C library would hand back, and how much there is to use."""
+"""Memory: keeping what the C library would hand back, how much there is to use, and what to do where it runs out."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import logging
 import os
 
@@ -46,3 +47,21 @@ def available_bytes(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 4 << 30
+
+
+# Of those that raise a plain RuntimeError: the CPU's allocator, CUDA's own, the workspaces of cuBLAS and cuDNN.
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that an allocation failed, on any device."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def free_cached(device: torch.device) -> None:
+    """Hand back what PyTorch keeps for later allocations. Call it when the error is gone: its traceback holds tensors."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

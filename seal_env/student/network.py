@@ -92,6 +92,9 @@ class Network(ABC):
         The adapters are rows ``slots: (groups,)`` of ``state: (n, numel)``. The gradients are overwritten by the next call.
         """
 
+    def release(self) -> None:  # noqa: B027 (most networks keep nothing)
+        """Free what is kept from one training step to the next."""
+
     @abstractmethod
     def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
         """Log-probability of every token after the first given those before it, ``(rows, time - 1)``.

@@ -78,7 +78,8 @@ class TorchOps:
         size = x.shape[-1]
         # rsqrt(mean(x^2) + eps), with one pass over x and two over its row norms.
         norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        rstd = torch.addcmul(norms.new_tensor(eps * size), norms, norms).rsqrt_().mul_(size**0.5)
+        # new_full and not new_tensor, which waits for a copy to the device.
+        rstd = torch.addcmul(norms.new_full((), eps * size), norms, norms).rsqrt_().mul_(size**0.5)
         return (x * rstd).to(x.dtype).mul_(weight), rstd
 
     def rms_norm_backward_(self, dx: Tensor, d_normed: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> None:
@@ -167,25 +168,28 @@ class TorchOps:
         return torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).double()
 
     def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: AdamWSteps) -> None:
-        """One step of AdamW a row of ``grads: (groups, numel)``, each on its slot of the state ``(slots, numel)``."""
+        """One step of AdamW a row of ``grads: (groups, numel)``, each on its slot of the state ``(slots, numel)``.
+
+        Where memory runs out the state is as it was: all that is needed is allocated before anything is changed.
+        """
         numbers = steps.numbers.double()
         shrink = 1.0 - steps.learning_rates * steps.weight_decays
         rates = steps.learning_rates / (1.0 - 0.9**numbers)
         corrections = (1.0 - 0.999**numbers).sqrt()
         factors = torch.stack([steps.clips, shrink, rates, corrections]).to(grads.dtype)[..., None]
-        # Many slots at once: on a GPU, launching kernels slot by slot would take longer than they run.
+        # Many slots at once: on a GPU, launching kernels slot by slot would take longer than they run. The first of these
+        # parts is the largest, so that memory lasts for the others if it does for this one.
         at_a_time = max(1, _STEP_NUMBERS // grads.shape[1])
         for slots, some, (clip, keep, rate, correction) in zip(
             steps.slots.split(at_a_time), grads.split(at_a_time), factors.split(at_a_time, 1)
         ):
             grad = some * clip
-            mean, square = exp_avg.index_select(0, slots), exp_avg_sq.index_select(0, slots)
-            mean.lerp_(grad, 1.0 - 0.9)
-            square.mul_(0.999).addcmul_(grad, grad, value=1.0 - 0.999)
-            exp_avg.index_copy_(0, slots, mean)
-            exp_avg_sq.index_copy_(0, slots, square)
-            update = mean.mul_(rate).div_(square.sqrt_().div_(correction).add_(1e-8))
-            weights.index_copy_(0, slots, weights.index_select(0, slots).mul_(keep).sub_(update))
+            mean = exp_avg.index_select(0, slots).lerp_(grad, 1.0 - 0.9)
+            square = exp_avg_sq.index_select(0, slots).mul_(0.999).addcmul_(grad, grad, value=1.0 - 0.999)
+            root = torch.sqrt(square, out=grad).div_(correction).add_(1e-8).div_(rate)
+            weight = weights.index_select(0, slots).mul_(keep).addcdiv_(mean, root, value=-1.0)
+            for state, new in ((exp_avg, mean), (exp_avg_sq, square), (weights, weight)):
+                state.index_copy_(0, slots, new)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

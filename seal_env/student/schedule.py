@@ -110,6 +110,10 @@ class Scheduler:
         self._work -= sum(step.tokens for step in lane.steps)
         self._leave([lane])
 
+    def clear(self) -> None:
+        """Let all lanes leave."""
+        self.lanes, self._work = [], 0.0
+
     def _leave(self, lanes: list[Lane]) -> None:
         gone = {id(lane) for lane in lanes}
         self.lanes = [lane for lane in self.lanes if id(lane) not in gone]

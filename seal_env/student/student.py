@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from peft import LoraConfig
@@ -23,10 +24,11 @@ from seal_env.student.generic import GenericNetwork, check_usable
 from seal_env.student.layout import AdapterLayout, adapter_layout
 from seal_env.student.llama import LlamaNetwork
 from seal_env.student.loading import load_base
-from seal_env.student.memory import available_bytes, keep_freed_memory
+from seal_env.student.memory import available_bytes, free_cached, is_out_of_memory, keep_freed_memory
 from seal_env.student.network import Network
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 # Tokens in one training batch, and what starting one costs in tokens; measured by `seal-bench speed`.
 _STEP_TOKENS = {"cpu": 768, "cuda": 16384}
@@ -235,11 +237,10 @@ class Student:
         if isinstance(stop, str):
             raise ValueError(f"stop takes a list of strings, got the string {stop!r}")
         rows = [(i, self._prompt_ids(p, max_new_tokens)) for i, group in enumerate(prompts) for p in group]
-        answers: dict[int, Answer] = {}
         tokens_a_row = max((len(ids) for _, ids in rows), default=0) + max_new_tokens
-        classes = [self.network.prompt_class(len(ids)) for _, ids in rows]
-        for wave, owners, used in self._waves([i for i, _ in rows], adapters, tokens_a_row, classes):
-            texts = decode(
+
+        def run(wave: list[int], owners: list[int], used: Tensor) -> list[Answer]:
+            return decode(
                 self.network,
                 self.tokenizer,
                 used,
@@ -252,9 +253,10 @@ class Student:
                 [seeds[j] for j in wave] if sampling else (),
                 self.read_every,
             )
-            answers.update(zip(wave, texts))
-        in_order = iter(answers[j] for j in range(len(rows)))
-        return [[next(in_order) for _ in group] for group in prompts]
+
+        classes = [self.network.prompt_class(len(ids)) for _, ids in rows]
+        answers = iter(self._in_waves(run, [i for i, _ in rows], adapters, tokens_a_row, classes))
+        return [[next(answers) for _ in group] for group in prompts]
 
     def log_likelihood(
         self, adapters: Tensor, prompts: Sequence[Sequence[str | Sequence[int]]], answers: Sequence[Sequence[str]]
@@ -272,13 +274,13 @@ class Student:
                 ids = self.tokenizer.encode(encodable(answer), add_special_tokens=False)
                 self._check_ids(ids, "an answer")
                 rows.append((i, self._prompt_ids(prompt, len(ids)), ids))
-        values: list[list[float]] = [[] for _ in prompts]
         tokens_a_row = max((len(prompt) + len(ids) for _, prompt, ids in rows), default=0)
-        for wave, owners, used in self._waves([row[0] for row in rows], adapters, tokens_a_row):
-            found = answer_log_likelihoods(self.network, used, owners, [rows[j][1] for j in wave], [rows[j][2] for j in wave])
-            for j, value in zip(wave, found):
-                values[rows[j][0]].append(value)
-        return values
+
+        def run(wave: list[int], owners: list[int], used: Tensor) -> list[float]:
+            return answer_log_likelihoods(self.network, used, owners, [rows[j][1] for j in wave], [rows[j][2] for j in wave])
+
+        values = iter(self._in_waves(run, [row[0] for row in rows], adapters, tokens_a_row))
+        return [[next(values) for _ in group] for group in prompts]
 
     # Adapters and the base ------------------------------------------------------------------------------------------
 
@@ -295,21 +297,22 @@ class Student:
     def merge(self, adapter: Tensor) -> None:
         """Add one adapter ``(adapter_size,)`` to the base weights, for good."""
         own = self.model.state_dict()
-        for name, weight in self.merged_weights(adapter).items():
+        for name, weight in self._merged(adapter):  # one at a time: all of them are as large as the model, in float32
             own[name].copy_(weight)
         self.base_version += 1
 
     @torch.no_grad()
     def merged_weights(self, adapter: Tensor) -> dict[str, Tensor]:
         """The adapted weights, by name, with one adapter ``(adapter_size,)`` added; the base stays as it is."""
+        return dict(self._merged(adapter))
+
+    def _merged(self, adapter: Tensor) -> Iterator[tuple[str, Tensor]]:
         self._check_adapters(adapter[None], 1)
         flat = adapter.to(self.model.device, torch.float32)[None]
-        merged = {}
         for target in self.layout.targets:
             module = self.model.get_submodule(target.name)
             delta = target.b(flat)[0] @ target.a(flat)[0] * target.scaling
-            merged[f"{target.name}.weight"] = module.weight.float() + (delta.T if isinstance(module, Conv1D) else delta)
-        return merged
+            yield f"{target.name}.weight", module.weight.float() + (delta.T if isinstance(module, Conv1D) else delta)
 
     @torch.no_grad()
     def load_base(self, weights: Mapping[str, Tensor]) -> None:
@@ -396,10 +399,62 @@ class Student:
             f" embeddings for {self.vocabulary_size} tokens: take the token out of the text, or a tokenizer that fits"
         )
 
-    def _waves(
-        self, owner_of_row: list[int], adapters: Tensor, tokens_a_row: int, classes: Sequence[int] | None = None
-    ) -> Iterator[tuple[list[int], list[int], Tensor]]:
-        """Split rows into batches of one class that fit: row indices, their adapters' indices within the batch, and those."""
+    def _in_waves(
+        self,
+        run: Callable[[list[int], list[int], Tensor], list[_Result]],
+        owner_of_row: list[int],
+        adapters: Tensor,
+        tokens_a_row: int,
+        classes: Sequence[int] | None = None,
+    ) -> list[_Result]:
+        """What ``run`` returns for each row, given batches of rows of one class that fit into memory.
+
+        ``run`` takes row indices (ascending), the index of each row's adapter among those of the batch, and these adapters.
+        Where memory runs out, it is called again with half of the rows.
+        """
+        most, most_adapters = self._rows_that_fit(tokens_a_row)
+        together: dict[int, list[int]] = {}
+        for row, prompt_class in enumerate(classes or [0] * len(owner_of_row)):
+            together.setdefault(prompt_class, []).append(row)
+        results: dict[int, _Result] = {}
+        shortages = 0
+        waiting = list(together.values())[::-1]
+        while waiting:
+            rows = waiting.pop()
+            owners: list[int] = []
+            local: list[int] = []
+            for row in rows[:most]:
+                if not owners or owners[-1] != owner_of_row[row]:
+                    if len(owners) == most_adapters:
+                        break
+                    owners.append(owner_of_row[row])
+                local.append(len(owners) - 1)
+            wave = rows[: len(local)]
+            try:
+                results.update(zip(wave, run(wave, local, adapters[owners].to(self.model.device, torch.float32))))
+                waiting += [rows[len(wave) :]] if len(rows) > len(wave) else []
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(wave) == 1:
+                    raise torch.OutOfMemoryError(
+                        f"{self.model.device} has too little memory for a prompt with its answer, {tokens_a_row} tokens: use"
+                        f" shorter ones or a smaller model, or free memory ({error})"
+                    ) from error
+            shortages, most = shortages + 1, len(wave) // 2
+            waiting.append(rows)
+            self.network.release()
+            free_cached(self.model.device)
+        if shortages:
+            _log.warning(
+                "memory ran out on %s (times: %d): prompts were read %d at a time, which changes no answer",
+                *(self.model.device, shortages, most),
+            )
+        return [results[row] for row in range(len(owner_of_row))]
+
+    def _rows_that_fit(self, tokens_a_row: int) -> tuple[int, int]:
+        """Most prompts, and most adapters, in a batch that is decoded."""
         config = self._config
 
         def size(name: str, otherwise: int) -> int:
@@ -412,24 +467,7 @@ class Student:
         row_bytes = 2 * self.network.dtype.itemsize * cache + 8 * self.vocabulary_size
         row_bytes += 4 * tokens_a_row * (8 * hidden + 4 * size("intermediate_size", 0))
         budget = available_bytes(self.model.device) // 3
-        most = max(1, min(_MAX_ANSWER_ROWS, budget // row_bytes))
-        most_adapters = max(1, budget // (8 * self.adapter_size))
-        together: dict[int, list[int]] = {}
-        for row, prompt_class in enumerate(classes or [0] * len(owner_of_row)):
-            together.setdefault(prompt_class, []).append(row)
-        for rows in together.values():
-            start = 0
-            while start < len(rows):
-                owners: list[int] = []
-                local: list[int] = []
-                for row in rows[start : start + most]:
-                    if not owners or owners[-1] != owner_of_row[row]:
-                        if len(owners) == most_adapters:
-                            break
-                        owners.append(owner_of_row[row])
-                    local.append(len(owners) - 1)
-                yield rows[start : start + len(local)], local, adapters[owners].to(self.model.device, torch.float32)
-                start += len(local)
+        return max(1, min(_MAX_ANSWER_ROWS, budget // row_bytes)), max(1, budget // (8 * self.adapter_size))
 
     def _slots_that_fit(self) -> int:
         budget = available_bytes(self.model.device) // 3

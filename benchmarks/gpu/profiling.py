@@ -1,0 +1,125 @@
+"""Stage ``profile``: what one training step and one decoding step launch, wait for and copy.
+
+Two windows that differ in their number of steps are profiled, so that what a call does once is not counted as a step's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.gpu.suite import Context
+from benchmarks.peak import synchronize
+from seal_env.plan import TokenExample, UpdatePlan
+from seal_env.student import Student
+
+_LORA = {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]}
+_DEAREST = 10
+# Events of CUDA's runtime and of ATen, by what they mean.
+_COUNTED = {
+    "launches": ("cudaLaunchKernel", "cuLaunchKernel"),  # and their Ex and ExC variants
+    "synchronisations": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
+    "aten::item": ("aten::_local_scalar_dense",),
+    "aten::nonzero": ("aten::nonzero",),
+    "copies to host": ("Memcpy DtoH",),
+    "copies to device": ("Memcpy HtoD",),
+}
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What was seen in a window: seconds by kernel, events by name, wall-clock seconds, and the profiler's own table."""
+
+    kernels: Counter[str]
+    events: Counter[str]
+    seconds: float
+    table: str
+
+    def count(self, *prefixes: str) -> int:
+        return sum(number for name, number in self.events.items() if name.startswith(prefixes))
+
+
+def profile_model(model: str) -> Callable[[Context], dict[str, Any]]:
+    """The stage for one model."""
+
+    def run(context: Context) -> dict[str, Any]:
+        base, tokenizer = context.model(model)
+        slots, length = (2, 8) if context.tiny else (32, 48)
+        student = Student(base, tokenizer, LoraConfig(**_LORA), max_slots=slots)
+        start = student.fresh(list(range(slots)))
+        prompt = [2 + i % 200 for i in range(length)]
+        prompts = [[prompt] * 5] * slots
+
+        def fit(steps: int) -> None:
+            examples = [TokenExample(tuple(prompt))] * steps
+            student.fit([UpdatePlan(tuple(examples), epochs=1, seed=i) for i in range(slots)], start)
+
+        def answer(steps: int) -> None:
+            student.answer(start, prompts, max_new_tokens=steps)
+
+        short, long = (1, 2) if context.tiny else (2, 6)
+        figures: dict[str, Any] = {}
+        text = []
+        for name, call in (("fit", fit), ("decode", answer)):
+            call(short)
+            before, after = (_profiled(context.device, lambda: call(steps)) for steps in (short, long))  # noqa: B023 (called at once)
+            figures |= {f"{name}: {key}": value for key, value in _per_step(before, after, long - short).items()}
+            text.append(f"{name}, {long} steps\n\n{after.table}")
+        file = context.out / f"profile-{model.removeprefix('shape:').replace('/', '-').replace('.', '_')[-60:]}.txt"
+        file.write_text("\n\n".join(text) + "\n")
+        return {"model": model, "slots": slots, "rows_decoded": 5 * slots, "figures": figures, "file": file.name}
+
+    return run
+
+
+def _per_step(short: _Window, long: _Window, steps: int) -> dict[str, Any]:
+    kernels = long.kernels - short.kernels or long.kernels
+    busy = sum(kernels.values())
+    dearest = {name[:120]: round(seconds / busy, 4) for name, seconds in kernels.most_common(_DEAREST)} if busy else {}
+    counts = {name: (long.count(*names) - short.count(*names)) / steps for name, names in _COUNTED.items()}
+    return {
+        "milliseconds a step": 1e3 * (long.seconds - short.seconds) / steps,
+        "busy milliseconds a step": 1e3 * busy / steps,
+        **{f"{name} a step": number for name, number in counts.items()},
+        "dearest kernels": dearest,
+    }
+
+
+def _profiled(device: torch.device, run: Callable[[], object]) -> _Window:
+    """On the CPU operations take the place of kernels."""
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if cuda else [ProfilerActivity.CPU]
+    synchronize(device)
+    started = time.perf_counter()
+    run()
+    synchronize(device)
+    seconds = time.perf_counter() - started
+    with profile(activities=activities) as profiler:
+        run()
+        synchronize(device)
+    averages = profiler.key_averages()
+    kernels: Counter[str] = Counter()
+    for event in averages:
+        if cuda == (event.device_type == DeviceType.CUDA):
+            kernels[event.key] += (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6
+    events = Counter({event.key: event.count for event in averages})
+    table = averages.table(sort_by="self_device_time_total" if cuda else "self_cpu_time_total", row_limit=40)
+    return _Window(kernels, events, seconds, table)
+
+
+def busy_seconds(device: torch.device, run: Callable[[], object]) -> float | None:
+    """Seconds that a GPU is busy with what ``run`` asks of it, which has to be a few seconds at most; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        run()
+        synchronize(device)
+    return sum(e.self_device_time_total for e in profiler.key_averages() if e.device_type == DeviceType.CUDA) / 1e6

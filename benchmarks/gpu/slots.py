@@ -1,0 +1,124 @@
+"""Stage ``memory``: how many adapters fit, and that one more means smaller parts and one line in the log, never a crash.
+
+Filling a large card would take minutes, as adapters come from the host. So PyTorch is held to some memory more than the model,
+the largest number that fits into that is searched, and what fits into all of the card follows from what one adapter took.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from peft import LoraConfig
+
+from benchmarks.gpu.limited import limited_memory
+from benchmarks.gpu.suite import Context, check
+from seal_env.plan import TokenExample, UpdatePlan
+from seal_env.student import FitResult, FitStatus, Student
+from seal_env.student.memory import available_bytes
+
+_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+# Of what training moved. In bfloat16 other batches round otherwise; a state that was not restored is another update.
+_ROUNDING = 0.1
+_STATE = 12  # bytes a parameter of an adapter in training takes at the least: itself and AdamW's two moments
+
+
+def memory(model: str) -> Any:
+    """The stage for one model."""
+
+    def run(context: Context) -> dict[str, Any]:
+        base, tokenizer = context.model(model)
+        student = Student(base, tokenizer, LoraConfig(**_LORA))
+        bench = _Bench(context, student)
+        free = available_bytes(context.device)
+        largest = bench.largest()
+        below, _ = bench.fit(max(1, largest))
+        above, lines = bench.fit(largest + 1)
+        adapter_bytes = bench.room / (largest + 1)
+        figures = {
+            "free GiB beside the model": free / 2**30,
+            "limit of this measurement, GiB": bench.room / 2**30,
+            "largest number of slots within the limit": largest,
+            "with it: tokens a step": below.step_tokens,
+            "one more: slots used": above.slots,
+            "one more: tokens a step": above.step_tokens,
+            "one more: lines in the log": len(lines),
+            "one more: the line": lines[0] if lines else "",
+            "slots that would fit into all that is free, at the least, computed": int(free / adapter_bytes),
+            "slots that the student takes by itself": student._slots_that_fit(),
+            "tokens a step that the student takes by itself": student._step_tokens_that_fit(),
+        }
+        trained = [report.status for report in above.reports].count(FitStatus.TRAINED)
+        return {
+            "model": model,
+            "figures": figures,
+            "checks": [
+                check("one slot too many: plans trained", trained / len(above.reports), least=1),
+                check("one slot too many: slots used", above.slots, most=largest),
+                check("one slot too many: lines in the log", abs(len(lines) - 1), most=0),
+                check("slots that fit", largest, least=1),
+                check("adapters of smaller parts against all together", bench.difference(above), most=_ROUNDING),
+            ],
+        }
+
+    return run
+
+
+class _Bench:
+    def __init__(self, context: Context, student: Student) -> None:
+        self.context, self.student = context, student
+        size = student.adapter_size
+        at_most = 4 if context.tiny else 12
+        self.most = 3 * at_most
+        host = 4 * size * self.most * (context.device.type == "cpu")  # the results, which on the CPU are in the same memory
+        self.room = int(_STATE * size * at_most + host + (8 << 20 if context.tiny else 3 << 30))
+        examples = (TokenExample(tuple(range(2, 34))),)
+        self.plans = [UpdatePlan(examples, epochs=2, learning_rate=1e-4, seed=i) for i in range(self.most)]
+        self.start = student.fresh([plan.seed for plan in self.plans])
+        student.fit(
+            self.plans[:1], self.start[:1]
+        )  # what is made once, such as libraries' workspaces, is made before the limit
+
+    def fit(self, slots: int) -> tuple[FitResult, list[str]]:
+        """So many plans with as many slots, in little memory; and the lines that say that it ran out."""
+        lines = _Lines()
+        logger = logging.getLogger("seal_env.student.fit")
+        logger.addHandler(lines)
+        self.student.max_slots = slots
+        try:
+            self.student.network.release()
+            with limited_memory(self.context.device, self.room):
+                result = self.student.fit(self.plans[:slots], self.start[:slots])
+        finally:
+            logger.removeHandler(lines)
+            self.student.max_slots = None
+        return result, lines.texts
+
+    def largest(self) -> int:
+        """The largest number of adapters that are in training at once, if need be with smaller steps, by bisection."""
+        fits, too_many = 0, self.most + 1
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            result, _ = self.fit(middle)
+            fits, too_many = (middle, too_many) if result.slots == middle else (fits, middle)
+        return fits
+
+    def difference(self, result: FitResult) -> float:
+        """The greatest relative difference, in L2 norm, of adapters to those trained without a limit."""
+        count = len(result.reports)
+        self.student.max_slots = count
+        expected = self.student.fit(self.plans[:count], self.start[:count]).adapters
+        self.student.max_slots = None
+        moved = (expected - self.start[:count]).norm(dim=1)
+        return ((result.adapters - expected).norm(dim=1) / moved.clamp(min=torch.finfo().tiny)).max().item()
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "memory ran out" in record.getMessage():
+            self.texts.append(record.getMessage())

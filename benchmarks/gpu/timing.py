@@ -1,0 +1,281 @@
+"""Stages ``speed-...``: seconds per self-edit of one model and one kind of adapter, the student beside the plain PEFT loop.
+
+Edits have SEAL's lengths; each is learnt and asked for five answers of a fixed length, and edits of a fixed length are
+written. No token ends a text, and every plan must end ``trained`` with all its tokens: nothing that leaves early flatters a
+figure.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from peft import LoraConfig
+from torch import Tensor
+
+from agents import Policy
+from benchmarks.gpu.profiling import busy_seconds
+from benchmarks.gpu.suite import Check, Context, check
+from benchmarks.peak import peak_rate, synchronize
+from benchmarks.reference import PeftLoop
+from benchmarks.speed import peak_memory_mib, reset_peak_memory, training_operations
+from benchmarks.workload import edit_lengths, make_plans, make_prompts
+from seal_env.plan import TokenExample, UpdatePlan
+from seal_env.student import Student
+from seal_env.student.fit import FitResult, FitStatus
+
+_Result = TypeVar("_Result")
+
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "q_proj v_proj r=32": {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]},
+    "all-linear r=16": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+}
+FULL_SLOTS = (32, 64, 8, 1, 128)  # in order of worth
+TINY_SLOTS = (2, 1)
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        slots: adapters at once; as many edits are learnt, at least ``fewest``.
+        fewest: edits, also of the PEFT loop.
+        questions: answers an edit.
+        new_tokens: of an answer.
+        written: tokens of a self-edit.
+        epochs: of an update.
+        lengths: as in ``seal-bench speed``.
+    """
+
+    slots: tuple[int, ...] = FULL_SLOTS
+    fewest: int = 2
+    questions: int = 5
+    new_tokens: int = 64
+    written: int = 256
+    epochs: int = 10
+    lengths: str = "seal"
+
+
+_TINY = Sizes(TINY_SLOTS, fewest=2, questions=2, new_tokens=3, written=4, epochs=1, lengths="uniform:4-12")
+
+
+def speed(model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[Check]]) -> Callable[[Context], dict[str, Any]]:
+    """The stage for a model (``shape:NAME`` or a folder) and one of :data:`ADAPTERS`; ``bars`` judges its timings."""
+
+    def run(context: Context) -> dict[str, Any]:
+        bench = _Bench(context, model, LoraConfig(**ADAPTERS[adapter]))
+        timings = bench.measure()
+        return {
+            "model": model,
+            "adapter": adapter,
+            "operations_per_edit": bench.operations_per_edit,
+            "peak_rate": bench.rate,
+            "peak_kind": bench.rate_kind,
+            "left_out": bench.left_out,
+            "timings": timings,
+            "checks": [] if context.tiny else bars(timings),
+        }
+
+    return run
+
+
+def bars_7b(timings: list[dict[str, Any]]) -> list[Check]:
+    """35 % of the measured matrix product in fit, and 0.7 s an edit for fit and answers, at 32 or more slots."""
+    many = [timing for timing in timings if timing["slots"] >= 32]
+    if not many:
+        return [check("measured at 32 or more slots", 0, least=1)]
+    return [
+        check("fit: share of the measured bf16 product", max(timing["peak_share"] for timing in many), least=0.35),
+        check("fit and answers: seconds an edit", min(timing["fit_answer"] for timing in many), most=0.7),
+    ]
+
+
+def bars_half_b(timings: list[dict[str, Any]]) -> list[Check]:
+    """Ten edits a second."""
+    return [check("edits a second", max((timing["edits_per_second"] for timing in timings), default=0.0), least=10)]
+
+
+def no_bars(timings: list[dict[str, Any]]) -> list[Check]:
+    """For models without a bar of their own."""
+    return []
+
+
+class _Bench:
+    def __init__(self, context: Context, name: str, lora: LoraConfig) -> None:
+        self.context, self.lora, self.sizes = context, lora, _TINY if context.tiny else Sizes()
+        self.model, self.tokenizer = context.model(name)
+        self.device = context.device
+        self.rate, self.rate_kind = peak_rate(self.device, self.model.dtype)
+        edits = max(self.sizes.slots)
+        lengths = edit_lengths(self.sizes.lengths, edits, seed=0)
+        self.plans = make_plans(lengths, self.model.config.vocab_size, {"epochs": self.sizes.epochs})
+        self.prompts, self.prompt_ids = make_prompts(
+            edits, self.sizes.questions, lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        )
+        self.student = Student(self.model, self.tokenizer, lora)
+        self.operations = [training_operations(self.model, self.student.adapter_size, plan) for plan in self.plans]
+        self.left_out: list[str] = []
+        self.fresh, self.starting = self.student.zero(0), 0.0
+
+    @property
+    def operations_per_edit(self) -> float:
+        return statistics.mean(self.operations)
+
+    def measure(self) -> list[dict[str, Any]]:
+        """Timings in order of worth, as many as time allows; what is left out is in :attr:`left_out`."""
+        timings: list[dict[str, Any]] = []
+        per_edit: float | None = None  # of the measurement before
+        for slots in (*self.sizes.slots[:2], 0, *self.sizes.slots[2:]):  # 0: the PEFT loop
+            edits = max(self.sizes.fewest, slots)
+            expected = (10 if slots < 8 else 2.5) * (per_edit or 0.0) * edits  # few at once are slower
+            method = f"ours, {slots} slots" if slots else "peft"
+            if self.context.left < expected or self.context.left <= 0:
+                self.left_out.append(f"{method}: {max(0.0, self.context.left):.0f} s left, about {expected:.0f} needed")
+                continue
+            timings.append(self._ours(slots, edits) if slots else self._peft(edits))
+            per_edit = timings[-1]["fit_answer"]
+            shown = ", ".join(f"{name} {timings[-1].get(name) or 0:.3f}" for name in ("fit", "answer", "write"))
+            print(f"  {method}: {shown} s an edit", flush=True)
+        return timings
+
+    def _ours(self, slots: int, edits: int) -> dict[str, Any]:
+        student, plans = self.student, self.plans[:edits]
+        student.max_slots = slots
+        start = self._start(edits)
+        student.fit([_one_step(plan) for plan in plans[:slots]], start[:slots])  # kernels are chosen, tables are made
+        reset_peak_memory(self.device)
+        seconds, result = self._timed(lambda: student.fit(plans, start))
+        fits, answers, adapters = [seconds], list[float](), result.adapters
+        while self._again(fits):
+            seconds, result = self._timed(lambda: student.fit(plans, start))
+            fits.append(seconds)
+        _check_all_trained(result, plans)
+        student.answer(adapters[:1], self.prompt_ids[:1], max_new_tokens=2)
+        while self._again(answers):
+            seconds, written = self._timed(
+                lambda: student.answer(adapters, self.prompt_ids[:edits], max_new_tokens=self.sizes.new_tokens)
+            )
+            answers.append(seconds)
+            lengths = [len(answer.ids) for group in written for answer in group]
+            _check_lengths(lengths, edits * self.sizes.questions, self.sizes.new_tokens)
+        timing = self._record(f"ours, {slots} slots", slots, plans, fits, answers)
+        timing |= {"start": self.starting, "slots_used": result.slots, "step_tokens": result.step_tokens}
+        timing["useful_share"] = result.useful_tokens / result.padded_tokens
+        timing["waiting"] = self._waiting(plans[:slots], start[:slots])
+        if slots in self.sizes.slots[:2] and self.context.left > 10 * answers[-1]:
+            timing["write"] = self._write(edits)
+        return timing
+
+    def _start(self, edits: int) -> Tensor:
+        """Fresh adapters ``(edits, adapter_size)``, which are kept, and seconds for one in :attr:`starting`."""
+        if (have := len(self.fresh)) < edits:
+            started = time.perf_counter()
+            more = self.student.fresh([plan.seed for plan in self.plans[have:edits]])
+            self.starting = (time.perf_counter() - started) / len(more)
+            self.fresh = torch.cat([self.fresh, more])
+        return self.fresh[:edits]
+
+    def _again(self, seconds: Sequence[float]) -> bool:
+        return not seconds or (len(seconds) < REPEATS and 8 * seconds[-1] < self.context.left)
+
+    def _peft(self, edits: int) -> dict[str, Any]:
+        loop, plans = PeftLoop(self.model, self.lora), self.plans[:edits]
+        try:
+            start = self._start(edits)
+            loop.fit(_one_step(plans[0]), start[0])
+            reset_peak_memory(self.device)
+            seconds, adapters = self._timed(lambda: [loop.fit(plan, row) for plan, row in zip(plans, start)])
+            lengths: list[int] = []
+
+            def answer() -> None:
+                for adapter, prompts in zip(adapters, self.prompt_ids):
+                    loop.load(adapter)
+                    lengths.extend(map(len, loop.answer(prompts, self.sizes.new_tokens)))
+
+            answering, _ = self._timed(answer)
+            _check_lengths(lengths, edits * self.sizes.questions, self.sizes.new_tokens)
+        finally:
+            loop.peft.unload()
+            self.model.eval().requires_grad_(False)
+        return self._record("peft", 0, plans, [seconds], [answering])
+
+    def _record(
+        self, method: str, slots: int, plans: Sequence[UpdatePlan], fits: Sequence[float], answers: Sequence[float]
+    ) -> dict[str, Any]:
+        fit, answer = statistics.median(fits), statistics.median(answers)
+        tokens = sum(map(_tokens, plans))
+        return {
+            "method": method,
+            "slots": slots,
+            "edits": len(plans),
+            "repeats": [len(fits), len(answers)],
+            "fit": fit / len(plans),
+            "answer": answer / len(plans),
+            "fit_answer": (fit + answer) / len(plans),
+            "edits_per_second": len(plans) / (fit + answer),
+            "tokens_per_second": tokens / fit,
+            "peak_share": sum(self.operations[: len(plans)]) / fit / self.rate,
+            "peak_gib": peak_memory_mib(self.device) / 1024,
+            "all_trained": True,  # what is not raises
+            "answer_tokens": self.sizes.new_tokens,
+        }
+
+    def _write(self, edits: int) -> float:
+        """Seconds an edit of writing ``edits`` edits together, with the policy's adapter and SEAL's sampling."""
+        policy = Policy(self.model, self.tokenizer, max_new_tokens=self.sizes.written, template="base")
+        instructions = [f"Passage {i}: {'the story of it ' * 12}\nImplications:\n" for i in range(edits)]
+        seeds = list(range(edits))
+        policy.sample(instructions[:1], seeds[:1])
+        seconds, completions = self._timed(lambda: policy.sample(instructions, seeds))
+        _check_lengths([len(completion.ids) for completion in completions], edits, self.sizes.written)
+        return seconds / edits
+
+    def _waiting(self, plans: list[UpdatePlan], start: Tensor) -> float | None:
+        """The share of the time that a GPU waits while it trains; None on the CPU.
+
+        Of some more steps against fewer: what a call does once is much of such a short one.
+        """
+        seconds, busy = [], []
+        for examples in (2, 6):
+            some = [UpdatePlan(plan.examples[:examples], epochs=1, seed=plan.seed) for plan in plans]
+            seconds.append(self._timed(lambda: self.student.fit(some, start))[0])  # noqa: B023 (called at once)
+            busy.append(busy_seconds(self.device, lambda: self.student.fit(some, start)))  # noqa: B023
+        if busy[0] is None or busy[1] is None or seconds[1] <= seconds[0]:
+            return None
+        return max(0.0, 1 - (busy[1] - busy[0]) / (seconds[1] - seconds[0]))
+
+    def _timed(self, run: Callable[[], _Result]) -> tuple[float, _Result]:
+        synchronize(self.device)
+        started = time.perf_counter()
+        result = run()
+        synchronize(self.device)
+        return time.perf_counter() - started, result
+
+
+def _one_step(plan: UpdatePlan) -> UpdatePlan:
+    return UpdatePlan(plan.examples[:1], epochs=1, seed=plan.seed)
+
+
+def _tokens(plan: UpdatePlan) -> int:
+    """Tokens read in training, over all epochs."""
+    return plan.epochs * sum(len(example.ids) for example in plan.examples if isinstance(example, TokenExample))
+
+
+def _check_all_trained(result: FitResult, plans: Sequence[UpdatePlan]) -> None:
+    """Raise where a plan did not end trained with all its tokens."""
+    for plan, report in zip(plans, result.reports):
+        tokens = _tokens(plan)
+        if report.status is not FitStatus.TRAINED or report.tokens != tokens:
+            raise RuntimeError(f"a plan of {tokens} tokens ended {report.status} after {report.tokens}: its time says nothing")
+
+
+def _check_lengths(lengths: Sequence[int], count: int, tokens: int) -> None:
+    """Raise where not all texts have the length that is measured."""
+    if list(lengths) != [tokens] * count:
+        raise RuntimeError(f"{count} texts of {tokens} tokens were wanted, and their lengths are {sorted(set(lengths))}")
