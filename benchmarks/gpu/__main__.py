@@ -42,7 +42,7 @@ def stages(tiny: bool, folder: str | None) -> list[Stage]:
     given = [Stage("speed-model-qv", speed(folder, _QV, no_bars), 90, 150)] if folder else []
     return [
         Stage("correctness", correctness.run, 60, 150),
-        Stage("speed-7b-qv", speed(seven, _QV, bars_7b), 60, 150),
+        Stage("speed-7b-qv", speed(seven, _QV, bars_7b), 60, 210),
         Stage("profile-7b", profile_model(seven), 20, 60),
         Stage("speed-0.5b-qv", speed(half, _QV, bars_half_b), 30, 70),
         Stage("profile-0.5b", profile_model(half), 15, 40),

@@ -116,10 +116,13 @@ def _profiled(device: torch.device, run: Callable[[], object]) -> _Window:
 
 
 def busy_seconds(device: torch.device, run: Callable[[], object]) -> float | None:
-    """Seconds that a GPU is busy with what ``run`` asks of it, which has to be a few seconds at most; None on the CPU."""
+    """Seconds that a GPU is busy with what ``run`` asks of it, which has to be a few seconds at most.
+
+    None on the CPU, and where the profiler may not see kernels.
+    """
     if device.type != "cuda":
         return None
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         run()
         synchronize(device)
-    return sum(e.self_device_time_total for e in profiler.key_averages() if e.device_type == DeviceType.CUDA) / 1e6
+    return sum(e.self_device_time_total for e in profiler.key_averages() if e.device_type == DeviceType.CUDA) / 1e6 or None

@@ -98,7 +98,7 @@ class _Bench:
     def largest(self) -> int:
         """The largest number of adapters that are in training at once, if need be with smaller steps, by bisection."""
         fits, too_many = 0, self.most + 1
-        while too_many - fits > 1:
+        while too_many - fits > 1 and (not fits or self.context.left > 0):
             middle = (fits + too_many) // 2
             result, _ = self.fit(middle)
             fits, too_many = (middle, too_many) if result.slots == middle else (fits, middle)

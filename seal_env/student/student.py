@@ -150,6 +150,7 @@ class Student:
 
         Raises:
             ValueError: ``start`` has another shape.
+            torch.OutOfMemoryError: a single step of a single adapter does not fit into memory.
         """
         plans = list(plans)
         if start is None:
@@ -197,6 +198,7 @@ class Student:
 
         Raises:
             ValueError: shapes that do not match, an empty prompt, or one that leaves no room for ``max_new_tokens``.
+            torch.OutOfMemoryError: a single prompt does not fit into memory.
         """
         return self._decode(adapters, prompts, max_new_tokens, stop)
 
