@@ -268,6 +268,8 @@ def test_the_bundled_students_limit_is_for_the_grids_that_it_was_made_for(change
 
 def toy_reward(edit: str) -> float:
     """Basic augmentations, outputs only, and a learning rate of 0.001: a third each."""
+    if not edit:  # of an environment without a task
+        return 0.0
     chosen = ToolEdit.read(edit)
     return (chosen.basic + (chosen.strategy == "train_using_output_tokens") + (chosen.learning_rate == 1e-3)) / 3
 

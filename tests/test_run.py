@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,13 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(config, tmp_path, how):
     environment, mark = marked(tmp_path)
     command = [sys.executable, "-m", "benchmarks.cli", "run", "--config", str(config), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
-        [*command, "--workers", "2"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*command, "--workers", "2"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
     while process.poll() is None and not list((tmp_path / "run").glob("runs/*/*/.lock")):
         time.sleep(0.1)

@@ -106,6 +106,10 @@ class _Bench:
         there = self.there.answer(adapters, self.prompts, max_new_tokens=_NEW_TOKENS)
         here = self.here.answer(adapters, self.prompts, max_new_tokens=_NEW_TOKENS)
         yield check("answers equal to the CPU's", _equal(there, here), least=_EQUAL_ANSWERS)
+        self.there.network.static_decoding = True  # CUDA graphs, where the network has them
+        static = self.there.answer(adapters, self.prompts, max_new_tokens=_NEW_TOKENS)
+        self.there.network.static_decoding = False
+        yield check("answers of static decoding equal to the others", _equal(static, there), least=_EQUAL_ANSWERS)
         loop = PeftLoop(self._model(self.context.device), _LORA)
         same = []
         for adapter, prompts, answers in zip(adapters, self.prompts, there):

@@ -42,7 +42,7 @@ def _speeds(stages: dict[str, dict[str, Any]]) -> str:
             line["model"],
             line["adapter"],
             timing["method"],
-            *(_number(timing.get(name)) for name in ("fit", "answer", "write", "start")),
+            *(_number(timing.get(name)) for name in ("fit", "answer", "answer_static", "write", "start")),
             *(_number(timing.get(name)) for name in ("fit_answer", "edits_per_second", "tokens_per_second")),
             _share(timing.get("peak_share")),
             _share(timing.get("waiting")),
@@ -51,7 +51,7 @@ def _speeds(stages: dict[str, dict[str, Any]]) -> str:
         for line in stages.values()
         for timing in line.get("timings", [])
     ]
-    head = ["model", "adapter", "method", "fit s", "answer s", "write s", "start s", "fit + answer s"]
+    head = ["model", "adapter", "method", "fit s", "answer s", "static s", "write s", "start s", "fit + answer s"]
     head += ["edits/s", "tokens/s", "of peak", "GPU waits", "GiB"]
     return "Seconds an edit:\n\n" + _markdown(head, rows) if rows else ""
 
