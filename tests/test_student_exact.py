@@ -87,13 +87,7 @@ def gradient(loop: PeftLoop, adapter: torch.Tensor, example: TokenExample) -> to
     """Of the loss with respect to the adapter, by autograd, flat."""
     loop.load(adapter)
     loop._loss(loop._inputs([example])).backward()
-    flat = torch.empty(1, loop.layout.numel, dtype=torch.float64)
-    for target, module in loop._targets:
-        target.a(flat)[0].copy_(module.lora_A["default"].weight.grad)
-        target.b(flat)[0].copy_(module.lora_B["default"].weight.grad)
-    for parameter in loop.parameters:
-        parameter.grad = None
-    return flat[0]
+    return loop.gradient().double()
 
 
 def stacked_gradient(student: Student, adapter: torch.Tensor, example: TokenExample) -> torch.Tensor:

@@ -76,7 +76,7 @@ class FitReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What :func:`fit` returns.
+    """What :class:`InnerLoop` returns.
 
     Attributes:
         adapters: ``(plans, numel)`` in float32, on the CPU.
@@ -112,19 +112,8 @@ class _Job:
         return Lane(index, slot=-1, steps=shapes)
 
 
-def fit(
-    network: Network,
-    plans: list[UpdatePlan],
-    examples: list[list[EncodedExample]],
-    truncated: list[bool],
-    start: Tensor,
-    max_slots: int,
-    step_tokens: int,
-    overhead_tokens: int,
-    read_every: int = 1,
-    on_progress: Callable[[int], object] | None = None,
-) -> FitResult:
-    """Train one adapter a plan, from ``start: (plans, numel)``.
+class InnerLoop:
+    """Trains one adapter a plan, from ``start: (plans, numel)``: make one and :meth:`run` it.
 
     Args:
         examples: of each plan, tokenized; sequences without a token to learn are left out.
@@ -136,13 +125,6 @@ def fit(
             it has nothing to do in the meantime; a plan that diverged goes on until then, which changes nothing.
         on_progress: called with the number of tokens trained since the last call.
     """
-    return _Loop(
-        network, plans, examples, truncated, start, max_slots, step_tokens, overhead_tokens, read_every, on_progress
-    ).run()
-
-
-class _Loop:
-    """What :func:`fit` is doing, with its arguments."""
 
     def __init__(
         self,
@@ -154,8 +136,8 @@ class _Loop:
         max_slots: int,
         step_tokens: int,
         overhead_tokens: int,
-        read_every: int,
-        on_progress: Callable[[int], object] | None,
+        read_every: int = 1,
+        on_progress: Callable[[int], object] | None = None,
     ) -> None:
         self.network, self.read_every, self.on_progress = network, read_every, on_progress
         self.start = start.detach().float()
@@ -180,6 +162,7 @@ class _Loop:
         self.unread: list[tuple[list[Lane], list[int], Tensor, Tensor]] = []
 
     def run(self) -> FitResult:
+        """All steps of all plans."""
         while self.waiting or self.scheduler.lanes:
             group: list[Lane] = []
             done = False

@@ -19,7 +19,7 @@ from seal_env.models import SEAL_LORA
 from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student import checkpoint
 from seal_env.student.decode import Answer, Sampling, answer_log_likelihoods, decode
-from seal_env.student.fit import EncodedExample, FitResult, FitStatus, fit
+from seal_env.student.fit import EncodedExample, FitResult, FitStatus, InnerLoop
 from seal_env.student.generic import GenericNetwork, check_usable
 from seal_env.student.layout import AdapterLayout, adapter_layout
 from seal_env.student.llama import LlamaNetwork
@@ -163,7 +163,7 @@ class Student:
         epochs = [plan.epochs for plan in plans]
         total = sum(n * len(e.ids) for n, sequences in zip(epochs, examples) for e in sequences)
         with tqdm(total=total, unit="tok", unit_scale=True, desc="fit", disable=not progress) as bar:
-            result = fit(
+            result = InnerLoop(
                 self.network,
                 plans,
                 examples,
@@ -174,7 +174,7 @@ class Student:
                 self.overhead_tokens,
                 self.read_every,
                 bar.update,
-            )
+            ).run()
         for report, fits in zip(result.reports, readable):
             report.status = report.status if fits else FitStatus.OUT_OF_VOCABULARY
         return result
