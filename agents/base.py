@@ -30,8 +30,8 @@ from agents.episodes import Env, begin, score, seal_of
 from agents.policy import Completion, Policy
 from agents.seeding import derive_seed, generator, task_seeds
 from seal_env.checks import check_names
-from seal_env.envs.config import EnvConfig
-from seal_env.files import whole_folder, write_json
+from seal_env.domains.config import EnvConfig
+from seal_env.files import atomic_folder, write_json
 from seal_env.student import FitStatus
 from seal_env.student.loading import base_name
 
@@ -207,7 +207,7 @@ class Agent(ABC):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write all that :meth:`load` needs to go on; the folder appears whole or not at all."""
-        with whole_folder(Path(folder)) as new:
+        with atomic_folder(Path(folder)) as new:
             self.policy.save(new / "policy")
             if state := self.state():
                 save_file(state, new / "state.safetensors")
@@ -387,12 +387,12 @@ def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str = "optimizer")
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], prefix: str = "optimizer") -> None:
     """Take over what :func:`optimizer_state` gave; other tensors in ``state`` are left alone."""
-    whole = optimizer.state_dict()
+    atomic_write = optimizer.state_dict()
     for key, value in state.items():
         if key.startswith(f"{prefix}."):
             number, name = key.removeprefix(f"{prefix}.").split(".", 1)
-            whole["state"].setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict(whole)
+            atomic_write["state"].setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(atomic_write)
 
 
 class Clock:

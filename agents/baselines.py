@@ -11,8 +11,8 @@ from typing import Any
 from agents.base import Agent, Round, Seeds, seeds_of
 from agents.seeding import derive_seed
 from seal_env.checks import check_at_least
+from seal_env.domains.config import ArcConfig, EnvConfig, KnowledgeConfig
 from seal_env.edits import pairs_text
-from seal_env.envs.config import ArcConfig, EnvConfig, KnowledgeConfig
 from seal_env.tasks.almanac import Almanac
 
 
@@ -89,7 +89,7 @@ class BestOfK(Baseline):
 
 
 @dataclass(frozen=True)
-class HandMadeConfig:
+class OracleConfig:
     """What is written by hand.
 
     Attributes:
@@ -103,12 +103,12 @@ class HandMadeConfig:
             raise ValueError(f"kind must be pairs or facts, got {self.kind!r}")
 
 
-class HandMade(Baseline):
+class Oracle(Baseline):
     """What a careful person would write: the facts of an Almanac article, or the tools that suit a few-shot student."""
 
     writes = False
-    Config = HandMadeConfig
-    config: HandMadeConfig
+    Config = OracleConfig
+    config: OracleConfig
 
     @classmethod
     def misfit(cls, config: EnvConfig) -> str:
@@ -120,15 +120,15 @@ class HandMade(Baseline):
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
         if isinstance(self.seal.config, ArcConfig):
-            return [self.seal.config.hand_made().text()] * len(observations["context"])
+            return [self.seal.config.oracle().text()] * len(observations["context"])
         if infos is None:
             raise ValueError("hand_made needs the infos of the reset: they say which articles are shown")
         assert isinstance(self.seal.config, KnowledgeConfig)
         almanac = Almanac(self.seal.config.almanac_config())
         articles = [almanac.article_of(info["task_id"]) for info in infos]
         if self.config.kind == "pairs":
-            return [pairs_text(article.hand_made_pairs()) for article in articles]
-        return ["\n".join(article.hand_made_facts()) for article in articles]
+            return [pairs_text(article.oracle_pairs()) for article in articles]
+        return ["\n".join(article.oracle_facts()) for article in articles]
 
 
 @dataclass(frozen=True)

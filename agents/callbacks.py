@@ -18,7 +18,7 @@ import numpy as np
 from agents.base import Agent, Callback, Round, Scored
 from agents.episodes import Env
 from agents.evaluation import Evaluated, evaluate
-from seal_env.files import whole
+from seal_env.files import atomic_write
 
 
 class LogEdits(Callback):
@@ -131,7 +131,7 @@ class WandB(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         known = self.folder / "id"
         if not known.is_file():
-            with whole(known) as part:
+            with atomic_write(known) as part:
                 part.write_text(uuid.uuid4().hex[:12])
         try:
             self.run = self._init(id=known.read_text(), resume="allow", reinit="create_new")
@@ -327,6 +327,6 @@ def drop_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[
             break
         if keep(line):
             lines.append(line)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         append_lines(part, lines)
     return lines

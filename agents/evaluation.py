@@ -85,7 +85,7 @@ def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]
 
 def _play(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Evaluated]]:
     """One episode in each sub-environment, side by side."""
-    source, found = seal_of(env).core.source, [list[Evaluated]() for _ in sequences]
+    source, found = seal_of(env).engine.source, [list[Evaluated]() for _ in sequences]
     observations, _ = begin(env, sequences, seeds)
     for step, tasks in enumerate(zip(*sequences)):
         infos = [{"task_indices": (task,), "task_id": source[task].id, "title": source[task].title} for task in tasks]

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.joined import save_joined
 from seal_env.chat import Chat, Template, TemplateChoice, check_chat_template, prompt_ids, resolve_template
-from seal_env.files import whole, write_json
+from seal_env.files import atomic_write, write_json
 from seal_env.student import Answer, Sampling, Student, load_base
 from seal_env.student.generic import GenericNetwork, logits_at
 from seal_env.student.loading import base_name
@@ -306,7 +306,7 @@ class Policy:
     def _save_adapters(self, target: Path) -> None:
         save_joined(self._student, [*self.merged, self.adapter.detach().cpu()], target)
         tensors = {f"merged.{i}": adapter for i, adapter in enumerate(self.merged)} | {"adapter": self.adapter.detach().cpu()}
-        with whole(target / "policy.safetensors") as partial:
+        with atomic_write(target / "policy.safetensors") as partial:
             save_file(tensors, partial)
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ AGENTS: dict[str, str] = {
     "passage_only": "agents.baselines:PassageOnly",
     "untrained": "agents.baselines:Untrained",
     "best_of_k": "agents.baselines:BestOfK",
-    "hand_made": "agents.baselines:HandMade",
+    "oracle": "agents.baselines:Oracle",
     "from_file": "agents.baselines:FromFile",
 }
 

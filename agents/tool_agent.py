@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from agents.base import Agent
-from seal_env.envs.config import ArcConfig, EnvConfig
-from seal_env.envs.tools import ToolCodec
+from seal_env.domains.config import ArcConfig, EnvConfig
+from seal_env.envs.tool_choices import ToolCodec
 
 
 class ToolAgent(Agent):

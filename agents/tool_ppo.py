@@ -1,7 +1,7 @@
 """Stock PPO of Stable-Baselines3 over a choice of tools: a small network sees the grids and picks numbers; no text is written.
 
 Nothing of Stable-Baselines3 is changed. It steps an ordinary environment of one-step episodes whose actions are
-:class:`~seal_env.envs.tools.ToolCodec`'s; what it tried is kept on the way, for the budget and the log.
+:class:`~seal_env.envs.tool_choices.ToolCodec`'s; what it tried is kept on the way, for the budget and the log.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class ToolPPO(ToolAgent):
         if budget < config.tasks:
             return None
         tasks = self.draw_tasks(config.tasks)
-        shown = np.stack([self.codec.observation(self.seal.core.source[i].demonstrations) for i in tasks])  # type: ignore[attr-defined]
+        shown = np.stack([self.codec.observation(self.seal.engine.source[i].demonstrations) for i in tasks])  # type: ignore[attr-defined]
         self.ppo.set_env(self._rollout(shown, tasks))
         with clock("learn"), _seeded(int(self.rng("learn").integers(2**32))):
             self.ppo.learn(config.tasks, reset_num_timesteps=False)

@@ -7,9 +7,9 @@ import sys
 
 from transformers.utils import logging
 
-from benchmarks import adapt, evaluate, listing, replay, report, run, speed
-from seal_env.grading import GradingError
-from seal_env.spread import Refused, WorkersLost
+from benchmarks.commands import adapt, evaluate, listing, replay, report, run, speed
+from seal_env.distributed import Refused, WorkersLost
+from seal_env.evaluation.graders import GradingError
 
 COMMANDS = {
     "run": (run, "agents and baselines on equal budgets"),

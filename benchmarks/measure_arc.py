@@ -21,12 +21,12 @@ import gymnasium as gym
 import numpy as np
 
 import seal_env  # noqa: F401  registers the environments
-from benchmarks.statistics import Estimate, paired_difference
+from benchmarks.reports.intervals import Estimate, paired_difference
+from seal_env.domains.config import ArcConfig
 from seal_env.edits import ToolEdit
-from seal_env.envs.config import ArcConfig
+from seal_env.evaluation.scoring import Job
 from seal_env.files import write_json
 from seal_env.plots import plot_success
-from seal_env.scoring import Job
 from seal_env.tasks.arc import ArcTask, MiniArc
 from seal_env.tasks.arc.mini import draw_pairs
 from seal_env.tasks.arc.rules import KNOWN, draw_rule
@@ -42,14 +42,14 @@ class Bench:
 
     def __init__(self, **options: Any) -> None:
         env = gym.make_vec("SEAL-ARC-v0", num_envs=1, **options).unwrapped
-        self.core, self.config = env.core, env.config  # type: ignore[attr-defined]
+        self.engine, self.config = env.engine, env.config  # type: ignore[attr-defined]
         assert isinstance(self.config, ArcConfig)
 
     def solved(self, tasks: Sequence[ArcTask], edit: ToolEdit | None = None) -> list[float]:
         """Whether each task was solved, 0 or 1, after an update as ``edit`` says; None: in context."""
         text = edit.text() if edit else ""
-        jobs = [Job((task,), self.core.domain.parse(text, task, seed).plan) for seed, task in enumerate(tasks)]
-        return [outcome.score for outcome in self.core.scorer.score(jobs)]
+        jobs = [Job((task,), self.engine.domain.parse(text, task, seed).plan) for seed, task in enumerate(tasks)]
+        return [outcome.score for outcome in self.engine.scorer.score(jobs)]
 
 
 def compositions(split: str, count: int) -> list[ArcTask]:
@@ -71,17 +71,17 @@ def single_rules(count: int) -> list[ArcTask]:
 def measure(bench: Bench, count: int) -> dict[str, Any]:
     """Success of the student on tasks that it knows and on tasks that it does not, printing each row as it is known."""
     rows = {}
-    test, hand_made = compositions("test", count), bench.config.hand_made()
+    test, oracle = compositions("test", count), bench.config.oracle()
     for name, tasks, edit in (
         ("single rules, in context", single_rules(count), None),
-        ("single rules, hand-made setting", single_rules(count), hand_made),
+        ("single rules, hand-made setting", single_rules(count), oracle),
         ("compositions, in context", test, None),
-        ("compositions, hand-made setting", test, hand_made),
+        ("compositions, hand-made setting", test, oracle),
     ):
         found = _mean(bench.solved(tasks, edit))
         rows[name] = {"mean": found.value, "interval": [found.low, found.high]}
         print(f"{name:<44} {_shown(found)}", flush=True)
-    return {"tasks": count, "hand_made": json.loads(hand_made.text()), "success": rows}
+    return {"tasks": count, "oracle": json.loads(oracle.text()), "success": rows}
 
 
 def landscape(bench: Bench, count: int) -> dict[str, list[list[float]]]:
@@ -114,7 +114,7 @@ def solvable(bench: Bench, count: int) -> dict[str, list[int]]:
     found = {}
     for split in ("train", "test"):
         tasks = compositions(split, count)
-        before, after = bench.solved(tasks), bench.solved(tasks, bench.config.hand_made())
+        before, after = bench.solved(tasks), bench.solved(tasks, bench.config.oracle())
         found[split] = [i for i, (was, now) in enumerate(zip(before, after)) if now > was]
         print(f"{split}: {len(found[split])} of {count}; in context {_shown(_mean(before))}, updated {_shown(_mean(after))}")
     return found

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from peft import LoraConfig
 
-from benchmarks.nano_corpus import FORMATS
+from benchmarks.training.nano_corpus import FORMATS
 from seal_env.edits import EditSettings, get_format, pairs_text, parse, passage_only
-from seal_env.exams import ClosedBook
+from seal_env.evaluation import ClosedBook
+from seal_env.evaluation.graders import exact
+from seal_env.evaluation.scoring import Job, Scorer
 from seal_env.files import write_json
-from seal_env.grading import exact
-from seal_env.models import NANO_LORA, NANO_SETTINGS
-from seal_env.scoring import Job, Scorer
+from seal_env.presets import NANO_LORA, NANO_SETTINGS
 from seal_env.student import Sampling, Student
 from seal_env.tasks import Task, open_book_prompt
 from seal_env.tasks.almanac import Almanac, Article, Names
@@ -83,12 +83,12 @@ def wrong_facts(article: Article, share: float = 0.5) -> str:
 
 def facts_edit(article: Article) -> str:
     """Hand-made plain facts, one a line."""
-    return "\n".join(article.hand_made_facts())
+    return "\n".join(article.oracle_facts())
 
 
 def pairs_edit(article: Article) -> str:
     """Hand-made pairs in the form of a `self-qa` edit."""
-    return pairs_text(article.hand_made_pairs())
+    return pairs_text(article.oracle_pairs())
 
 
 class Bench:
@@ -126,7 +126,7 @@ class Bench:
         jobs = [Job((task,), passage_only(task, self.settings, i).plan) for i, task in enumerate(self.tasks)]
         return [outcome.score for outcome in self.scorer.score(jobs)]
 
-    def hand_made(self, write: Callable[[Article], str], name: str) -> list[float]:
+    def oracle(self, write: Callable[[Article], str], name: str) -> list[float]:
         return self.score(self.tasks, [write(article) for article in self.articles], name, seed=1)
 
     def sampled(self, name: str, k: int) -> tuple[list[float], list[float], list[list[str]]]:
@@ -201,8 +201,8 @@ def search(model: str, articles: int) -> list[dict[str, object]]:
         bench = Bench(student, settings, articles, "validation")
         passage = 100 * float(np.mean(bench.passage_only()))
         started = time.perf_counter()
-        facts = 100 * float(np.mean(bench.hand_made(facts_edit, "implications")))
-        pairs = 100 * float(np.mean(bench.hand_made(pairs_edit, "self-qa")))
+        facts = 100 * float(np.mean(bench.oracle(facts_edit, "implications")))
+        pairs = 100 * float(np.mean(bench.oracle(pairs_edit, "self-qa")))
         seconds = (time.perf_counter() - started) / 2 / articles
         targets = lora["target_modules"]
         name = f"r={lora['r']} {targets if isinstance(targets, str) else '+'.join(t.split('_')[0] for t in targets)}"  # type: ignore[attr-defined]
@@ -233,9 +233,9 @@ def measure(bench: Bench, k: int) -> tuple[list[Measure], dict[str, float]]:
         scores, best, edits = bench.sampled(name, k)
         add(f"untrained policy, {name}", scores)
         add(f"its best of {k}, scored afresh", best)
-    add("hand-made facts, half of them wrong", bench.hand_made(wrong_facts, "implications"))
-    add("hand-made facts", bench.hand_made(facts_edit, "implications"))
-    add("hand-made pairs", bench.hand_made(pairs_edit, "self-qa"))
+    add("hand-made facts, half of them wrong", bench.oracle(wrong_facts, "implications"))
+    add("hand-made facts", bench.oracle(facts_edit, "implications"))
+    add("hand-made pairs", bench.oracle(pairs_edit, "self-qa"))
     seconds = speed(bench)
     print(", ".join(f"{name}: {value:.1f} s" for name, value in seconds.items()))
     return rows, seconds

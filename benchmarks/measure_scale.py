@@ -26,9 +26,9 @@ import torch
 
 import seal_env  # noqa: F401  registers the environments
 from agents import Policy
+from seal_env.distributed import EXECUTORS
 from seal_env.files import write_json
-from seal_env.spread import EXECUTORS
-from seal_env.work import carry_out
+from seal_env.student.requests import run_updates
 
 ENV = "SEAL-SQuAD-v0"
 BATCH = 24  # edits scored together where a worker is killed
@@ -78,7 +78,7 @@ def identical(edits: Edits, executors: list[str]) -> dict[str, Any]:
 def speedup(edits: Edits, executor: str, repeats: int) -> dict[str, Any]:
     """Seconds of all edits with one and with two single-threaded workers, taking turns."""
     if executor == "ray":
-        from seal_env.spread.ray_crew import connect
+        from seal_env.distributed.ray_pool import connect
 
         connect(cpus=3)  # of which never more than two have something to do
     envs = {workers: edits.env(executor=executor, workers=workers) for workers in (1, 2)}
@@ -90,28 +90,28 @@ def speedup(edits: Edits, executor: str, repeats: int) -> dict[str, Any]:
     return {"seconds": turns, "ratios": ratios, "median": statistics.median(ratios)}
 
 
-def portions(edits: Edits) -> dict[str, Any]:
+def chunks(edits: Edits) -> dict[str, Any]:
     """Seconds an edit in this process, by how many are done together, and of all that is not done by a student."""
     env, found = edits.env(48), {}
     taken = dict[str, Any]()
 
-    def caught(student: Any, works: Any, asking: Any, *, progress: bool = False) -> Any:
+    def caught(student: Any, requests: Any, generation: Any, *, progress: bool = False) -> Any:
         started = time.perf_counter()
-        done = carry_out(student, works, asking)
-        taken.update(seconds=time.perf_counter() - started, call=(student, works, asking))
+        done = run_updates(student, requests, generation)
+        taken.update(seconds=time.perf_counter() - started, call=(student, requests, generation))
         return done
 
-    env.core.scorer._carry_out = caught
+    env.engine.scorer._run_updates = caught
     edits.score(env)  # un-updated answers are known
     besides = (edits.score(env)[0] - taken["seconds"]) / env.num_envs
-    student, works, asking = taken["call"]
+    student, requests, generation = taken["call"]
     for size in (1, 2, 4, 8, 16, 48):
         times = []
         for _ in range(3):
             started = time.perf_counter()
-            for first in range(0, len(works), size):
-                carry_out(student, works[first : first + size], asking)
-            times.append((time.perf_counter() - started) / len(works))
+            for first in range(0, len(requests), size):
+                run_updates(student, requests[first : first + size], generation)
+            times.append((time.perf_counter() - started) / len(requests))
         found[size] = statistics.median(times)
         print(f"portions of {size:>2}: {found[size]:.3f} s an edit", flush=True)
     print(f"besides, in the driver: {besides:.4f} s an edit")
@@ -164,7 +164,7 @@ def main() -> None:
     torch.set_num_threads(1)
     edits = Edits(arguments.edits)
     steps: dict[str, Callable[[], Any]] = {
-        "portions": lambda: portions(edits),
+        "portions": lambda: chunks(edits),
         "identical": lambda: identical(edits, arguments.executors),
         "speedup": lambda: {name: speedup(edits, name, arguments.repeats) for name in arguments.executors},
         "kills": lambda: {name: kills(edits, name, arguments.kills) for name in arguments.executors},

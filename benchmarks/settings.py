@@ -17,14 +17,14 @@ from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
 from agents.policy import SEAL_SAMPLING
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
-from seal_env.envs.config import EnvConfig, from_keywords
+from seal_env.domains.config import EnvConfig, from_keywords
 from seal_env.registration import ENVIRONMENTS
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULTS = "defaults"  # of environments; not a benchmark
 SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
-BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "hand_made")
+BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "oracle")
 _POLICY = ("model", "lora", "device", "dtype", "trust_remote_code", "temperature", "top_p", "max_new_tokens", "template")
 _POLICY_OPTIONS = (*_POLICY, "enable_thinking", "gradient_checkpointing")
 
@@ -96,7 +96,7 @@ class Settings:
             ``all``), ``temperature``, ``top_p``, ``max_new_tokens``, ...
         seeds: a run for each agent and seed.
         budget: scored self-edits of a run.
-        places: edits that are scored together.
+        num_envs: edits that are scored together.
         evaluation: see :class:`EvaluationSettings`.
 
     Raises:
@@ -109,13 +109,13 @@ class Settings:
     policy: Mapping[str, Any] = field(default_factory=dict)
     seeds: Sequence[int] = (0, 1, 2)
     budget: int = 480
-    places: int = 48
+    num_envs: int = 48
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
     def __post_init__(self) -> None:
         if self.env not in ENVIRONMENTS:
             raise _no_environment(self.env)
-        for name in ("budget", "places"):
+        for name in ("budget", "num_envs"):
             check_count(name, getattr(self, name))
         seeds = list(self.seeds)
         if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
@@ -196,7 +196,7 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
 
     ``agents`` is a list of names, or a mapping from labels to ``agent``, ``config``, ``self_adapting`` and ``tuned_on``, all
     optional; ``seeds`` is a list or a number. What is left out of an agent's ``config`` comes from its preset for the policy's
-    model (:attr:`agents.Agent.presets`), as it does in Python; ``places`` and ``policy`` come from ``configs/defaults.yaml``
+    model (:attr:`agents.Agent.presets`), as it does in Python; ``num_envs`` and ``policy`` come from ``configs/defaults.yaml``
     for this environment.
 
     Raises:
@@ -213,8 +213,8 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     default = _read_defaults().get(tree["env"], {})
     tree["policy"] = {**default.get("policy", {}), **_mapping("policy", tree.get("policy"))}
     tree["env_options"] = _mapping("env_options", tree.get("env_options"))
-    if "places" in default:
-        tree.setdefault("places", default["places"])
+    if "num_envs" in default:
+        tree.setdefault("num_envs", default["num_envs"])
     evaluation = _mapping("evaluation", tree.get("evaluation"))
     check_names("evaluation", evaluation, [f.name for f in fields(EvaluationSettings)])
     tree["evaluation"] = EvaluationSettings(**evaluation)

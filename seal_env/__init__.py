@@ -7,9 +7,9 @@ env = gym.make("SEAL-SQuAD-v0")
 """
 
 from seal_env._version import __version__
-from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.registration import register_all
 from seal_env.student import Student
+from seal_env.update import Example, TokenExample, UpdatePlan
 
 register_all()
 

@@ -99,7 +99,7 @@ def name_of(function: Callable[..., Any]) -> str:
     return f"{defined.__module__}:{defined.__qualname__}"
 
 
-def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
+def import_object(what: str, path: str, names: list[str]) -> Callable[..., Any]:
     """The callable at ``package.module:name``.
 
     Raises:
@@ -118,7 +118,9 @@ def imported(what: str, path: str, names: list[str]) -> Callable[..., Any]:
     return found
 
 
-def made(what: str, name: str, known: Mapping[str, str | Callable[..., Any]], options: Mapping[str, Any] | None = None) -> Any:
+def instantiate(
+    what: str, name: str, known: Mapping[str, str | Callable[..., Any]], options: Mapping[str, Any] | None = None
+) -> Any:
     """What ``known`` has under ``name``, made with ``options``; or the function at ``package.module:name``, which gets them as
     keywords.
 
@@ -132,7 +134,7 @@ def made(what: str, name: str, known: Mapping[str, str | Callable[..., Any]], op
     options = options or {}
     make = known.get(name, name)
     if isinstance(make, str):
-        make = imported(what, make, list(known))
+        make = import_object(what, make, list(known))
     if name not in known:
         return NamedFunction(name, make, options)
     parameters = inspect.signature(make).parameters

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name to write to within; what was written there then takes the place of ``path``, unless an error came between."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -24,12 +24,12 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, tree: Any) -> None:
     """Write ``tree`` as JSON, whole or not at all."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(tree, indent=1) + "\n")
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty folder to write to within; it then takes the place of ``path``, unless an error came between."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seal_env.files import whole
+from seal_env.files import atomic_write
+from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.grids import COLOURS, Grid, size
 from seal_env.tasks.arc.palette import PALETTE, Panel, headline, panel_rows
-from seal_env.tasks.arc.task import ArcTask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,7 +233,7 @@ def _save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower()[1:]
     path.parent.mkdir(parents=True, exist_ok=True)
     dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with whole(path) as partial, rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):
+    with atomic_write(path) as partial, rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):
         figure.savefig(partial, format=kind, dpi=150, metadata=dates.get(kind))
 
 

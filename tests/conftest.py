@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import GPT2Config, LlamaConfig, Qwen2Config
 
-from benchmarks.shapes import save_random_model
+from benchmarks.measurements.shapes import save_random_model
 
 CONFIGS = {
     "llama": LlamaConfig(

@@ -229,9 +229,9 @@ def test_baselines_predict_what_their_names_say(model_path, tmp_path):
     assert all(row.info["status"] == "empty" and row.info["gain"] == 0 for row in results["no_update"])
     assert all(row.info["sequences"] == 1 and row.info["status"] == "ok" for row in results["passage_only"])
     articles = [Almanac().article("test", i) for i in range(4)]
-    assert [row.edit.count("Answer: ") for row in results["hand_made"]] == [len(article.facts) for article in articles]
-    facts = evaluate(get_agent("hand_made")(env, policy, kind="facts"), env, [3])
-    assert facts[0].edit.splitlines() == articles[3].hand_made_facts()
+    assert [row.edit.count("Answer: ") for row in results["oracle"]] == [len(article.facts) for article in articles]
+    facts = evaluate(get_agent("oracle")(env, policy, kind="facts"), env, [3])
+    assert facts[0].edit.splitlines() == articles[3].oracle_facts()
     again = evaluate(get_agent("untrained")(env, policy), env, [0, 1, 2, 3], seed=1)
     assert [row.edit for row in again] == [row.edit for row in results["untrained"]]
 
@@ -243,7 +243,7 @@ def test_baselines_predict_what_their_names_say(model_path, tmp_path):
         evaluate(read, env, [2])
 
 
-BASELINES = ["no_update", "passage_only", "untrained", "best_of_k", "hand_made"]
+BASELINES = ["no_update", "passage_only", "untrained", "best_of_k", "oracle"]
 
 
 def test_what_cannot_work_is_said_at_the_door(make, model_path, tmp_path):

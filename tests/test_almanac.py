@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seal_env.grading import exact
+from seal_env.evaluation.graders import exact
 from seal_env.tasks import Question, Task
 from seal_env.tasks.almanac import (
     ALL,
@@ -118,7 +118,7 @@ def test_hand_made_facts_and_pairs_hold_the_gold_answers() -> None:
     other_wording = 0
     for i in range(60):
         article = almanac.article("validation", i)
-        statements, pairs = article.hand_made_facts(), article.hand_made_pairs()
+        statements, pairs = article.oracle_facts(), article.oracle_pairs()
         assert len(statements) == len(pairs) == len(article.task.questions)
         for statement, (question, answer), asked in zip(statements, pairs, article.task.questions):
             assert article.title in statement and article.title in question

@@ -12,10 +12,10 @@ from stable_baselines3 import PPO
 from transformers import LlamaConfig
 
 from agents import Policy, evaluate, get_agent
-from benchmarks.shapes import save_random_model
+from benchmarks.measurements.shapes import save_random_model
+from seal_env.domains.config import ArcConfig
 from seal_env.edits import INSTRUCTION, EditStatus, ToolEdit
 from seal_env.envs import ToolChoices, VectorToolChoices
-from seal_env.envs.config import ArcConfig
 from seal_env.plots import arc_image
 from seal_env.tasks.arc import ArcTask, grid_text, pairs_text
 from tests.shared import ARC, needs_arc
@@ -33,8 +33,8 @@ def options(model_path):
 def test_the_bundled_student_learns_a_rule_that_it_cannot_read():
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=12, split="test")
     envs.reset(seed=0, options={"task": list(range(12))})
-    hand_made = envs.unwrapped.config.hand_made().text()
-    _, rewards, terminated, _, infos = envs.step([hand_made] * 12)
+    oracle = envs.unwrapped.config.oracle().text()
+    _, rewards, terminated, _, infos = envs.step([oracle] * 12)
     before = infos["final_info"]["score_before"]
     assert terminated.all() and set(rewards) <= {0.0, 1.0}
     assert rewards.sum() >= before.sum() + 3
@@ -48,7 +48,7 @@ def test_gymnasium_accepts_it(options):
 def test_what_is_seen_is_the_demonstrations_and_not_the_test(options):
     env = gym.make("SEAL-ARC-v0", **options)
     observation, info = env.reset(seed=3)
-    task = env.unwrapped.core.source[info["task_indices"][0]]
+    task = env.unwrapped.engine.source[info["task_indices"][0]]
     assert isinstance(task, ArcTask)
     assert observation["context"] == pairs_text(task.demonstrations).strip()
     assert observation["instruction"] == pairs_text(task.demonstrations) + INSTRUCTION
@@ -137,7 +137,7 @@ def test_wrong_keywords_are_named(options, values, says):
 def test_pictures_and_text(options):
     env = gym.make("SEAL-ARC-v0", render_mode="rgb_array", **options)
     env.reset(seed=0)
-    task = env.unwrapped.core.places[0].task
+    task = env.unwrapped.engine.states[0].task
     assert np.array_equal(env.render(), arc_image(task))
     *_, info = env.step(EDIT)
     info["questions"][0]["answer"] = grid_text(task.tests[0].output)  # the toy model writes no grids
@@ -146,7 +146,7 @@ def test_pictures_and_text(options):
         gym.make("SEAL-SQuAD-v0", model=options["model"], render_mode="rgb_array")
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=2, render_mode="ansi", **options)
     observations, _ = envs.reset(seed=0)
-    titles = [place.task.title for place in envs.unwrapped.core.places]
+    titles = [place.task.title for place in envs.unwrapped.engine.states]
     envs.step([EDIT, "{"])
     shown = envs.render()
     assert all(title in text and "truth" in text for title, text in zip(titles, shown))
@@ -177,7 +177,7 @@ def test_numbers_are_the_same_edit(options):
 def test_the_grids_are_seen_as_an_array(options):
     env = ToolChoices(gym.make("SEAL-ARC-v0", mini_arc={"height": 4, "demonstrations": 2}, **options))
     shown, info = env.reset(seed=1)
-    task = env.unwrapped.core.source[info["task_indices"][0]]
+    task = env.unwrapped.engine.source[info["task_indices"][0]]
     assert shown.shape == (2, 2, 4, 4) and env.observation_space.contains(shown)
     for i, pair in enumerate(task.demonstrations):
         for j, grid in enumerate(pair):
@@ -229,7 +229,7 @@ def test_stable_baselines3_takes_it_as_it_is(options):
         ("untrained", {}, 0),
         ("no_update", {}, 0),
         ("best_of_k", {"k": 2}, 0),
-        ("hand_made", {}, 0),
+        ("oracle", {}, 0),
     ],
 )
 def test_every_agent_plays(options, name, config, budget, tmp_path):

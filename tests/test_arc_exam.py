@@ -8,28 +8,28 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from seal_env.chat import Chat
-from seal_env.exams import VIEWS, GridExam
-from seal_env.exams.grids import attempts
-from seal_env.plan import TokenExample
+from seal_env.evaluation import VIEWS, GridEvaluator
+from seal_env.evaluation.grid_evaluator import attempts
 from seal_env.tasks.arc import ArcPrompts, ArcTask, MiniArc, MiniArcConfig, Pair, grid_text, pairs_text, read_grid, read_pairs
+from seal_env.update import TokenExample
 
 TASK = MiniArc(MiniArcConfig(tests=2)).task("test", 4)
 
 
-def written(exam: GridExam, task: ArcTask, predict, style="spaced") -> list[str]:
+def written(evaluator: GridEvaluator, task: ArcTask, predict, style="spaced") -> list[str]:
     """What a model would write that reads its prompt and answers ``predict(view, test)``, seen through the view."""
     texts = []
     for test in task.tests:
-        for view in exam.views:
-            for _ in range(min(exam.orders, len(task.demonstrations))):
+        for view in evaluator.views:
+            for _ in range(min(evaluator.orders, len(task.demonstrations))):
                 texts.append(grid_text(view.apply(predict(view, test)), style))
     return texts
 
 
 @pytest.mark.parametrize("style", ["spaced", "labelled"])
 def test_prompts_show_every_view_with_its_demonstrations(style):
-    exam = GridExam(ArcPrompts(style), orders=2)
-    prompts = exam.prompts(TASK)
+    evaluator = GridEvaluator(ArcPrompts(style), orders=2)
+    prompts = evaluator.prompts(TASK)
     assert len(prompts) == len(TASK.tests) * len(VIEWS) * 2
     plain = pairs_text(TASK.demonstrations, style)
     assert prompts[0].startswith(plain) and grid_text(TASK.tests[0].input, style) in prompts[0]
@@ -44,57 +44,57 @@ def test_prompts_show_every_view_with_its_demonstrations(style):
 
 
 def test_views_are_turned_back():
-    exam = GridExam(ArcPrompts())
-    answers = exam.answers(TASK, written(exam, TASK, lambda view, test: test.output))
+    evaluator = GridEvaluator(ArcPrompts())
+    answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: test.output))
     assert [attempts(answer) for answer in answers] == [[test.output] for test in TASK.tests]
-    (marks,) = exam.marks([(TASK, answers)])
-    assert marks == (True, True) and exam.score(marks) == 1.0
+    (marks,) = evaluator.marks([(TASK, answers)])
+    assert marks == (True, True) and evaluator.score(marks) == 1.0
 
 
 def test_two_attempts_by_vote_and_of_equals_the_first():
-    exam = GridExam(ArcPrompts(), orders=1)
+    evaluator = GridEvaluator(ArcPrompts(), orders=1)
     one, two, three = ((1,),), ((2,),), ((3,),)
     said = dict(zip([view.name for view in VIEWS], (three, one, two, one, two, two, one)))
-    answers = exam.answers(TASK, written(exam, TASK, lambda view, test: said[view.name]))
+    answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: said[view.name]))
     assert [attempts(answer) for answer in answers] == [[one, two]] * 2
     said = dict(zip([view.name for view in VIEWS], (three, one, two, one, two, three, three)))
-    answers = exam.answers(TASK, written(exam, TASK, lambda view, test: said[view.name]))
+    answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: said[view.name]))
     assert attempts(answers[0]) == [three, one]
 
 
 def test_a_task_is_solved_when_every_test_is_matched_by_either_attempt():
-    exam = GridExam(ArcPrompts(), orders=1)
+    evaluator = GridEvaluator(ArcPrompts(), orders=1)
     right, wrong = TASK.tests[0].output, ((9, 9),)
 
     def second_is_right(view, test):
         return test.output if view.name in ("identity", "transpose") else wrong
 
-    answers = exam.answers(TASK, written(exam, TASK, second_is_right))
+    answers = evaluator.answers(TASK, written(evaluator, TASK, second_is_right))
     assert attempts(answers[0]) == [wrong, right]
-    assert exam.marks([(TASK, answers)]) == [(True, True)]
+    assert evaluator.marks([(TASK, answers)]) == [(True, True)]
     half = (answers[0], grid_text(wrong))
-    assert exam.marks([(TASK, half)]) == [(True, False)] and exam.score((True, False)) == 0.0
+    assert evaluator.marks([(TASK, half)]) == [(True, False)] and evaluator.score((True, False)) == 0.0
 
 
 def test_what_is_no_grid_gets_no_vote():
-    exam = GridExam(ArcPrompts(), views=3, orders=1)
+    evaluator = GridEvaluator(ArcPrompts(), views=3, orders=1)
     texts = ["no grid", "", "1 2\n3"] * len(TASK.tests)
-    answers = exam.answers(TASK, texts)
+    answers = evaluator.answers(TASK, texts)
     assert answers == ("", "") and attempts(answers[0]) == []
-    assert exam.marks([(TASK, answers)]) == [(False, False)]
+    assert evaluator.marks([(TASK, answers)]) == [(False, False)]
 
 
 def test_one_demonstration_has_one_order():
     task = MiniArc(MiniArcConfig(demonstrations=1)).task("test", 0)
-    exam = GridExam(ArcPrompts(), views=2, orders=3)
-    assert len(exam.prompts(task)) == 2
-    assert len(exam.answers(task, ["1"] * 2)) == 1
+    evaluator = GridEvaluator(ArcPrompts(), views=2, orders=3)
+    assert len(evaluator.prompts(task)) == 2
+    assert len(evaluator.answers(task, ["1"] * 2)) == 1
 
 
 @pytest.mark.parametrize(("values", "says"), [({"views": 0}, "views"), ({"views": 8}, "at most 7"), ({"orders": 0}, "orders")])
 def test_wrong_arguments_are_named(values, says):
     with pytest.raises(ValueError, match=says):
-        GridExam(ArcPrompts(), **values)
+        GridEvaluator(ArcPrompts(), **values)
 
 
 @pytest.mark.parametrize("style", ["spaced", "labelled"])

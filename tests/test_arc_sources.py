@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from seal_env.tasks import Task
+from seal_env.tasks.arc.arc_sources import load_arc
+from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.mini import MiniArc, MiniArcConfig
-from seal_env.tasks.arc.sources import load_arc
-from seal_env.tasks.arc.task import ArcTask
 from tests.shared import ARC, needs_arc
 
 TRAINING, EVALUATION = ARC / "arc-agi_training_challenges.json", ARC / "arc-agi_evaluation_challenges.json"

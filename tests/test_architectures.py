@@ -12,7 +12,7 @@ from tiny import ARCHITECTURES, COMMON, GPT, HEADS, VOCABULARY, save_tiny
 from transformers import AutoModelForCausalLM
 
 from agents import Policy
-from benchmarks.reference import PeftLoop
+from benchmarks.measurements.reference import PeftLoop
 from seal_env import Student, TokenExample, UpdatePlan
 from seal_env.student import FitStatus
 

@@ -10,9 +10,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
 from benchmarks.cli import main
-from benchmarks.peak import peak_rate
-from benchmarks.reference import Float64Loop
-from benchmarks.workload import edit_lengths
+from benchmarks.measurements.peak import peak_rate
+from benchmarks.measurements.reference import Float64Loop
+from benchmarks.measurements.workload import edit_lengths
 from tests.shared import RUNS, needs_runs
 
 SMALL = ["--edits", "3", "--repeats", "1", "--epochs", "2", "--lengths", "uniform:5-30", "--new-tokens", "3", "--rank", "2"]

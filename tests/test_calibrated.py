@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.fit_grader import (
+from benchmarks.training.fit_grader import (
     EVALUATED,
     Agreement,
     FitConfig,
@@ -23,8 +23,8 @@ from benchmarks.fit_grader import (
     tabulate,
     write,
 )
-from seal_env.grading import Answered
-from seal_env.grading.calibrated import FEATURES, PARAMETERS, load_trees, make_calibrated
+from seal_env.evaluation.graders import Answered
+from seal_env.evaluation.graders.calibrated import FEATURES, PARAMETERS, load_trees, make_calibrated
 from tests.shared import RUNS, needs_runs
 
 ARCHITECT = ("Who designed the bridge at Otrar?", "Edda Marlin")

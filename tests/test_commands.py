@@ -17,14 +17,14 @@ from transformers import AutoModelForCausalLM
 from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
 from agents.joined import own_part
 from agents.saved import open_policy
-from benchmarks import adapt, listing
-from benchmarks import evaluate as evaluation
 from benchmarks.cli import main
+from benchmarks.commands import adapt, listing
+from benchmarks.commands import evaluate as evaluation
 from benchmarks.settings import CONFIGS
 from seal_env.edits import available_formats
-from seal_env.grading import GRADERS
-from seal_env.proxy.base import PROXIES
+from seal_env.evaluation.graders import GRADERS
 from seal_env.registration import ENVIRONMENTS
+from seal_env.rewards.proxy import PROXIES
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS
 from seal_env.tasks.tables import TABLES
 from tests.toy import LORA, SMALL
@@ -84,7 +84,7 @@ class Toy:
 
     def eval(self, *arguments):
         options = [part for option in [f"model={self.model}", *OPTIONS] for part in ("-P", option)]
-        sizes = ["--tasks", 3, "--places", 2, "--edit-tokens", TOKENS]
+        sizes = ["--tasks", 3, "--num-envs", 2, "--edit-tokens", TOKENS]
         return command(evaluation, "--env", "SEAL-SQuAD-v0", *options, *sizes, *arguments)
 
     def env(self):
@@ -171,7 +171,7 @@ def test_a_baseline_needs_no_language_model_that_writes(toy, capsys):
     found = toy.eval("--agent", "no_update")
     assert edits(found.results) == ["", "", ""]
     assert "gain 0.000  tasks 3  edits that trained nothing 3" in capsys.readouterr().out
-    assert all("Question 1:" in edit for edit in edits(toy.eval("--agent", "hand_made").results))
+    assert all("Question 1:" in edit for edit in edits(toy.eval("--agent", "oracle").results))
 
 
 @pytest.mark.parametrize(
@@ -252,13 +252,13 @@ def test_the_joint_update_is_that_of_the_corpus_environment(toy, notes, tmp_path
         **options,
     )
     env.reset(seed=0, options={"tasks": [0, 1]})
-    core = env.unwrapped.core
+    engine = env.unwrapped.engine
     for edit in written:
         *_, info = env.step(edit)
-    plan = core.domain.joint_plan(tuple(core.places[0].sequences), 0)
-    expected = core.student.fit([plan]).adapters[0]
+    plan = engine.domain.joint_plan(tuple(engine.states[0].sequences), 0)
+    expected = engine.student.fit([plan]).adapters[0]
     assert info["fit_status"] == "trained"
-    assert torch.equal(core.student.load_adapter(out), expected)
+    assert torch.equal(engine.student.load_adapter(out), expected)
 
 
 def test_adapt_replaces_nothing_unless_it_is_told_to(toy, notes, tmp_path):

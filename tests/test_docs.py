@@ -15,7 +15,7 @@ from agents import get_agent
 from agents.registry import AGENTS
 from seal_env.edits import available_formats, formats
 from seal_env.edits.parse import EditStatus
-from seal_env.grading import GRADERS
+from seal_env.evaluation.graders import GRADERS
 from seal_env.registration import ENVIRONMENTS
 from seal_env.student import FitStatus
 

@@ -26,8 +26,8 @@ from seal_env.edits import (
     register_format,
     segments,
 )
-from seal_env.plan import UpdatePlan
 from seal_env.tasks import Document, Question, Task
+from seal_env.update import UpdatePlan
 from tests.shared import RUNS, needs_runs
 
 RECORDS = {  # file: the format its edits were asked for in

@@ -14,10 +14,10 @@ from gymnasium.spaces.utils import flatten, flatten_space, unflatten
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import seal_env
+from seal_env.domains.config import KnowledgeConfig
 from seal_env.envs import FreeText
-from seal_env.envs.config import KnowledgeConfig
+from seal_env.evaluation.scoring import Outcome
 from seal_env.registration import ENVIRONMENTS
-from seal_env.scoring import Outcome
 from seal_env.tasks.almanac import Almanac
 
 OFFLINE = ["SEAL-SQuAD-v0", "SEAL-SQuAD-Continual-v0", "SEAL-SQuAD-Corpus-v0"]
@@ -138,7 +138,7 @@ def test_refinement_goes_on_from_the_last_adapter_and_its_gains_add_up(small):
 @pytest.mark.parametrize("carry", ["adapter", "merge"])
 def test_continual_asks_all_earlier_passages_again(small, carry):
     env = gym.make("SEAL-SQuAD-Continual-v0", updates_per_episode=3, carry=carry, **small)
-    before = {name: value.clone() for name, value in env.unwrapped.core.student.model.state_dict().items()}
+    before = {name: value.clone() for name, value in env.unwrapped.engine.student.model.state_dict().items()}
     titles = []
     _, info = env.reset(seed=0)
     for step, edit in enumerate(edits(3)):
@@ -146,10 +146,10 @@ def test_continual_asks_all_earlier_passages_again(small, carry):
         titles.append(info["title"])
         assert len(info["accuracy_row"]) == step + 1
     assert terminated and len(set(titles)) == 3
-    changed = any((value != before[name]).any() for name, value in env.unwrapped.core.student.model.state_dict().items())
+    changed = any((value != before[name]).any() for name, value in env.unwrapped.engine.student.model.state_dict().items())
     assert changed == (carry == "merge")
     env.reset(seed=0)
-    assert all((value == before[name]).all() for name, value in env.unwrapped.core.student.model.state_dict().items())
+    assert all((value == before[name]).all() for name, value in env.unwrapped.engine.student.model.state_dict().items())
 
 
 def test_a_corpus_is_learnt_in_one_joint_update(small):
@@ -158,12 +158,12 @@ def test_a_corpus_is_learnt_in_one_joint_update(small):
     steps = [env.step(edit) for edit in ("One.\nTwo.", "Three.", "Four.")]
     assert [step[1] for step in steps[:2]] == [0.0, 0.0] and "score" not in steps[0][4]
     assert steps[2][4]["sequences"] == 4 + 3  # and the three passages
-    assert len(steps[2][4]["questions"]) == sum(len(task.questions) for task in env.unwrapped.core.places[0].tasks)
+    assert len(steps[2][4]["questions"]) == sum(len(task.questions) for task in env.unwrapped.engine.states[0].tasks)
 
 
 def test_loading_other_weights_changes_this_environment_only(small):
     env, other = gym.make("SEAL-SQuAD-v0", **small), gym.make("SEAL-SQuAD-v0", **small)
-    weights = {name: value + 0.5 for name, value in env.unwrapped.core.student.model.state_dict().items()}
+    weights = {name: value + 0.5 for name, value in env.unwrapped.engine.student.model.state_dict().items()}
     rewards = []
     for one in (env, other):
         one.reset(seed=0)

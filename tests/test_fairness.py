@@ -12,7 +12,7 @@ from peft import LoraConfig
 
 from agents import Callback, Policy, evaluate, evaluate_sequences, get_agent
 from agents.seeding import derive_seed, task_seeds
-from benchmarks.run import create, run_all, run_folder
+from benchmarks.commands.run import create, run_all, run_folder
 from benchmarks.settings import from_mapping
 from seal_env.student import Sampling
 from tests.toy import LORA, SMALL, toy
@@ -37,7 +37,7 @@ def lines_of(folder, settings):
 
 
 def benchmark(tmp_path, places, **tree):
-    settings = from_mapping({**tree, "seeds": 1, "places": places})
+    settings = from_mapping({**tree, "seeds": 1, "num_envs": places})
     folder = tmp_path / f"places-{places}"
     create(folder, settings)
     run_all(folder, settings, workers=1)

@@ -6,8 +6,8 @@ import gymnasium as gym
 import pytest
 
 import seal_env  # noqa: F401 (registers the ids)
-from seal_env.envs.config import KnowledgeConfig
-from seal_env.grading import Answered, GradingError, Verdict, contains, exact, f1, get_grader, grade, normalize
+from seal_env.domains.config import KnowledgeConfig
+from seal_env.evaluation.graders import Answered, GradingError, Verdict, contains, exact, f1, get_grader, grade, normalize
 
 
 @pytest.mark.parametrize(

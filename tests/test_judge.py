@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.shapes import byte_tokenizer, random_model
-from seal_env.grading import Answered, GradingError, grade
-from seal_env.grading.endpoint import default_cache
-from seal_env.grading.judge import Judge
-from seal_env.grading.local_judge import LocalJudge, _reader
-from seal_env.grading.prompt import MAX_CHARACTERS, SYSTEM, clean, messages, read_verdict
+from benchmarks.measurements.shapes import byte_tokenizer, random_model
+from seal_env.evaluation.graders import Answered, GradingError, grade
+from seal_env.evaluation.graders.endpoint import default_cache
+from seal_env.evaluation.graders.judge import Judge
+from seal_env.evaluation.graders.judge_prompt import MAX_CHARACTERS, SYSTEM, clean, messages, read_verdict
+from seal_env.evaluation.graders.local_judge import LocalJudge, _reader
 from tests.endpoint import ChatHandler, ChatServer, serving
 
 KEY = "sk-2b1946d2-never-to-be-seen"

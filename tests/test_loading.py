@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from agents.saved import open_policy
-from benchmarks.shapes import byte_tokenizer
+from benchmarks.measurements.shapes import byte_tokenizer
 from seal_env import Student
-from seal_env.spread.worker import fingerprint
+from seal_env.distributed.worker import fingerprint
 from seal_env.student import load_base, native
 
 TOKENS = torch.tensor([[5, 60, 70, 80, 90]])

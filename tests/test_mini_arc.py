@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.shapes import byte_tokenizer
+from benchmarks.measurements.shapes import byte_tokenizer
 from seal_env.chat import Chat
+from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import Pair
+from seal_env.tasks.arc.grid_prompts import END, ArcPrompts, pairs_text
 from seal_env.tasks.arc.grids import Grid, GridText, as_grid, read_grid, size
 from seal_env.tasks.arc.mini import COMPOSED, SPLITS, MiniArc, MiniArcConfig, draw_pairs, splits
-from seal_env.tasks.arc.prompts import END, ArcPrompts, pairs_text
 from seal_env.tasks.arc.rules import KINDS, Composition, Rule, all_rules, compose, draw_rule
-from seal_env.tasks.arc.task import ArcTask
 
 
 def array(*grids: Grid) -> np.ndarray:

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import seal_env  # noqa: F401 (registers the ids)
 from benchmarks.measure_nano import Bench, facts_edit, pairs_edit, sample_edits, wrong_facts
 from seal_env.edits import get_format, pairs_text
-from seal_env.models import NANO_LORA, NANO_SETTINGS, bundled_folder, bundled_models
+from seal_env.models import bundled_folder, bundled_models
+from seal_env.presets import NANO_LORA, NANO_SETTINGS
 from seal_env.student import Student
 from seal_env.tasks.almanac import Almanac
 
@@ -40,9 +41,9 @@ def test_it_reads_well_and_knows_nothing_of_what_it_never_saw(bench):
 
 def test_what_it_is_taught_matters(bench):
     passage = np.mean(bench.passage_only())
-    facts = np.mean(bench.hand_made(facts_edit, "implications"))
-    pairs = np.mean(bench.hand_made(pairs_edit, "self-qa"))
-    wrong = np.mean(bench.hand_made(wrong_facts, "implications"))
+    facts = np.mean(bench.oracle(facts_edit, "implications"))
+    pairs = np.mean(bench.oracle(pairs_edit, "self-qa"))
+    wrong = np.mean(bench.oracle(wrong_facts, "implications"))
     own = sample_edits(bench.student, [get_format("implications").prompt(task) for task in bench.tasks], 1, seed=0)
     untrained = np.mean(bench.score(bench.tasks, [edit for (edit,) in own], "implications", seed=2))
     assert passage < untrained < facts and passage < 0.4 and pairs > 0.75
@@ -67,7 +68,7 @@ def test_the_default_environment_works_at_once_and_pairs_beat_echoes():
     assert [article.context for article in articles] == list(observations["context"])
     _, echoes, *_ = envs.step([context.replace(". ", ".\n") for context in observations["context"]])
     envs.reset(seed=0, options={"task": list(range(8))})
-    _, pairs, *_ = envs.step([pairs_text(article.hand_made_pairs()) for article in articles])
+    _, pairs, *_ = envs.step([pairs_text(article.oracle_pairs()) for article in articles])
     assert pairs.mean() > echoes.mean() + 0.4
 
 

@@ -9,14 +9,14 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import Policy
-from benchmarks.arc_corpus import document, make_tokenizer
 from benchmarks.measure_arc import Bench, compositions, single_rules
-from benchmarks.pretrain_nano import CORPORA, encode
+from benchmarks.training.arc_corpus import document, make_tokenizer
+from benchmarks.training.pretrain_nano import CORPORA, encode
 from seal_env.edits import INSTRUCTION, ToolEdit, ToolEditError
 from seal_env.models import bundled_folder
 from seal_env.tasks.arc import GROUPS, Grid, Pair, pairs_text, read_grid
 from seal_env.tasks.arc.augment import translation
-from seal_env.tasks.arc.prompts import END, INPUT, OUTPUT
+from seal_env.tasks.arc.grid_prompts import END, INPUT, OUTPUT
 from seal_env.tasks.arc.rules import KNOWN, all_rules
 
 
@@ -41,9 +41,9 @@ def test_it_knows_single_rules_and_is_lost_where_they_are_composed(bench):
 
 
 def test_an_update_helps_and_a_wild_one_harms(bench):
-    new, known, hand_made = compositions("train", 24), single_rules(8), bench.config.hand_made()
-    assert np.mean(bench.solved(new, hand_made)) > np.mean(bench.solved(new)) + 0.15
-    wild = ToolEdit(*hand_made.switches, hand_made.strategy, 0.1, hand_made.num_train_epochs)
+    new, known, oracle = compositions("train", 24), single_rules(8), bench.config.oracle()
+    assert np.mean(bench.solved(new, oracle)) > np.mean(bench.solved(new)) + 0.15
+    wild = ToolEdit(*oracle.switches, oracle.strategy, 0.1, oracle.num_train_epochs)
     assert np.mean(bench.solved(known, wild)) < np.mean(bench.solved(known)) - 0.5
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.nano_corpus import document, make_tokenizer
-from benchmarks.pretrain_nano import IGNORED, PretrainConfig, Pretraining, batches, encode
+from benchmarks.training.nano_corpus import document, make_tokenizer
+from benchmarks.training.pretrain_nano import IGNORED, PretrainConfig, Pretraining, batches, encode
 
 TINY = PretrainConfig(steps=6, rows=3, vocab_size=512, hidden_size=32, intermediate_size=64, layers=1, heads=1, warmup=2)
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from agents import Policy, evaluate, get_agent
 from agents.callbacks import LogEdits
 from benchmarks.cli import main
-from benchmarks.records import read
+from benchmarks.reports.run_records import read
 from seal_env.edits import EditSettings, parse
-from seal_env.grading import GradingError
-from seal_env.grading.prompt import clean
-from seal_env.proxy import Rating, Written, get_proxy, rate, written
-from seal_env.proxy.coverage import Coverage, facts
-from seal_env.proxy.rubric import CRITERIA, MAX_CHARACTERS, SYSTEM, Rubric, messages, read_marks
+from seal_env.evaluation.graders import GradingError
+from seal_env.evaluation.graders.judge_prompt import clean
+from seal_env.rewards import Rating, Written, get_proxy, rate, written
+from seal_env.rewards.coverage import Coverage, facts
+from seal_env.rewards.rubric import CRITERIA, MAX_CHARACTERS, SYSTEM, Rubric, messages, read_marks
 from seal_env.tasks import Document
 from tests.endpoint import ChatHandler, ChatServer, serving
 
@@ -262,12 +262,12 @@ def test_gymnasium_finds_nothing_wrong(small) -> None:
 
 def test_nothing_is_learnt_and_nothing_is_asked(small) -> None:
     env = gym.make("SEAL-SQuAD-v0", **small)
-    env.unwrapped.core.scorer = None  # nobody could
+    env.unwrapped.engine.scorer = None  # nobody could
     observation, info = env.reset(seed=3, options={"task": 5})
     assert info["approximate"] is True
     edit = f"Some say {observation['context'].split('.')[0]}.\nTwo."
     after, reward, terminated, _, info = env.step(edit)
-    task = env.unwrapped.core.source[5]
+    task = env.unwrapped.engine.source[5]
     assert terminated and not after["adapter"].any()
     assert info == {
         "title": task.title,
@@ -339,7 +339,7 @@ def test_a_function_of_your_own_is_a_proxy(small) -> None:
 
 
 def test_a_function_that_is_no_proxy_is_named(small) -> None:
-    for options, said in (({}, r"gives one seal_env.proxy.Rating an edit"), ({"marks": {"title": 1.0}}, "got title")):
+    for options, said in (({}, r"gives one seal_env.rewards.Rating an edit"), ({"marks": {"title": 1.0}}, "got title")):
         env = gym.make("SEAL-SQuAD-v0", **small, proxy=f"{__name__}:short", proxy_options=options)
         env.reset(seed=0)
         with pytest.raises(ValueError, match=said):
@@ -350,7 +350,7 @@ def test_an_edit_without_marks_is_an_error_and_the_same_step_goes_on(small, mark
     options = {"model": "m", "base_url": marker.url, "cache": str(tmp_path), "attempts": 1}
     envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=3, **small, proxy="rubric", proxy_options=options)
     envs.reset(seed=0, options={"task": [0, 1, 2]})
-    missing = envs.unwrapped.core.source[1].title
+    missing = envs.unwrapped.engine.source[1].title
     marker.reply = lambda title, n: "" if title == missing else marks()
     with pytest.raises(GradingError, match="no rating of 1 of 3 edits"):
         envs.step(["One.", "Two.", ""])
@@ -448,14 +448,14 @@ def test_what_needs_scores_is_refused_where_there_are_none(small) -> None:
         learner("rest_em", small, rescore=1)
 
 
-@pytest.mark.parametrize("name", ["no_update", "passage_only", "untrained", "best_of_k", "hand_made"])
+@pytest.mark.parametrize("name", ["no_update", "passage_only", "untrained", "best_of_k", "oracle"])
 def test_baselines_are_evaluated(small, name: str) -> None:
     agent = learner(name, small)
     found = evaluate(agent, agent.env, [0, 1, 2])
     assert [one.task for one in found] == [0, 1, 2] and all(one.info["approximate"] for one in found)
     if name in ("no_update", "passage_only"):
         assert all(one.reward == 0 for one in found)
-    if name == "hand_made":
+    if name == "oracle":
         assert all(one.reward > 0.3 for one in found)
 
 
@@ -477,7 +477,7 @@ def config(small, tmp_path: Path) -> Path:
         },
         "seeds": [3],
         "budget": 8,
-        "places": 4,
+        "num_envs": 4,
         "evaluation": {"tasks": 3, "every": 4, "sequences": 1, "env_options": {"split": "test", "reward": "score"}},
     }
     path.write_text(json.dumps(settings))

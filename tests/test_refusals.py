@@ -14,13 +14,13 @@ import pytest
 
 from benchmarks.cli import main
 from seal_env.chat import without_thoughts
-from seal_env.grading import UNGRADED, Answered, GradingError, get_grader, grade
-from seal_env.grading.judge import Judge
-from seal_env.grading.local_judge import LocalJudge
-from seal_env.grading.prompt import MAX_CHARACTERS, SYSTEM, TEST_PROMPT, messages
-from seal_env.proxy import Rating, Written, rate
-from seal_env.proxy import rubric as rubrics
-from seal_env.proxy.rubric import CRITERIA, Rubric
+from seal_env.evaluation.graders import UNGRADED, Answered, GradingError, get_grader, grade
+from seal_env.evaluation.graders.judge import Judge
+from seal_env.evaluation.graders.judge_prompt import MAX_CHARACTERS, SYSTEM, TEST_PROMPT, messages
+from seal_env.evaluation.graders.local_judge import LocalJudge
+from seal_env.rewards import Rating, Written, rate
+from seal_env.rewards import rubric as rubrics
+from seal_env.rewards.rubric import CRITERIA, Rubric
 from tests.endpoint import ChatHandler, ChatServer, serving
 from tests.test_judge import TEMPLATE, VARIED, by_hand
 from tests.test_judge import folder as folder
@@ -262,7 +262,7 @@ def test_an_environment_goes_on_and_says_how_many(options, endpoint: Endpoint) -
 def test_the_command_goes_on_and_a_wrong_setting_is_one_line(options, endpoint: Endpoint, capsys) -> None:
     def run() -> int:
         graded = ["-P", "grader=judge", "-P", f"grader_options={json.dumps(options)}"]
-        return main(["eval", "--env", "SEAL-SQuAD-v0", "--agent", "hand_made", "--tasks", "2", *graded])
+        return main(["eval", "--env", "SEAL-SQuAD-v0", "--agent", "oracle", "--tasks", "2", *graded])
 
     endpoint(lambda body: refused("no such parameter"))
     assert run() == 2

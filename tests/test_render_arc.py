@@ -11,13 +11,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from seal_env.envs.render_arc import render_arc
+from seal_env.domains.render_arc import render_arc
 from seal_env.plots import arc_image, plot_accuracy_matrix, plot_arc_task
+from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import Grid, as_grid
 from seal_env.tasks.arc.mini import MiniArc
 from seal_env.tasks.arc.palette import PALETTE, dark, panel_rows, red_green_blue
-from seal_env.tasks.arc.task import ArcTask
 from tests.shared import DATA
 
 ARC = DATA / "arc"

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import replay
-from benchmarks.recorded import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN
-from benchmarks.replay import Section
+from benchmarks.commands import replay
+from benchmarks.commands.replay import Section
+from benchmarks.measurements.recorded import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN
 from seal_env.edits import get_format
-from seal_env.grading import Answered, Verdict
+from seal_env.evaluation.graders import Answered, Verdict
 from seal_env.tasks import Document
 from tests.shared import RUNS, needs_runs, needs_squad
 

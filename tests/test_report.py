@@ -18,11 +18,11 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from benchmarks import report
-from benchmarks.page import page
-from benchmarks.records import read
-from benchmarks.summary import Options, summarise
-from benchmarks.tables import table_text
+from benchmarks.commands import report
+from benchmarks.reports.page import page
+from benchmarks.reports.report_tables import table_text
+from benchmarks.reports.run_records import read
+from benchmarks.reports.summary import Options, summarise
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\u2028\u2029 & "quotes" \' {{ 7 * 7 }} \ud800 $x$'
 TASKS, QUESTIONS, POINTS, EVERY = 6, 3, (0, 8, 16), 8

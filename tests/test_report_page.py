@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.page import page as page_of
-from benchmarks.records import read
-from benchmarks.summary import summarise
+from benchmarks.reports.page import page as page_of
+from benchmarks.reports.run_records import read
+from benchmarks.reports.summary import summarise
 from tests.test_report import AGENTS, HOSTILE, POINTS, TASKS, Page, lines_of, write_benchmark
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")

@@ -16,10 +16,10 @@ import pytest
 
 from agents.saved import agent_of, open_policy
 from benchmarks.cli import main
-from benchmarks.records import differences, read
+from benchmarks.reports.report_tables import table_text
+from benchmarks.reports.run_records import differences, read
 from benchmarks.settings import BASELINES, from_mapping, read_config, value_of
-from benchmarks.tables import table_text
-from seal_env.spread import Processes
+from seal_env.distributed import ProcessPool
 from tests.processes import left_of, marked, needs_proc, started_with
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def config(model_path, tmp_path_factory) -> Path:
         },
         "seeds": [3],
         "budget": 12,
-        "places": 4,
+        "num_envs": 4,
         "evaluation": {"tasks": 3, "every": 4, "sequences": 2},
     }
     path.write_text(json.dumps(small))
@@ -107,7 +107,7 @@ def test_processes_give_the_same_lines(config, unbroken, tmp_path):
 
 
 def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroken, tmp_path, monkeypatch, capsys):
-    class Mortal(Processes):
+    class Mortal(ProcessPool):
         """All of them are killed soon after each portion was sent."""
 
         mortal = True
@@ -118,7 +118,7 @@ def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroke
                 process.kill()
             return future
 
-    monkeypatch.setattr("seal_env.spread.shared.Processes", Mortal)
+    monkeypatch.setattr("seal_env.distributed.shared_pools.Processes", Mortal)
     where = ["--executor", "spawn", "--executor-workers", "2"]
     assert start("--config", config, "--out", tmp_path / "run", *where) == 2
     said = capsys.readouterr().err
@@ -269,7 +269,7 @@ def test_what_cannot_work_is_said_in_one_line_and_leaves_nothing(config, tmp_pat
     ("arguments", "missing"),
     [
         (["--env", "SEAL-SQuAD-v0"], set()),
-        (["--env", "SEAL-SQuAD-v0", "-P", "env_options.dataset=notes"], {"hand_made"}),
+        (["--env", "SEAL-SQuAD-v0", "-P", "env_options.dataset=notes"], {"oracle"}),
         (["--env", "SEAL-ARC-v0", "-P", "agents.best_of_k.config.k=2"], {"passage_only"}),
         (["--env", "SEAL-SQuAD-v0", "--no-baselines"], set(BASELINES)),
     ],
@@ -340,7 +340,7 @@ def test_every_config_that_comes_with_the_package_is_sound():
     rest_em = paper.agents["rest_em"]
     config = rest_em.type.Config(**rest_em.config)
     assert (config.contexts, config.samples, config.selection, config.learning_rate) == (50, 5, "best", 3e-4)
-    assert paper.policy["max_new_tokens"] == 1024 and paper.places == 5
+    assert paper.policy["max_new_tokens"] == 1024 and paper.num_envs == 5
 
 
 def test_yaml_values_are_what_a_person_means():

@@ -7,18 +7,18 @@ import sys
 
 import pytest
 
-from benchmarks.scale import SCHEDULES, WORKERS, Machines, main, most_workers, simulate, utilisation
+from benchmarks.measurements.scale import SCHEDULES, WORKERS, Machines, main, most_workers, simulate, utilisation
 
 
 def test_workers_pull_portions_and_wait_for_the_driver():
-    free = Machines(update=1.0, half=0.0, portion=0.0, driver=0.0)
+    free = Machines(update=1.0, half=0.0, chunk=0.0, driver=0.0)
     assert simulate([1, 1], 2, [[0], [1]], free).seconds == 1
     late = simulate([3, 1, 1], 2, [[1], [2], [0]], free)  # the longest goes last
     assert late.seconds == 4 and late.busy == late.utilisation == 5 / 8
     assert simulate([3, 1, 1], 2, [[0], [1], [2]], free).seconds == 3
-    slow = simulate([1, 1], 2, [[0], [1]], Machines(1.0, half=0.0, portion=0.0, driver=1.0))
+    slow = simulate([1, 1], 2, [[0], [1]], Machines(1.0, half=0.0, chunk=0.0, driver=1.0))
     assert slow.seconds == 3  # the second worker gets its portion after two seconds
-    small = simulate([1, 1], 1, [[0], [1]], Machines(1.0, half=1.0, portion=0.5, driver=0.0))
+    small = simulate([1, 1], 1, [[0], [1]], Machines(1.0, half=1.0, chunk=0.5, driver=0.0))
     assert small.seconds == 5 and small.busy == 1 and small.utilisation == 2 / 5
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seal_env.student.schedule import Lane, Scheduler, StepShape
+from seal_env.student.scheduler import Lane, Scheduler, StepShape
 
 STEPS = st.builds(
     lambda rows, length: StepShape(rows, length, rows * length),

@@ -10,8 +10,8 @@ from transformers import Qwen2Config
 
 import seal_env  # noqa: F401 (registers the ids)
 from benchmarks.cli import main
-from benchmarks.records import read
-from benchmarks.shapes import save_random_model
+from benchmarks.measurements.shapes import save_random_model
+from benchmarks.reports.run_records import read
 from seal_env.edits import pairs_text
 from seal_env.plots import accuracy_matrix
 from seal_env.tasks.almanac import Almanac
@@ -79,7 +79,7 @@ def test_a_continual_run_has_the_shape_of_the_paper_s_matrix():
         infos = []
         for index in info["task_indices"]:
             article = almanac.article("train", 500_000 + index)
-            *_, info = env.step(pairs_text(article.hand_made_pairs()))
+            *_, info = env.step(pairs_text(article.oracle_pairs()))
             infos.append(info)
         matrices.append(accuracy_matrix(infos))
     matrix = np.mean(matrices, axis=0)

@@ -15,8 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from seal_env import Student
 from seal_env.chat import Template
-from seal_env.edits import get_format
-from seal_env.self_questions import (
+from seal_env.domains.self_questions import (
     Agreed,
     NoQuestions,
     QuestionWriter,
@@ -28,6 +27,7 @@ from seal_env.self_questions import (
     usable_questions,
     write_questions,
 )
+from seal_env.edits import get_format
 from seal_env.tasks import Document, Question, Task, load_tasks, open_book_prompt, question_prompt
 
 OTRAR = Document("Otrar", "Otrar fell in 1219. The Shah fled east.", "otrar.md")
@@ -358,7 +358,7 @@ def test_a_barren_document_is_passed_over_when_drawn_and_refused_when_asked_for(
 def test_the_exam_stays_the_same_when_other_weights_are_loaded(model: str, notes: Path) -> None:
     keywords = {"dataset": str(notes), "model": model, "self_questions": {"seed": 3}, **SMALL}
     env = gym.make("SEAL-SQuAD-v0", **keywords)
-    weights = {name: torch.zeros_like(value) for name, value in env.unwrapped.core.student.model.state_dict().items()}
+    weights = {name: torch.zeros_like(value) for name, value in env.unwrapped.engine.student.model.state_dict().items()}
     env.unwrapped.load_student(weights)
     env.reset(options={"task": 2})  # nobody was asked about this one before
     _, reward, _, _, info = env.step("")

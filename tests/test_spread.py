@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seal_env  # noqa: F401
-from seal_env.spread import Processes, Recipe, Refused, WorkersLost, chunked
-from seal_env.spread.spread import cost
-from seal_env.spread.worker import BaseVersion, Ticket, do
-from seal_env.work import Asking, Work
+from seal_env.distributed import ProcessPool, Recipe, Refused, WorkersLost, chunked
+from seal_env.distributed.dispatcher import cost
+from seal_env.distributed.worker import BaseVersion, ChunkContext, do
+from seal_env.student.requests import GenerationConfig, UpdateRequest
 from tests.processes import left_of, marked, needs_proc, started_with
 
 PLACES = 6
@@ -85,7 +85,7 @@ def test_few_shot_tasks_are_scored_elsewhere_too(processes):
         if executor:
             env.score_on(executor)
         env.reset(seed=0)
-        edit = env.config.hand_made().text()
+        edit = env.config.oracle().text()
         return [repr(part) for part in env.step([edit, "{}", edit])[1:]]
 
     assert outcomes(processes) == outcomes(None)
@@ -100,11 +100,11 @@ def test_workers_follow_a_base_that_changes(processes):
             if executor:
                 env.score_on(executor)
         found = []
-        student = changing.core.student
+        student = changing.engine.student
         for seed in range(2):
             adapter = student.fresh([seed])[0] + 0.01
             changing.load_student({**student.model.state_dict(), **student.merged_weights(adapter)})
-            student = changing.core.student
+            student = changing.engine.student
             found += [played(changing), played(fixed)]
         return found
 
@@ -135,13 +135,13 @@ def test_outcomes_on_ray_are_those_of_this_process_even_if_a_worker_is_killed(ra
     expected = played(here)
     assert played(there) == expected
     for env in (here, there):
-        student = env.core.student
+        student = env.engine.student
         env.load_student({**student.model.state_dict(), **student.merged_weights(student.fresh([1])[0] + 0.01)})
     changed = played(here)
     victims = [one for one in psutil.Process().children(recursive=True) if "ray::Worker" in " ".join(one.cmdline())]
     assert victims  # the other one may not have begun yet
     victims[0].kill()
-    with caplog.at_level(logging.WARNING, "seal_env.spread"):
+    with caplog.at_level(logging.WARNING, "seal_env.distributed"):
         assert played(there) == changed != expected
     assert "a worker died" in caplog.text
 
@@ -177,28 +177,28 @@ def test_bad_options_get_one_line(options, said):
 
 
 def test_a_worker_refuses_what_it_cannot_do_as_it_is_meant():
-    recipe = made().core._recipe
-    asking, work = Asking(4, adapters=False), [Work(("Hello",))]
+    recipe = made().engine._recipe
+    generation, request = GenerationConfig(4, adapters=False), [UpdateRequest(("Hello",))]
 
-    def on_a_thread(ticket: Ticket) -> Future:
-        return executor.submit(do, ticket, work, asking)
+    def on_a_thread(context: ChunkContext) -> Future:
+        return executor.submit(do, context, request, generation)
 
     with ThreadPoolExecutor(1) as executor:  # one thread, so one student
-        assert on_a_thread(Ticket(recipe, BaseVersion())).result().done[0].texts
-        student = made().core.student
+        assert on_a_thread(ChunkContext(recipe, BaseVersion())).result().done[0].texts
+        student = made().engine.student
 
         class Changed:
             def load(self):
                 return student.model.state_dict()
 
-        assert on_a_thread(Ticket(recipe, BaseVersion("me", 2, Changed()))).result().base.number == 2
+        assert on_a_thread(ChunkContext(recipe, BaseVersion("me", 2, Changed()))).result().base.number == 2
         with pytest.raises(Refused, match="for version 1 of the base, and this worker is at 2 by now"):
-            on_a_thread(Ticket(recipe, BaseVersion("me", 1, Changed()))).result()
+            on_a_thread(ChunkContext(recipe, BaseVersion("me", 1, Changed()))).result()
         parts = {"model": recipe.model, "device": "cpu", "dtype": "float32", "trust_remote_code": False, "lora": recipe.lora}
         with pytest.raises(Refused, match="has other weights than where the work was sent from"):
-            on_a_thread(Ticket(Recipe(**parts, base="another"), BaseVersion())).result()
+            on_a_thread(ChunkContext(Recipe(**parts, base="another"), BaseVersion())).result()
         with pytest.raises(Refused, match=r"this worker has seal-env .*, and what sent the work 0.0.0"):
-            on_a_thread(Ticket(Recipe(**parts, base=recipe.base, package="0.0.0"), BaseVersion())).result()
+            on_a_thread(ChunkContext(Recipe(**parts, base=recipe.base, package="0.0.0"), BaseVersion())).result()
 
 
 # Portions --------------------------------------------------------------------------------------------------------------
@@ -206,34 +206,34 @@ def test_a_worker_refuses_what_it_cannot_do_as_it_is_meant():
 
 @given(st.lists(st.floats(1, 1e6), max_size=200), st.integers(1, 40), st.integers(1, 20), st.integers(1, 5))
 def test_portions_hold_everything_once_and_the_longest_come_first(costs, workers, most, least):
-    portions = chunked(costs, workers, most=most, least=min(least, most))
-    flat = [i for portion in portions for i in portion]
+    chunks = chunked(costs, workers, most=most, least=min(least, most))
+    flat = [i for chunk in chunks for i in chunk]
     assert sorted(flat) == list(range(len(costs)))
     assert all(costs[a] >= costs[b] for a, b in zip(flat, flat[1:]))
-    assert all(1 <= len(portion) <= most for portion in portions)
-    assert len(portions) >= min(workers, len(costs))
+    assert all(1 <= len(chunk) <= most for chunk in chunks)
+    assert len(chunks) >= min(workers, len(costs))
 
 
 def test_all_workers_have_something_to_do_and_end_at_about_the_same_time():
     rng = random.Random(0)
     costs = [rng.lognormvariate(0, 1) for _ in range(400)]
     ends = [0.0] * 8
-    for portion in chunked(costs, 8):  # pulled by whoever is free
+    for chunk in chunked(costs, 8):  # pulled by whoever is free
         free = min(range(8), key=ends.__getitem__)
-        ends[free] += sum(costs[i] for i in portion)
+        ends[free] += sum(costs[i] for i in chunk)
     assert sum(ends) / (8 * max(ends)) > 0.95
 
 
 def test_what_an_edit_costs_grows_with_its_epochs():
     env = made()
-    plan = env.core.domain.parse("Some text to learn.", env.core.source[0], 0).plan
-    assert cost(Work(("?",), plan)) > cost(Work(("?",)))
+    plan = env.engine.domain.parse("Some text to learn.", env.engine.source[0], 0).plan
+    assert cost(UpdateRequest(("?",), plan)) > cost(UpdateRequest(("?",)))
 
 
 # Lost workers ----------------------------------------------------------------------------------------------------------
 
 
-class Killing(Processes):
+class Killing(ProcessPool):
     """Processes of which one is killed after each of the first ``kills`` portions was sent."""
 
     def __init__(self, count: int, kills: int) -> None:
@@ -251,16 +251,16 @@ class Killing(Processes):
 
 def test_a_killed_worker_costs_time_and_nothing_else(caplog):
     env, expected = made(), played(made())
-    env.core._crew = Killing(2, kills=1)
-    env.core.scorer = env.core._make_scorer()
-    with caplog.at_level(logging.WARNING, "seal_env.spread"):
+    env.engine._pool = Killing(2, kills=1)
+    env.engine.scorer = env.engine._make_scorer()
+    with caplog.at_level(logging.WARNING, "seal_env.distributed"):
         assert played(env) == expected
     assert "a worker died" in caplog.text and "(retry 1 of 3)" in caplog.text
     # Killed again and again: an error, after which the same environment works.
-    env.core._crew.kills = 10**9
+    env.engine._pool.kills = 10**9
     with pytest.raises(WorkersLost, match="workers died 4 times with the same edits"):
         played(env)
-    env.core._crew.kills = 0
+    env.engine._pool.kills = 0
     assert played(env) == expected
 
 
@@ -296,13 +296,13 @@ class BreaksWhileItTakesWork(ProcessPoolExecutor):
 
 @pytest.mark.parametrize(("moment", "workers"), [("note", 1), ("start", 2)])
 def test_a_pool_that_breaks_while_it_takes_work_costs_time_and_nothing_else(moment, workers, monkeypatch, caplog):
-    monkeypatch.setattr("seal_env.spread.spread.TELL", 1.0)
-    monkeypatch.setattr("seal_env.spread.crew.ProcessPoolExecutor", BreaksWhileItTakesWork)
+    monkeypatch.setattr("seal_env.distributed.dispatcher.TELL", 1.0)
+    monkeypatch.setattr("seal_env.distributed.pools.ProcessPoolExecutor", BreaksWhileItTakesWork)
     monkeypatch.setattr(BreaksWhileItTakesWork, "moment", moment)
     env = made()
-    env.core._crew = Processes(workers)
-    env.core.scorer = env.core._make_scorer()
-    with caplog.at_level(logging.WARNING, "seal_env.spread"):
+    env.engine._pool = ProcessPool(workers)
+    env.engine.scorer = env.engine._make_scorer()
+    with caplog.at_level(logging.WARNING, "seal_env.distributed"):
         assert played(env) == played(made())
     assert BreaksWhileItTakesWork.moment == "never again" and "a worker died" in caplog.text
 

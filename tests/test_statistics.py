@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.statistics import Estimate, estimate, improvement, paired_difference
+from benchmarks.reports.intervals import Estimate, estimate, improvement, paired_difference
 
 RNG = np.random.default_rng(0)
 

@@ -13,10 +13,10 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
-from benchmarks.reference import Float64Loop, PeftLoop, TrainerLoop, relative_errors
-from benchmarks.shapes import byte_tokenizer, random_model, shape_config
-from benchmarks.workload import edit_lengths
-from benchmarks.workload import make_plans as make_workload
+from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, relative_errors
+from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
+from benchmarks.measurements.workload import edit_lengths
+from benchmarks.measurements.workload import make_plans as make_workload
 from seal_env import Student, TokenExample, UpdatePlan
 from seal_env.student import FitStatus, Sampling, load_base
 from seal_env.student.native import NativeOps

@@ -23,20 +23,20 @@ from agents import Policy, get_agent
 from agents.saved import open_policy
 from agents.seeding import task_seeds
 from benchmarks.cli import main
+from benchmarks.measurements.shapes import byte_tokenizer
 from benchmarks.settings import CONFIGS, from_mapping
-from benchmarks.shapes import byte_tokenizer
 from seal_env import chat
 from seal_env.chat import Chat, prompt_ids, resolve_template
+from seal_env.domains.self_questions import QuestionWriter, SelfQuestions
 from seal_env.edits import EditSettings, get_format, parse
 from seal_env.envs import TokenIds
-from seal_env.exams import ClosedBook
-from seal_env.grading import Answered, grade
-from seal_env.plan import Example, TokenExample, UpdatePlan
+from seal_env.evaluation import ClosedBook
+from seal_env.evaluation.graders import Answered, grade
 from seal_env.registration import ENVIRONMENTS
-from seal_env.self_questions import QuestionWriter, SelfQuestions
 from seal_env.student import Student
+from seal_env.student.requests import UpdateRequest
 from seal_env.tasks import Document, Question, Task, open_book_prompt, question_prompt
-from seal_env.work import Work
+from seal_env.update import Example, TokenExample, UpdatePlan
 from tests.toy import LORA, SMALL
 
 TASK = Task("Otrar", "Otrar fell in 1219.", (Question("When did it fall?", ("1219",)), Question("What fell?", ("Otrar",))))
@@ -200,12 +200,12 @@ def test_an_instruct_student_answers_as_generate_does(folder, adds: str, templat
     assert (config.template, config.student_template) == ("instruct", "instruct")
     env.reset(seed=0)
     _, _, _, _, info = env.step("")
-    task = env.unwrapped.core.places[0].acted
+    task = env.unwrapped.engine.states[0].acted
     messages = [question_prompt(task.title, row["question"], "instruct") for row in info["questions"]]
     expected = [tokenizer.decode(generated(message), skip_special_tokens=True).strip() for message in messages]
     assert [row["answer"] for row in info["questions"]] == expected and any(expected)
 
-    student, reads = env.unwrapped.core.student, Chat(tokenizer)
+    student, reads = env.unwrapped.engine.student, Chat(tokenizer)
     messages = [open_book_prompt(task.title, task.context, one.question, "instruct") for one in task.questions]
     (answers,) = student.answer(student.zero(), [[reads.prompt(message) for message in messages]], max_new_tokens=12)
     assert [[*answer.ids, *([1] if answer.eos else [])] for answer in answers] == [generated(message) for message in messages]
@@ -214,11 +214,11 @@ def test_an_instruct_student_answers_as_generate_does(folder, adds: str, templat
 @pytest.mark.parametrize("mode", ["continual", "corpus"])
 def test_earlier_passages_are_asked_through_the_chat_template_as_well(folder, monkeypatch, mode: str) -> None:
     env = gym.make(NAME, model=folder("both", "bos"), mode=mode, updates_per_episode=3, **SMALL)
-    student, asked = env.unwrapped.core.student, []
+    student, asked = env.unwrapped.engine.student, []
     answer = student.answer
     monkeypatch.setattr(student, "answer", lambda *a, **k: asked.append(a[1]) or answer(*a, **k))
     env.reset(seed=0)
-    tasks = env.unwrapped.core.places[0].tasks
+    tasks = env.unwrapped.engine.states[0].tasks
     for edit in ("One fact.", "Another.", "A third."):
         env.step(edit)
     expected = [
@@ -240,7 +240,7 @@ def test_what_a_student_is_asked_can_be_sent_elsewhere(folder) -> None:
         env.reset(seed=0)
         outcomes.append(env.step("One fact.")[4]["questions"])
     assert outcomes[0] == outcomes[1]
-    work = Work(tuple(env.unwrapped.core.domain.exam.prompts(env.unwrapped.core.source[0])))
+    work = UpdateRequest(tuple(env.unwrapped.engine.domain.evaluator.prompts(env.unwrapped.engine.source[0])))
     assert pickle.loads(pickle.dumps(work)) == work
     assert {type(prompt) for prompt in work.prompts} == {tuple} and {type(i) for prompt in work.prompts for i in prompt} == {
         int
@@ -251,17 +251,17 @@ def test_what_a_student_is_asked_can_be_sent_elsewhere(folder) -> None:
 
 
 def test_an_instruct_student_may_begin_with_a_line_break_or_thoughts() -> None:
-    exam = ClosedBook(chat=Chat(tokenizer_that("nothing", "plain")))
-    assert exam.stop == () and ClosedBook().stop == ("\n",)
+    evaluator = ClosedBook(chat=Chat(tokenizer_that("nothing", "plain")))
+    assert evaluator.stop == () and ClosedBook().stop == ("\n",)
     written = ["\n1219", "<think>\nIt fell\nin 1219.\n</think>\n\n1219\n"]
-    assert exam.answers(TASK, written) == ("1219", "1219")
+    assert evaluator.answers(TASK, written) == ("1219", "1219")
     assert ClosedBook().answers(TASK, [" 1219", "<think>"]) == ("1219", "<think>")  # a base student's are left alone
 
 
 def test_thoughts_that_the_template_begins_are_no_part_of_an_answer() -> None:
-    exam = ClosedBook(chat=Chat(tokenizer_that("nothing", "always thinks")))
-    assert exam.chat is not None and exam.chat.opening == "<think>\n"
-    assert exam.answers(TASK, ["In 1219?\n</think>\n\n1219", "Let me see, it"]) == ("1219", "")
+    evaluator = ClosedBook(chat=Chat(tokenizer_that("nothing", "always thinks")))
+    assert evaluator.chat is not None and evaluator.chat.opening == "<think>\n"
+    assert evaluator.answers(TASK, ["In 1219?\n</think>\n\n1219", "Let me see, it"]) == ("1219", "")
 
 
 def test_a_student_that_always_thinks_is_told_of(folder, caplog) -> None:
@@ -316,7 +316,7 @@ def test_both_keywords_and_the_policy_resolve_alike_and_can_be_set(folder, caplo
     (line,) = caplog.messages
     assert "template and student_template='instruct'" in line and "'base' prompts it with raw text" in line
     config = env.unwrapped.config
-    assert (config.template, config.student_template) == ("instruct", "instruct") and config is env.unwrapped.core.config
+    assert (config.template, config.student_template) == ("instruct", "instruct") and config is env.unwrapped.engine.config
     assert not env.reset(seed=0)[0]["instruction"].endswith("Implications:\n")
     assert Policy.from_pretrained(folder(), LORA).template == "instruct"
 
@@ -324,10 +324,10 @@ def test_both_keywords_and_the_policy_resolve_alike_and_can_be_set(folder, caplo
     assert (mixed.unwrapped.config.template, mixed.unwrapped.config.student_template) == ("base", "instruct")
     assert mixed.reset(seed=0)[0]["instruction"][0].endswith("Implications:\n")
     raw = gym.make(NAME, model=folder(), student_template="base", **SMALL).unwrapped
-    assert all(isinstance(prompt, str) for prompt in raw.core.domain.exam.prompts(raw.core.source[0]))
+    assert all(isinstance(prompt, str) for prompt in raw.engine.domain.evaluator.prompts(raw.engine.source[0]))
     # One answers in sentences and the other in a word, and each is graded by what can read it.
     item = Answered("When was the bridge built?", "The bridge was built in 1874.", ("1874",))
-    verdicts = [grade(one.core.domain.exam.grader, [item])[item] for one in (env.unwrapped, raw)]
+    verdicts = [grade(one.engine.domain.evaluator.grader, [item])[item] for one in (env.unwrapped, raw)]
     assert verdicts == [True, False]
 
 
@@ -392,7 +392,7 @@ def test_a_policy_must_read_what_the_environment_writes(folder, agent: str) -> N
 
 def test_who_writes_without_the_policy_does_not_mind(folder) -> None:
     env, policy = gym.make_vec(NAME, num_envs=1, model=folder(), **SMALL), Policy.from_pretrained(folder("nothing", None), LORA)
-    for name in ("no_update", "passage_only", "hand_made"):
+    for name in ("no_update", "passage_only", "oracle"):
         get_agent(name)(env, policy)
 
 
@@ -469,7 +469,7 @@ def test_a_real_instruct_model_answers_open_book_as_generate_does() -> None:
     student = Student.from_pretrained(INSTRUCT, LoraConfig(r=2))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(INSTRUCT, dtype=torch.float32), student.tokenizer
     assert resolve_template("auto", model, tokenizer) == "instruct"
-    source = gym.make(NAME).unwrapped.core.source
+    source = gym.make(NAME).unwrapped.engine.source
     tasks = [source[i] for i in range(4)]
     messages = [open_book_prompt(t.title, t.context, q.question, "instruct") for t in tasks for q in t.questions][:20]
     (answers,) = student.answer(student.zero(), [[Chat(tokenizer).prompt(m) for m in messages]], max_new_tokens=24)

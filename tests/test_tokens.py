@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from benchmarks.shapes import byte_tokenizer
+from benchmarks.measurements.shapes import byte_tokenizer
 from seal_env.envs import TokenIds, VectorTokenIds
 from tests.test_envs import SMALL
 

@@ -19,13 +19,13 @@ from agents.callbacks import edit_line
 from agents.policy import Completion
 from agents.selection import SELECTIONS
 from benchmarks.cli import main
-from benchmarks.records import read
-from benchmarks.summary import summarise
-from benchmarks.tables import table_text
-from seal_env.envs.core import _describe
-from seal_env.exams.base import mean
-from seal_env.grading import UNGRADED, Answered, Verdict, exact, grade
-from seal_env.scoring import Outcome, TaskResult
+from benchmarks.reports.report_tables import table_text
+from benchmarks.reports.run_records import read
+from benchmarks.reports.summary import summarise
+from seal_env.envs.engine import _describe
+from seal_env.evaluation.evaluator import mean
+from seal_env.evaluation.graders import UNGRADED, Answered, Verdict, exact, grade
+from seal_env.evaluation.scoring import Outcome, TaskResult
 from seal_env.student import FitReport, FitStatus
 from seal_env.tasks import Question, Task
 
@@ -152,7 +152,7 @@ def test_rest_em_takes_a_score_of_fewer_questions_for_a_noisier_one() -> None:
 
 def test_eval_counts_what_has_no_verdict_and_leaves_such_tasks_out(capsys, tmp_path: Path) -> None:
     def run(tasks: int) -> str:
-        arguments = ["eval", "--env", "SEAL-SQuAD-v0", "--agent", "hand_made", "--tasks", str(tasks)]
+        arguments = ["eval", "--env", "SEAL-SQuAD-v0", "--agent", "oracle", "--tasks", str(tasks)]
         assert main([*arguments, "-P", f"grader={__name__}:picky", "--out", str(tmp_path / "edits.jsonl")]) == 0
         return capsys.readouterr().out
 

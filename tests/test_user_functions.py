@@ -15,10 +15,10 @@ import torch
 
 from agents import Policy, get_agent
 from benchmarks.cli import main
-from seal_env.envs.config import KnowledgeConfig
-from seal_env.grading import Answered, GradingError, by_text, get_grader, grade
-from seal_env.proxy import Rating, Written, get_proxy, rate
-from seal_env.scoring import Outcome
+from seal_env.domains.config import KnowledgeConfig
+from seal_env.evaluation.graders import Answered, GradingError, by_text, get_grader, grade
+from seal_env.evaluation.scoring import Outcome
+from seal_env.rewards import Rating, Written, get_proxy, rate
 from seal_env.student import FitReport, FitStatus
 from tests.toy import LORA, SMALL
 
@@ -244,7 +244,7 @@ def test_a_rating_of_anything_but_finite_numbers_names_the_proxy(returns, value:
 @pytest.mark.parametrize("value", [0.5, (0.5, {}), "good", {"reward": 1}], ids=repr)
 def test_what_is_no_rating_is_named(returns, value: Any) -> None:
     returns(value)
-    with pytest.raises(ValueError, match=f"proxy {NAMED}proxy' returned .* gives one seal_env.proxy.Rating an edit, or None"):
+    with pytest.raises(ValueError, match=f"proxy {NAMED}proxy' returned .* gives one seal_env.rewards.Rating an edit, or None"):
         rate(get_proxy(f"{__name__}:proxy"), [EDIT])
 
 

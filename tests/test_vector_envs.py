@@ -151,7 +151,7 @@ def test_a_copy_goes_on_as_the_environment_does(how, many):
     edit = EDITS if many else EDITS[0]
     env.reset(seed=3)
     other = how(env)
-    assert other.unwrapped.core.student.model is env.unwrapped.core.student.model  # nobody changes it, so it is shared
+    assert other.unwrapped.engine.student.model is env.unwrapped.engine.student.model  # nobody changes it, so it is shared
     for _ in range(2):
         assert str(env.step(edit)) == str(other.step(edit))
         assert str(env.reset()) == str(other.reset())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchmarks.shapes import byte_tokenizer
+from benchmarks.measurements.shapes import byte_tokenizer
 
 VOCABULARY = 258  # of the byte tokenizer
 COMMON: dict[str, Any] = {

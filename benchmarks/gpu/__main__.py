@@ -26,7 +26,7 @@ from benchmarks.gpu.suite import Context, Stage, run_stages
 from benchmarks.gpu.table import table
 from benchmarks.gpu.timing import ADAPTERS, bars_7b, bars_half_b, no_bars, speed
 from seal_env._version import __version__
-from seal_env.files import whole
+from seal_env.files import atomic_write
 from seal_env.student.loading import check_device
 
 _QV, _ALL = ADAPTERS
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"python -m benchmarks.gpu: {error}", file=sys.stderr)
         return 2
     text = table(records.lines)
-    with whole(arguments.out / "table.md") as partial:
+    with atomic_write(arguments.out / "table.md") as partial:
         partial.write_text(text)
     print("\n" + text)
     last = {line["stage"]: line for line in records.lines}

@@ -26,9 +26,9 @@ from agents.episodes import begin, score
 from agents.policy import Completion
 from benchmarks.gpu.limited import LimitedMemory
 from benchmarks.gpu.suite import Check, Context, check
-from benchmarks.reference import Float64Loop, PeftLoop, relative_errors
-from benchmarks.shapes import byte_tokenizer, random_model, shape_config
-from benchmarks.workload import make_plans
+from benchmarks.measurements.reference import Float64Loop, PeftLoop, relative_errors
+from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
+from benchmarks.measurements.workload import make_plans
 from seal_env import Student, TokenExample, UpdatePlan
 from seal_env.student import Answer, FitStatus
 

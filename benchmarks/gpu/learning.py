@@ -10,7 +10,7 @@ import gymnasium as gym
 import seal_env  # noqa: F401  registers the environments
 from agents import Agent, Callback, Policy, Round, get_agent
 from benchmarks.gpu.suite import Context, check
-from benchmarks.peak import synchronize
+from benchmarks.measurements.peak import synchronize
 
 
 def run(context: Context) -> dict[str, Any]:

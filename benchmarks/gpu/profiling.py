@@ -17,9 +17,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.suite import Context
-from benchmarks.peak import synchronize
-from seal_env.plan import TokenExample, UpdatePlan
+from benchmarks.measurements.peak import synchronize
 from seal_env.student import Student
+from seal_env.update import TokenExample, UpdatePlan
 
 _LORA = {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]}
 _DEAREST = 10

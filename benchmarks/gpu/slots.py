@@ -14,9 +14,9 @@ from peft import LoraConfig
 
 from benchmarks.gpu.limited import limited_memory
 from benchmarks.gpu.suite import Context, check
-from seal_env.plan import TokenExample, UpdatePlan
 from seal_env.student import FitResult, FitStatus, Student
 from seal_env.student.memory import available_bytes
+from seal_env.update import TokenExample, UpdatePlan
 
 _LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 # Of what training moved. In bfloat16 other batches round otherwise; a state that was not restored is another update.

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.shapes import byte_tokenizer, random_model, shape_config
-from seal_env.files import whole
+from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
+from seal_env.files import atomic_write
 from seal_env.student import load_base
 
 HEADER = "header"
@@ -117,7 +117,7 @@ class Records:
         self.path = folder / FILE
         self.lines = read_lines(self.path)
         if self.path.is_file() and not self.path.read_bytes().endswith(b"\n"):
-            with whole(self.path) as partial:
+            with atomic_write(self.path) as partial:
                 partial.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, line: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from seal_env.chat import Template, check_template, without_thoughts
 from seal_env.edits.formats import get_format
-from seal_env.plan import Example, Schedule, UpdatePlan
 from seal_env.tasks import Document, Task
+from seal_env.update import Example, Schedule, UpdatePlan
 
 
 class EditStatus(StrEnum):

@@ -22,10 +22,10 @@ from typing import Any
 from seal_env.chat import without_thoughts
 from seal_env.checks import check_count
 from seal_env.edits.parse import EditStatus, ParsedEdit
-from seal_env.plan import Example, Schedule, TokenExample, UpdatePlan
 from seal_env.tasks.arc.augment import GROUPS, Pair, augmentations, random_colours
+from seal_env.tasks.arc.grid_prompts import ArcPrompts, pairs_text
 from seal_env.tasks.arc.grids import GridText, fits
-from seal_env.tasks.arc.prompts import ArcPrompts, pairs_text
+from seal_env.update import Example, Schedule, TokenExample, UpdatePlan
 
 SWITCHES = tuple(f"use_{group}_augmentations" for group in GROUPS)
 STRATEGIES = ("train_using_all_tokens", "train_using_output_tokens")

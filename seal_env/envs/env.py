@@ -14,9 +14,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seal_env.envs.config import EnvConfig, from_keywords
-from seal_env.envs.core import Core, Place
-from seal_env.envs.render import attempts_of, render_text, show
+from seal_env.domains.config import EnvConfig, from_keywords
+from seal_env.domains.render import attempts_of, render_text, show
+from seal_env.envs.engine import Engine, EpisodeState
 from seal_env.envs.spaces import FreeText
 from seal_env.plots import arc_image
 from seal_env.tasks.arc import ArcTask
@@ -25,30 +25,30 @@ MAX_EDIT = 1 << 21  # characters; longer edits than `max_characters` are cut and
 MAX_TEXT = 1 << 23
 
 
-class _HasCore:
+class _HasEngine:
     """The student, the tasks and the scorer behind an environment, until it is closed."""
 
-    _core: Core | None
+    _engine: Engine | None
 
     @property
-    def core(self) -> Core:
+    def engine(self) -> Engine:
         """The student, the tasks and the scorer behind the environment."""
-        if self._core is None:
+        if self._engine is None:
             raise gym.error.ClosedEnvironmentError("the environment is closed: make a new one")
-        return self._core
+        return self._engine
 
     @property
     def task_count(self) -> int:
         """How many tasks episodes are drawn from: an index is in ``range(task_count)``."""
-        return self.core.task_count
+        return self.engine.task_count
 
     def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
         """Indices of ``count`` tasks, drawn by ``rng``: all different where there are as many."""
-        return self.core.draw_tasks(rng, count)
+        return self.engine.draw_tasks(rng, count)
 
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
         """Replace the student's base weights (SEAL: the policy is the student, updated after each round)."""
-        self.core.load_student(weights)
+        self.engine.load_student(weights)
 
     def score_on(self, executor: Executor) -> None:
         """Have edits learnt and questions answered on ``executor`` from now on, with the same outcomes.
@@ -58,10 +58,10 @@ class _HasCore:
         Raises:
             ValueError: it forks: a forked process has torch's locks but not its threads.
         """
-        self.core.score_on(executor)
+        self.engine.score_on(executor)
 
 
-class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
+class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
     """A language model adapts itself to a passage by a self-edit, and is asked about the passage without seeing it.
 
     ## Description
@@ -81,12 +81,14 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     ## Rewards
     ``reward``: ``score``, the share of questions answered right after the update (default); ``gain``, that minus the share
     before it (default in refinement); ``binary``, whether there was a gain; or ``package.module:function`` of an
-    :class:`~seal_env.scoring.Outcome`. ``evaluations_per_edit`` repeats the update with other seeds and takes the mean.
+    :class:`~seal_env.evaluation.scoring.Outcome`. ``evaluations_per_edit`` repeats the update with other seeds and takes the
+    mean.
 
-    Documents without questions are asked about what the base model asks and answers itself (:mod:`seal_env.self_questions`):
-    a reward without labels, whose right answers nobody checked. ``info["label_free"]`` marks it.
+    Documents without questions are asked about what the base model asks and answers itself
+    (:mod:`seal_env.domains.self_questions`): a reward without labels, whose right answers nobody checked.
+    ``info["label_free"]`` marks it.
 
-    ``reward="proxy"`` rates the edit instead (:mod:`seal_env.proxy`): nothing is learnt and nothing is asked, which is a
+    ``reward="proxy"`` rates the edit instead (:mod:`seal_env.rewards`): nothing is learnt and nothing is asked, which is a
     thousand times as fast and approximate; ``info["approximate"]`` marks it. ``proxy`` is ``coverage`` (default: the share of
     the passage's names and numbers that the edit says anew), ``rubric`` (a language model's marks, as in the paper) or
     ``package.module:function``, with ``proxy_options``; they matter to no other reward. In ``mode="single"`` alone.
@@ -116,15 +118,15 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     ## Arguments
     ``dataset`` (``almanac``, a path or a hub id, see :func:`seal_env.tasks.load_tasks`), ``split``, ``offset``, ``limit``,
     ``shuffle_seed``, ``passage_words`` (into which documents are cut), ``almanac`` (its knobs), ``self_questions`` (how
-    questions about documents without any are written, of :class:`seal_env.self_questions.SelfQuestions`: ``{"count": 5,
+    questions about documents without any are written, of :class:`seal_env.domains.self_questions.SelfQuestions`: ``{"count": 5,
     "samples": 4, "agreement": 0.75, "seed": 0}``; they are those of ``model`` as it was loaded, whatever is trained or loaded
     later), ``model`` (``seal-nano``, a folder or a hub id; a PEFT adapter's folder is the adapted model),
     ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template``,
     ``student_template`` and ``enable_thinking`` (see below), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`),
-    ``max_new_tokens`` of an answer, ``grader`` (a name of :data:`seal_env.grading.GRADERS` or an import path: was this answer
-    right?), ``grader_options``, ``progress`` (a bar of tokens while adapters are trained), ``executor`` and ``workers`` (where
-    that is done, with the same outcomes: ``None``, in this process; ``spawn``, on so many processes; ``ray``, on Ray, see
-    docs/scale.md), and those above.
+    ``max_new_tokens`` of an answer, ``grader`` (a name of :data:`seal_env.evaluation.graders.GRADERS` or an import path: was
+    this answer right?), ``grader_options``, ``progress`` (a bar of tokens while adapters are trained), ``executor`` and
+    ``workers`` (where that is done, with the same outcomes: ``None``, in this process; ``spawn``, on so many processes;
+    ``ray``, on Ray, see docs/scale.md), and those above.
 
     ## Chat templates
     ``template`` is about the policy: whether ``instruction`` is the whole prompt of a ``base`` model or the user's message to
@@ -136,18 +138,19 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
     that writes for a base student, ``template="instruct"``.
 
     Students are told not to think before they answer (``enable_thinking=False`` in their chat template). ``enable_thinking``
-    is about policies that are shown token ids (:class:`~seal_env.envs.tokens.TokenIds`) or made for the environment
+    is about policies that are shown token ids (:class:`~seal_env.envs.token_ids.TokenIds`) or made for the environment
     (``seal-bench``): True, False, or None for what the policy says itself, by default no. Thoughts are no part of an edit
     or an answer (:func:`seal_env.chat.without_thoughts`).
 
     ## Few-shot tasks
     ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` is the demonstrations of an ARC task, the action a choice of tools and
     settings as JSON (:mod:`seal_env.edits.tools`), and the score 1 where every test grid was predicted in two attempts, else 0
-    (:mod:`seal_env.exams.grids`). ``dataset`` is ``mini-arc``, ``arc-agi-1``, ``arc-agi-2`` or a path
-    (:func:`seal_env.tasks.arc.sources.load_arc`), ``mini_arc`` its knobs, ``inner_loop`` of
-    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` of :class:`seal_env.exams.GridExam`, ``grid_text`` how grids
-    are written (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``, ``grader`` and ``proxy`` do not
-    apply, nor does ``mode="corpus"``. ``ToolChoices`` takes the action as numbers; ``render_mode="rgb_array"`` draws the grids.
+    (:mod:`seal_env.evaluation.grid_evaluator`). ``dataset`` is ``mini-arc``, ``arc-agi-1``, ``arc-agi-2`` or a path
+    (:func:`seal_env.tasks.arc.arc_sources.load_arc`), ``mini_arc`` its knobs, ``inner_loop`` of
+    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` of :class:`seal_env.evaluation.GridEvaluator`, ``grid_text``
+    how grids are written (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``, ``grader`` and
+    ``proxy`` do not apply, nor does ``mode="corpus"``. ``ToolChoices`` takes the action as numbers;
+    ``render_mode="rgb_array"`` draws the grids.
 
     ## Version History
     - v0: first version.
@@ -159,39 +162,39 @@ class SealEnv(_HasCore, gym.Env[dict[str, Any], str]):
         self.config: EnvConfig = from_keywords(keywords)
         self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
         self.render_mode = render_mode
-        self._core = Core(self.config, places=1)
-        self.config = self._core.config
-        self.observation_space, self.action_space = _spaces(self._core)
+        self._engine = Engine(self.config, num_envs=1)
+        self.config = self._engine.config
+        self.observation_space, self.action_space = _spaces(self._engine)
         self._action: object = ""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        place = self.core.places[0]
-        info = self.core.begin(place, seed, _tasks_option(options))
-        self._np_random, self._np_random_seed = place.rng, -1 if seed is None else seed
-        return self.core.observe(place), info
+        state = self.engine.states[0]
+        info = self.engine.begin(state, seed, _tasks_option(options))
+        self._np_random, self._np_random_seed = state.rng, -1 if seed is None else seed
+        return self.engine.observe(state), info
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        place = self.core.places[0]
-        if not place.tasks or place.step >= self.config.updates:
+        state = self.engine.states[0]
+        if not state.tasks or state.step >= self.config.updates:
             raise gym.error.ResetNeeded("the episode is over, or never began: call reset()")
-        reward, terminated, info = self.core.act({0: action})[0]
+        reward, terminated, info = self.engine.act({0: action})[0]
         if self.render_mode == "human":
-            show([_text(place, action, brief=True)])
+            show([_text(state, action, brief=True)])
         self._action = action
-        return self.core.observe(place), reward, terminated, False, info
+        return self.engine.observe(state), reward, terminated, False, info
 
     def render(self) -> str | NDArray[np.uint8] | None:
-        place = self.core.places[0]
-        _check_begun([place])
+        state = self.engine.states[0]
+        _check_begun([state])
         if self.render_mode == "rgb_array":
-            return _image(place)
-        return _text(place, self._action) if self.render_mode == "ansi" else None
+            return _image(state)
+        return _text(state, self._action) if self.render_mode == "ansi" else None
 
     def close(self) -> None:
-        self._core = None
+        self._engine = None
 
 
-class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
+class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
     """Many places of :class:`SealEnv` over one student, updated and asked together; autoreset is ``SAME_STEP``.
 
     Place ``i`` of ``reset(seed=s)`` is :class:`SealEnv` of ``reset(seed=s + i)``, step for step. ``reset`` takes ``options``
@@ -206,9 +209,9 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
         self.config: EnvConfig = from_keywords(keywords)
         self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
         self.num_envs, self.render_mode = num_envs, render_mode
-        self._core = Core(self.config, places=num_envs)
-        self.config = self._core.config
-        self.single_observation_space, self.single_action_space = _spaces(self._core)
+        self._engine = Engine(self.config, num_envs=num_envs)
+        self.config = self._engine.config
+        self.single_observation_space, self.single_action_space = _spaces(self._engine)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._actions: list[Any] = [""] * num_envs
@@ -230,59 +233,59 @@ class SealVectorEnv(_HasCore, VectorEnv[dict[str, Any], Sequence[str], NDArray[A
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed must be an integer or {self.num_envs} of them, got {seed!r}")
         infos: dict[str, Any] = {}
-        for i, place in enumerate(self.core.places):
+        for i, state in enumerate(self.engine.states):
             if chosen[i]:
-                infos = self._add_info(infos, self.core.begin(place, seeds[i], tasks[i]), i)
+                infos = self._add_info(infos, self.engine.begin(state, seeds[i], tasks[i]), i)
         return self._observations(), infos
 
     def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         if not isinstance(actions, (list, tuple, np.ndarray)) or len(actions) != self.num_envs:
             given = f"{len(actions)}" if isinstance(actions, (list, tuple)) else f"a {type(actions).__name__}"
             raise ValueError(f"step takes a list of {self.num_envs} self-edits, one a place, got {given}")
-        if not all(place.tasks for place in self.core.places):
+        if not all(state.tasks for state in self.engine.states):
             raise gym.error.ResetNeeded("call reset() before step()")
         self._actions = list(actions)
-        results = self.core.act(dict(enumerate(actions)))
+        results = self.engine.act(dict(enumerate(actions)))
         if self.render_mode == "human":
             show(self._texts(brief=True), self.num_envs)
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         infos: dict[str, Any] = {}
-        for i, place in enumerate(self.core.places):
+        for i, state in enumerate(self.engine.states):
             rewards[i], terminated[i], info = results[i]
             if terminated[i]:
-                last = place.last
-                infos = self._add_info(infos, {"final_obs": self.core.observe(place), "final_info": info}, i)
-                info = self.core.begin(place)
-                place.last = last
+                last = state.last
+                infos = self._add_info(infos, {"final_obs": self.engine.observe(state), "final_info": info}, i)
+                info = self.engine.begin(state)
+                state.last = last
             infos = self._add_info(infos, info, i)
         return self._observations(), rewards, terminated, np.zeros(self.num_envs, bool), infos
 
     def render(self) -> tuple[str, ...] | tuple[NDArray[np.uint8], ...] | None:
-        _check_begun(self.core.places)
+        _check_begun(self.engine.states)
         if self.render_mode == "rgb_array":
-            return tuple(_image(place) for place in self.core.places)
+            return tuple(_image(state) for state in self.engine.states)
         return tuple(self._texts()) if self.render_mode == "ansi" else None
 
     def _texts(self, brief: bool = False) -> Iterator[str]:
         """Each place's last step."""
-        for place, action in zip(self.core.places, self._actions):
-            yield _text(place, action, brief)
+        for state, action in zip(self.engine.states, self._actions):
+            yield _text(state, action, brief)
 
     def _observations(self) -> dict[str, Any]:
-        found = [self.core.observe(place) for place in self.core.places]
+        found = [self.engine.observe(state) for state in self.engine.states]
         return {
             name: np.stack([one[name] for one in found]) if name == "adapter" else tuple(one[name] for one in found)
             for name in self.single_observation_space.spaces  # type: ignore[attr-defined]
         }
 
     def close_extras(self, **_: Any) -> None:
-        self._core = None
+        self._engine = None
 
 
-def _spaces(core: Core) -> tuple[Dict, Space[str]]:
+def _spaces(engine: Engine) -> tuple[Dict, Space[str]]:
     parts: dict[str, Space[Any]] = {"context": FreeText(MAX_TEXT), "instruction": FreeText(MAX_TEXT)}
-    if core.adapter_observation != "none":
-        parts["adapter"] = Box(-np.inf, np.inf, core.adapter_shape, np.float32)
+    if engine.adapter_observation != "none":
+        parts["adapter"] = Box(-np.inf, np.inf, engine.adapter_shape, np.float32)
     return Dict(parts), FreeText(MAX_EDIT)
 
 
@@ -296,21 +299,21 @@ def _render_modes(config: EnvConfig, mode: str | None) -> list[str]:
     return modes
 
 
-def _text(place: Place, action: object, brief: bool = False) -> str:
+def _text(state: EpisodeState, action: object, brief: bool = False) -> str:
     """The place's last step; before the first one, its task."""
-    task = place.acted if place.last and isinstance(place.acted, ArcTask) else place.task
-    return render_text(place.last, task, action, brief)
+    task = state.acted if state.last and isinstance(state.acted, ArcTask) else state.task
+    return render_text(state.last, task, action, brief)
 
 
-def _image(place: Place) -> NDArray[np.uint8]:
+def _image(state: EpisodeState) -> NDArray[np.uint8]:
     """The same as a picture, of an ARC task."""
-    task = place.acted if place.last else place.task
+    task = state.acted if state.last else state.task
     assert isinstance(task, ArcTask)
-    return arc_image(task, attempts_of(place.last))
+    return arc_image(task, attempts_of(state.last))
 
 
-def _check_begun(places: Sequence[Place]) -> None:
-    if not all(place.tasks for place in places):
+def _check_begun(states: Sequence[EpisodeState]) -> None:
+    if not all(state.tasks for state in states):
         raise gym.error.ResetNeeded("there is nothing to render yet: call reset()")
 
 
@@ -335,8 +338,8 @@ def _listed(given: Any) -> list[Any]:
     return list(given) if isinstance(given, Iterable) else [None]
 
 
-def _tasks_options(options: Mapping[str, Any], places: int) -> list[list[int] | None]:
+def _tasks_options(options: Mapping[str, Any], states: int) -> list[list[int] | None]:
     for name, value in options.items():
-        if name in ("task", "tasks") and len(_listed(value)) != places:
-            raise ValueError(f"reset option {name!r} takes one entry a place, {places} in all, got {value!r:.80}")
-    return [_tasks_option({name: value[i] for name, value in options.items()}) for i in range(places)]
+        if name in ("task", "tasks") and len(_listed(value)) != states:
+            raise ValueError(f"reset option {name!r} takes one entry a place, {states} in all, got {value!r:.80}")
+    return [_tasks_option({name: value[i] for name, value in options.items()}) for i in range(states)]

@@ -2,7 +2,7 @@
 
 Every adapter gets exactly the optimizer steps it would get alone: its own examples in its own order, its own AdamW state,
 step count, learning-rate schedule and gradient clipping. Only *when* each step runs is decided together
-(:mod:`seal_env.student.schedule`). Where memory runs out, fewer of them run together: a step that failed has changed nothing,
+(:mod:`seal_env.student.scheduler`). Where memory runs out, fewer of them run together: a step that failed has changed nothing,
 and a plan that has to make room begins again from its start.
 """
 
@@ -18,11 +18,11 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from seal_env.plan import UpdatePlan
 from seal_env.student.memory import available_bytes, free_cached, is_out_of_memory
 from seal_env.student.network import Network, TrainBatch
 from seal_env.student.ops import AdamWSteps, TorchOps
-from seal_env.student.schedule import Lane, Scheduler, StepShape
+from seal_env.student.scheduler import Lane, Scheduler, StepShape
+from seal_env.update import UpdatePlan
 
 _log = logging.getLogger(__name__)
 

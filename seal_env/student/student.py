@@ -15,8 +15,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from seal_env.chat import common_prefix, encodable, end_token_ids, prompt_ids
-from seal_env.models import SEAL_LORA
-from seal_env.plan import Example, TokenExample, UpdatePlan
 from seal_env.student import checkpoint
 from seal_env.student.decode import Answer, Sampling, answer_log_likelihoods, decode
 from seal_env.student.fit import EncodedExample, FitResult, FitStatus, InnerLoop
@@ -26,6 +24,7 @@ from seal_env.student.llama import LlamaNetwork
 from seal_env.student.loading import load_base
 from seal_env.student.memory import available_bytes, free_cached, is_out_of_memory, keep_freed_memory
 from seal_env.student.network import Network
+from seal_env.update import SEAL_LORA, Example, TokenExample, UpdatePlan
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")

@@ -5,8 +5,8 @@ kind of file that ``load_tasks`` reads). Its title is the ``title`` of its front
 the file's name (``seal_env.tasks.markup``); front matter and HTML comments are not part of the text. A document of more than
 ``passage_words`` words is cut into passages of about that length (``seal_env.tasks.passages``), each under the document's
 title. A question goes to the passage that holds its answer, and of several to the one that shares most words with it; an
-answer is not cut in two. ``self_written: true`` marks a question that a model wrote (``seal_env.self_questions``): take it off
-what you checked.
+answer is not cut in two. ``self_written: true`` marks a question that a model wrote (``seal_env.domains.self_questions``):
+take it off what you checked.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seal_env.files import whole
+from seal_env.files import atomic_write
 from seal_env.tasks.markup import parts
 from seal_env.tasks.passages import distinct_words, phrase, split, word_count
-from seal_env.tasks.records import listed, mapping
+from seal_env.tasks.record_checks import listed, mapping
 from seal_env.tasks.squad import Unanswerable, answerable, parse_question
 from seal_env.tasks.tables import TABLES, read_json_records, read_records, read_text
 from seal_env.tasks.task import Question, Task
@@ -100,7 +100,7 @@ def write_question_file(path: Path, questions: Iterable[Question]) -> Path:
         for one in questions
     ]
     target = path.with_name(path.stem + _QUESTIONS[0])
-    with whole(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text(json.dumps(records, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return target
 

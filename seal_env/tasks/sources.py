@@ -90,7 +90,7 @@ class TaskSource:
         if isinstance(item, Document):
             raise ValueError(
                 f"{self.name!r} has no questions (document {item.id!r}): put them beside it in NAME.questions.json, "
-                "read source.document(i) and write them yourself, or let a model write them (seal_env.self_questions)"
+                "read source.document(i) and write them yourself, or let a model write them (seal_env.domains.self_questions)"
             )
         return item
 

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Any
 
 from seal_env.checks import did_you_mean
-from seal_env.tasks.records import keys_of, listed, mapping, numbered_items, value_of
+from seal_env.tasks.record_checks import keys_of, listed, mapping, numbered_items, value_of
 from seal_env.tasks.task import Question, Task
 
 _log = logging.getLogger(__name__)

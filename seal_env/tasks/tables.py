@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seal_env.tasks.records import numbered_items
+from seal_env.tasks.record_checks import numbered_items
 from seal_env.tasks.squad import KEYS, MARKS
 
 _JSON_LINES = (".jsonl", ".ndjson")

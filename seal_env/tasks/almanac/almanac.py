@@ -88,12 +88,12 @@ class Article:
     task: Task
     seed: str
 
-    def hand_made_facts(self) -> list[str]:
+    def oracle_facts(self) -> list[str]:
         """Every fact as a plain statement: the self-edit that a careful person would write."""
         rng = random.Random(f"{self.seed}/statements")
         return [fact.statement(rng.randrange(1000)) for fact in self.facts]
 
-    def hand_made_pairs(self) -> list[tuple[str, str]]:
+    def oracle_pairs(self) -> list[tuple[str, str]]:
         """Every fact as a question and its answer; the wording is drawn apart from the task's."""
         rng = random.Random(f"{self.seed}/pairs")
         return [(fact.question(rng.randrange(1000)), fact.value) for fact in self.facts]

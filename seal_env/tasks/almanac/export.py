@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seal_env.files import whole
+from seal_env.files import atomic_write
 from seal_env.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def to_squad(tasks: Iterable[Task]) -> dict[str, Any]:
 
 def write_squad(tasks: Iterable[Task], path: str | os.PathLike[str]) -> None:
     """Write ``tasks`` to ``path`` as SQuAD 1.1 JSON, whole or not at all."""
-    with whole(Path(path)) as partial:
+    with atomic_write(Path(path)) as partial:
         partial.write_text(json.dumps(to_squad(tasks), ensure_ascii=False, indent=1), encoding="utf-8")
 
 

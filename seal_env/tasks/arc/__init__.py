@@ -1,11 +1,11 @@
 """ARC: few-shot tasks on grids of colours, where they come from, how they are changed and shown. Nothing here needs torch."""
 
+from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import GROUPS, Augmentation, Pair
+from seal_env.tasks.arc.grid_prompts import ArcPrompts, pairs_text, read_pairs
 from seal_env.tasks.arc.grids import Grid, GridText, as_grid, grid_text, read_grid
 from seal_env.tasks.arc.mini import MiniArc, MiniArcConfig
-from seal_env.tasks.arc.prompts import ArcPrompts, pairs_text, read_pairs
 from seal_env.tasks.arc.rules import KINDS, Rule, compose
-from seal_env.tasks.arc.task import ArcTask
 
 __all__ = [
     "GROUPS",

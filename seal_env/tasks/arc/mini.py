@@ -18,10 +18,10 @@ from functools import cache
 from itertools import combinations_with_replacement, product
 
 from seal_env.checks import check_choice
+from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import COLOURS, Grid
 from seal_env.tasks.arc.rules import KINDS, Composition, all_rules, compose, draw_rule, shift
-from seal_env.tasks.arc.task import ArcTask
 
 SPLITS = ("train", "validation", "test")
 # What is composed. The others are single rules alone: of their compositions an update of a student of this size reaches few

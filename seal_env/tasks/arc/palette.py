@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.grids import Grid, as_grid
-from seal_env.tasks.arc.task import ArcTask
 
 PALETTE = (
     "#000000",  # black

@@ -1,0 +1,220 @@
+"""The inner loop as everybody writes it, one adapter at a time: the rulers that the student is measured against.
+
+- :class:`PeftLoop`: ``peft`` and ``torch.optim.AdamW`` in a plain loop, nothing else.
+- :class:`Float64Loop`: the same in float64. The definition of the right result: over ten epochs rounding alone parts two right
+  float32 loops.
+- :class:`TrainerLoop`: ``peft`` and ``transformers.Trainer``, as SEAL's published code does it.
+- :class:`TunedLoop`: the best sequential loop found; see its docstring.
+
+All carry out the same :class:`~seal_env.update.UpdatePlan` from the same initial weights, with the same order of examples, and
+answer with Hugging Face's own ``generate``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from seal_env.student.layout import AdapterLayout, adapter_layout
+from seal_env.update import Example, TokenExample, UpdatePlan
+
+
+class PeftLoop:
+    """PEFT and AdamW in a plain loop, one adapter after the other."""
+
+    fused_optimizer: bool | None = None  # PyTorch's own choice
+
+    def __init__(self, model: PreTrainedModel, lora: LoraConfig, dtype: torch.dtype = torch.float32) -> None:
+        self.layout: AdapterLayout = adapter_layout(model, lora)
+        self.peft: PeftModel = get_peft_model(model, self.layout.lora)
+        self._targets = [(target, self.peft.get_base_model().get_submodule(target.name)) for target in self.layout.targets]
+        self.parameters = [p for p in self.peft.parameters() if p.requires_grad]
+        for parameter in self.parameters:
+            parameter.data = parameter.data.to(dtype)
+
+    def load(self, adapter: Tensor) -> None:
+        """Set A and B from a flat adapter ``(numel,)``."""
+        flat = adapter[None].to(self.peft.device)
+        for target, module in self._targets:
+            module.lora_A["default"].weight.data.copy_(target.a(flat)[0])
+            module.lora_B["default"].weight.data.copy_(target.b(flat)[0])
+
+    def flat(self) -> Tensor:
+        """A and B as a flat adapter ``(numel,)``."""
+        return self._flatten(lambda weight: weight.detach())
+
+    def gradient(self) -> Tensor:
+        """What backward passes left at A and B, as a flat adapter ``(numel,)``; it is cleared."""
+        flat = self._flatten(lambda weight: weight.grad)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return flat
+
+    def _flatten(self, part: Callable[[Any], Tensor]) -> Tensor:
+        """``part`` of every A and B, ``(numel,)``."""
+        flat = torch.empty(1, self.layout.numel, dtype=self.parameters[0].dtype)
+        for target, module in self._targets:
+            target.a(flat)[0].copy_(part(module.lora_A["default"].weight))
+            target.b(flat)[0].copy_(part(module.lora_B["default"].weight))
+        return flat[0]
+
+    def fit(self, plan: UpdatePlan, start: Tensor) -> Tensor:
+        """Train one adapter from ``start: (numel,)`` on a plan of :class:`TokenExample`."""
+        self.load(start)
+        self.peft.train()
+        optimizer = torch.optim.AdamW(
+            self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=self.fused_optimizer
+        )
+        batches = [self._inputs([plan.examples[i] for i in step]) for step in plan.steps(len(plan.examples))]
+        for step, batch in enumerate(batches):
+            for group in optimizer.param_groups:
+                group["lr"] = plan.learning_rate_at(step, len(batches))
+            self._loss(batch).backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters, plan.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        return self.flat()
+
+    @torch.no_grad()
+    def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of ``prompts`` (token ids), in one padded batch."""
+        self.peft.eval()
+        longest = max(len(prompt) for prompt in prompts)
+        tokens = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=self.peft.device)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.peft.device)
+        out = self.peft.generate(
+            input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0
+        )
+        return out[:, longest:].tolist()
+
+    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.peft(**batch).loss
+
+    def _inputs(self, examples: Sequence[Example | TokenExample]) -> dict[str, Tensor]:
+        """Padded ids, mask and labels of one step."""
+        rows = [example for example in examples if isinstance(example, TokenExample)]
+        if len(rows) < len(examples):
+            raise TypeError("the reference loops take TokenExample only: tokenize first")
+        longest = max(len(example.ids) for example in rows)
+        tokens = torch.zeros(len(examples), longest, dtype=torch.long)
+        labels = torch.full_like(tokens, -100)
+        mask = torch.zeros_like(tokens)
+        for row, example in enumerate(rows):
+            n = len(example.ids)
+            tokens[row, :n] = torch.tensor(example.ids)
+            labels[row, example.loss_from : n] = tokens[row, example.loss_from : n]
+            mask[row, :n] = 1
+        batch = {"input_ids": tokens, "labels": labels}
+        if len(examples) > 1:
+            batch["attention_mask"] = mask
+        return {name: tensor.to(self.peft.device) for name, tensor in batch.items()}
+
+
+class Float64Loop(PeftLoop):
+    """:class:`PeftLoop` in float64: what float32 loops are measured against.
+
+    Transformers computes norms and losses in float32 whatever the model's dtype is, so both are replaced here.
+
+    Args:
+        model: with norms as Llama's; it is changed.
+
+    Raises:
+        ValueError: a model with other norms.
+    """
+
+    def __init__(self, model: PreTrainedModel, lora: LoraConfig) -> None:
+        super().__init__(model.double(), lora, torch.float64)
+        for module in self.peft.modules():
+            if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):  # as in Llama
+                module.forward = functools.partial(_rms_norm, module)
+            elif "Norm" in type(module).__name__:
+                raise ValueError(f"Float64Loop is for models with Llama's norm, and this one has a {type(module).__name__}")
+
+    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+        labels = batch.pop("labels")
+        logits = self.peft(**batch).logits[:, :-1]
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+
+
+def _rms_norm(module: Any, x: Tensor) -> Tensor:
+    return module.weight * x * (x.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
+
+
+def relative_errors(adapters: Tensor, exact: Tensor) -> Tensor:
+    """How far each of ``adapters: (plans, numel)`` is from ``exact``, in L2 norm over that of ``exact``: ``(plans,)``."""
+    exact = exact.double()
+    return (adapters.double() - exact).norm(dim=1) / exact.norm(dim=1)
+
+
+class TunedLoop(PeftLoop):
+    """The strongest loop we know that still trains one adapter at a time.
+
+    On top of :class:`PeftLoop`: the fused AdamW, the loss from the logits of the learnt tokens only, gradients kept in place,
+    freed memory kept by the C library (for the whole process), and optionally ``torch.compile`` of the decoder or bfloat16
+    autocast.
+    """
+
+    fused_optimizer = True
+
+    def __init__(self, model: PreTrainedModel, lora: LoraConfig, compiled: bool = False, autocast: bool = False) -> None:
+        super().__init__(model, lora)
+        self._autocast = autocast
+        if compiled:
+            decoder = self.peft.get_base_model().model
+            decoder.forward = torch.compile(decoder.forward, dynamic=True)
+
+    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+        context = torch.autocast(self.peft.device.type, dtype=torch.bfloat16) if self._autocast else contextlib.nullcontext()
+        base = self.peft.get_base_model()
+        labels = batch["labels"][:, 1:]
+        with context:
+            hidden = base.model(batch["input_ids"], attention_mask=batch.get("attention_mask"), use_cache=False)[0]
+            learnt = labels != -100
+            logits = base.lm_head(hidden[:, :-1][learnt])
+        return nn.functional.cross_entropy(logits.float(), labels[learnt])
+
+
+class TrainerLoop(PeftLoop):
+    """PEFT and ``transformers.Trainer`` with the settings of SEAL's code (without its padding to 2,048 tokens)."""
+
+    def fit(self, plan: UpdatePlan, start: Tensor) -> Tensor:
+        self.load(start)
+        steps = plan.steps(len(plan.examples))
+        flat_order = [i for step in steps for i in step]
+        rows = [{k: v[0] for k, v in self._inputs([example]).items()} for example in plan.examples]
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=plan.batch_size,
+                num_train_epochs=1,
+                learning_rate=plan.learning_rate,
+                lr_scheduler_type=plan.schedule,
+                warmup_steps=plan.warmup_steps,
+                weight_decay=plan.weight_decay,
+                max_grad_norm=plan.max_grad_norm,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                remove_unused_columns=False,
+                use_cpu=self.peft.device.type == "cpu",
+                train_sampling_strategy="sequential",
+            )
+            trainer = Trainer(
+                model=self.peft,
+                args=arguments,
+                train_dataset=[rows[i] for i in flat_order],
+                data_collator=lambda batch: {k: torch.stack([row[k] for row in batch]) for k in batch[0]},
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+        return self.flat()

@@ -1,0 +1,87 @@
+"""Many adapters at once the way PyTorch offers it: ``torch.func.vmap`` over a functional PEFT model, in lock-step.
+
+All adapters of a wave take their k-th step together, padded to the longest of its sequences; those that are done idle. The
+obvious way to batch, and the measure of what a schedule is worth.
+"""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from transformers import PreTrainedModel
+
+from benchmarks.measurements.reference import PeftLoop
+from seal_env.update import TokenExample, UpdatePlan
+
+
+class VmapLoop(PeftLoop):
+    """AdamW without weight decay over stacked adapters; plans of one sequence a step."""
+
+    def __init__(self, model: PreTrainedModel, lora: LoraConfig, slots: int = 16) -> None:
+        model.set_attn_implementation("eager")  # the others cannot be vmapped
+        super().__init__(model, lora)
+        self.slots = slots
+        self.names = {
+            name: view
+            for target, module in self._targets
+            for name, view in (
+                (f"base_model.model.{target.name}.lora_A.default.weight", target.a),
+                (f"base_model.model.{target.name}.lora_B.default.weight", target.b),
+            )
+        }
+        self.peft.eval()
+
+        def loss(flat: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+            adapters = {name: view(flat[None])[0] for name, view in self.names.items()}
+            positions = torch.arange(len(tokens), device=tokens.device)
+            mask = torch.zeros(len(tokens), len(tokens), device=tokens.device)
+            mask = mask.masked_fill(positions[None] > positions[:, None], float("-inf")).to(model.dtype)[None, None]
+            inputs = {"input_ids": tokens[None], "attention_mask": mask, "use_cache": False}
+            logits = functional_call(self.peft, adapters, (), inputs).logits[0, :-1]
+            log_probs = torch.log_softmax(logits.float(), -1).gather(1, tokens[1:, None]).squeeze(1)
+            return -(log_probs * weights).sum()
+
+        self._grad = vmap(grad(loss))
+
+    def fit_wave(self, plans: list[UpdatePlan], start: Tensor) -> tuple[Tensor, int]:
+        """Adapters ``(plans, numel)`` and the padded tokens computed."""
+        device = self.peft.device
+        flat = start.to(device).clone()
+        mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
+        orders = [plan.steps(len(plan.examples)) for plan in plans]
+        padded = 0
+        for step in range(max(len(order) for order in orders)):
+            rows = [self._ids(plan, order[step][0]) if step < len(order) else () for plan, order in zip(plans, orders)]
+            longest = max(len(row) for row in rows)
+            padded += longest * len(rows)
+            tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
+            counts = torch.tensor([len(row) - 1 for row in rows], device=device)
+            weights = (torch.arange(longest - 1, device=device) < counts[:, None]) / counts.clamp(min=1)[:, None]
+            grads = self._grad(flat, tokens, weights)
+            limits = torch.tensor([plan.max_grad_norm for plan in plans], device=device)
+            grads *= (limits / (grads.norm(dim=1) + 1e-6)).clamp(max=1.0)[:, None]
+            rates = [p.learning_rate_at(step, len(o)) if step < len(o) else 0.0 for p, o in zip(plans, orders)]
+            mean.lerp_(grads, 0.1)
+            square.mul_(0.999).addcmul_(grads, grads, value=0.001)
+            scale = torch.tensor(rates, device=device)[:, None] / (1 - 0.9 ** (step + 1))
+            flat -= scale * mean / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+        return flat.cpu(), padded
+
+    def fit(self, plans: list[UpdatePlan], start: Tensor) -> tuple[Tensor, float]:  # type: ignore[override]
+        """Adapters of all plans, wave after wave, and the share of tokens that was not padding."""
+        adapters, padded = [], 0
+        for first in range(0, len(plans), self.slots):
+            wave = slice(first, min(first + self.slots, len(plans)))
+            trained, computed = self.fit_wave(plans[wave], start[wave])
+            adapters.append(trained)
+            padded += computed
+        useful = sum(p.epochs * sum(len(self._ids(p, i)) for i in range(len(p.examples))) for p in plans)
+        return torch.cat(adapters), useful / padded
+
+    @staticmethod
+    def _ids(plan: UpdatePlan, index: int) -> tuple[int, ...]:
+        example = plan.examples[index]
+        assert isinstance(example, TokenExample)
+        return example.ids

@@ -1,0 +1,190 @@
+"""The learning curves of a benchmark as pictures, and how each agent is drawn, there and on the page."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.reports.intervals import Estimate
+from benchmarks.reports.summary import Summary
+from seal_env.plots import plot_accuracy_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an agent is drawn, everywhere; colours keep apart for colour-blind eyes, and stand out on white and on black.
+
+    Attributes:
+        dash: Plotly's name.
+        symbol: Plotly's name.
+    """
+
+    colour: str
+    dash: str = "solid"
+    symbol: str = "circle"
+
+
+# After Okabe and Ito, the light ones darkened.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C4649A", "#A87900", "#2E95CF", "#7D6BC9", "#8A5A3B")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+_DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
+_GREY = "#7F7F7F"
+_KNOWN = {"rest_em": 0, "grpo": 1, "ppo": 2}
+_KNOWN_LINES = {"untrained": 0, "passage_only": 1, "no_update": 2, "oracle": 3, "best_of_k": 4}
+_MATPLOTLIB_DASHES: dict[str, Any] = {
+    "solid": "solid",
+    "dash": (0, (5, 3)),
+    "dot": (0, (1, 2)),
+    "dashdot": (0, (5, 2, 1, 2)),
+    "longdash": (0, (9, 3)),
+    "longdashdot": (0, (9, 2, 1, 2)),
+}
+SVG_DASHES = {"dash": "6 3", "dot": "2 2", "dashdot": "6 2 2 2", "longdash": "10 3", "longdashdot": "10 2 2 2"}
+SVG_SHAPES = {  # around (17, 6)
+    "circle": "M12.5 6a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0z",
+    "square": "M13 2h8v8h-8z",
+    "diamond": "M17 0.5l5.5 5.5l-5.5 5.5l-5.5 -5.5z",
+    "triangle-up": "M17 1l5 9h-10z",
+    "cross": "M15.5 1.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+    "x": "M13 0l4 4l4 -4l2 2l-4 4l4 4l-2 2l-4 -4l-4 4l-2 -2l4 -4l-4 -4z",
+}
+_MATPLOTLIB_MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P", "x": "X"}
+
+
+def styles(summary: Summary) -> dict[str, Style]:
+    """By label: the same for a label that is known, whoever else is there; baselines are grey lines."""
+    learners = sorted(row.label for row in summary.rows if row.learns)
+    lines = sorted(row.label for row in summary.rows if not row.learns)
+    found = {label: Style(_GREY, _DASHES[i % len(_DASHES)]) for label, i in _places(lines, _KNOWN_LINES).items()}
+    for label, i in _places(learners, _KNOWN).items():
+        found[label] = Style(_COLOURS[i % len(_COLOURS)], symbol=_SYMBOLS[i % len(_SYMBOLS)])
+    return found
+
+
+def _places(labels: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
+    others = [label for label in labels if label not in known]
+    return {label: known[label] for label in labels if label in known} | {
+        label: len(known) + i for i, label in enumerate(others)
+    }
+
+
+AXES = {"edits": "scored edits", "tokens": "inner-loop tokens", "seconds": "seconds of training"}
+
+
+def _draw_scores(summary: Summary) -> Figure:
+    figure, panels = _figure(len(AXES))
+    for axes, name in zip(panels, AXES):
+        _draw(summary, axes, name, "score")
+    panels[0].set_ylabel("test questions answered right (%)")
+    return _legend(figure, panels[0])
+
+
+def _draw_edits(summary: Summary) -> Figure:
+    about = {"coverage": "gold answers in the edit (%)", "length": "characters of an edit"}
+    if all(point.coverage is None for points in summary.curves.values() for point in points):
+        del about["coverage"]
+    figure, panels = _figure(len(about), shared=False)
+    for axes, (name, label) in zip(panels, about.items()):
+        _draw(summary, axes, "edits", name)
+        axes.set_ylabel(label)
+    return _legend(figure, panels[0])
+
+
+def _draw_forgetting(summary: Summary) -> Figure:
+    """A heat map an agent: which passages are still known after each update."""
+    found = summary.forgetting
+    columns, rows = min(len(found), 4), math.ceil(len(found) / 4)
+    figure = _figure_class()(figsize=(5.5 * columns, 4.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, one in itertools.zip_longest(panels, found):
+        if one is None:
+            axes.set_axis_off()
+            continue
+        plot_accuracy_matrix(np.array(one.matrix, float), axes, _plain(one.label))
+    return figure
+
+
+def pictures(summary: Summary) -> dict[str, Callable[[Summary], Figure]]:
+    """What there is to draw, by the name of its file."""
+    found: dict[str, Callable[[Summary], Figure]] = {"curves": _draw_scores, "edits": _draw_edits}
+    if summary.forgetting:
+        found["forgetting"] = _draw_forgetting
+    return found
+
+
+def _figure(panels: int, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
+    figure = _figure_class()(figsize=(4.2 * panels, 4.2), layout="constrained")
+    return figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
+
+
+def _figure_class() -> type[Figure]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("reports need matplotlib: pip install 'seal-env[bench]'") from error
+    return Figure
+
+
+def _draw(summary: Summary, axes: Axes, across: str, name: str) -> None:
+    style, scale = styles(summary), 1 if name == "length" else 100
+    end = max(getattr(point, across) for points in summary.curves.values() for point in points) or 1
+    for row in summary.rows:
+        look, points = style[row.label], [p for p in summary.curves[row.label] if getattr(p, name) is not None]
+        if not points:
+            continue
+        found: list[Estimate] = [getattr(point, name) for point in points]
+        x, y = [getattr(point, across) for point in points], [scale * each.value for each in found]
+        line = {"color": look.colour, "linestyle": _MATPLOTLIB_DASHES[look.dash], "label": _plain(row.label)}
+        if not row.learns:
+            axes.plot([0, end], [y[-1]] * 2, **line, linewidth=1.3, zorder=1)
+            continue
+        axes.plot(x, y, **line, marker=_MATPLOTLIB_MARKERS[look.symbol], markersize=5, linewidth=1.8, zorder=3)
+        known = [i for i, each in enumerate(found) if each.low is not None]
+        low, high = ([scale * getattr(found[i], side) for i in known] for side in ("low", "high"))
+        axes.fill_between([x[i] for i in known], low, high, color=look.colour, alpha=0.16, linewidth=0, zorder=2)
+        if len(x) == 1 and known:  # a band of no width
+            axes.vlines(x, low, high, color=look.colour, alpha=0.5, linewidth=4, zorder=2)
+    axes.set_xlabel(AXES[across])
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.locator_params(axis="x", nbins=6)
+
+
+def _thousands(value: float, _: float) -> str:
+    for size, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * size or (abs(value) >= size and size == 1e6):
+            return f"{value / size:g}{name}"
+    return f"{value:g}"
+
+
+def _plain(label: str) -> str:
+    """A label without matplotlib's own markup; one that begins with an underscore would be left out of the legend."""
+    return label.replace("$", r"\$").replace("_", " _", 1) if label.startswith("_") else label.replace("$", r"\$")
+
+
+def _legend(figure: Figure, axes: Axes) -> Figure:
+    handles, labels = axes.get_legend_handles_labels()
+    width = 60 + 5.5 * max(map(len, labels))  # of an entry, in points
+    columns = max(1, min(len(labels), int(72 * figure.get_figwidth() / width)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3.2)
+    return figure
+
+
+def save(figure: Figure, path: Path, kind: str) -> None:
+    """Write a picture as ``png`` or ``svg``."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):  # equal figures make equal files
+        figure.savefig(path, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)

@@ -1,0 +1,7 @@
+"""How a student is asked after an update, and how its answers are marked: one file for each kind of task."""
+
+from seal_env.evaluation.closed_book import ClosedBook, answered
+from seal_env.evaluation.evaluator import Answers, Evaluator, Scores, Verdicts, mean
+from seal_env.evaluation.grid_evaluator import VIEWS, GridEvaluator
+
+__all__ = ["VIEWS", "Answers", "ClosedBook", "Evaluator", "GridEvaluator", "Scores", "Verdicts", "answered", "mean"]

@@ -1,0 +1,625 @@
+"""A chat model behind an OpenAI-compatible endpoint, asked the same kind of thing many times.
+
+class Colour(Endpoint[str]):
+    what, wanted, about, unclear = "painter", "colour", "pictures", "no clear colour"
+    system, version, reply_tokens = SYSTEM, 1, 8
+    refusals, test_prompt = ("skip", "error"), messages("a plain square")
+
+    def read(self, reply):
+        return reply if reply in COLOURS else None
+
+    def is_value(self, kept):
+        return kept in COLOURS
+
+The key is read from the environment whenever the endpoint is asked, goes into the header of the request and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import logging
+import os
+import random
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import httpx2
+
+from seal_env.chat import without_thoughts
+from seal_env.checks import check_at_least, check_choice, check_count
+from seal_env.evaluation.graders.judge_prompt import Messages, clean
+
+LONGEST_WAIT = 60.0  # seconds between two attempts; an endpoint that asks for more is left alone until the next call
+_WHY = 220  # characters of what an endpoint says that are shown
+_REASONS = 5  # different ones in a line of the log
+_AGAIN = (408, 409, 425, 429)  # and 5xx
+_KEY_REFUSED = (401, 403)
+_PROMPT_REFUSED = (400, 413, 422)  # where the endpoint takes another prompt; where it takes none, a setting is wrong
+_BUSY = re.compile(
+    r"rate.?limit|too many|overloaded|over capacity|time.?out|timed out|unavailable|server.?error|try again", re.I
+)
+_ABOUT_KEY = re.compile(r"api.?key|unauthori[sz]ed|authenticat|permission", re.I)
+
+_log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What an endpoint says to a prompt that it will never answer, though it answers others.
+
+    Attributes:
+        why: in the endpoint's words.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """An attempt that came to nothing but may do better later.
+
+    Attributes:
+        why: in a word or two.
+        after: seconds that the endpoint wants to be left alone.
+        answered: whether the model replied, if not what was asked for.
+    """
+
+    why: str
+    after: float = 0.0
+    answered: bool = False
+
+
+@dataclass(frozen=True)
+class _Denied:
+    """What an endpoint says that will have nothing to do with us, whatever the prompt."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a request is put; endpoints differ in what they accept.
+
+    Attributes:
+        tokens: field that limits the reply.
+        temperature: whether temperature 0 is asked for; without it, the endpoint's default holds.
+        system: whether the instruction is a message of its own; if not, it stands before the data in the user's.
+    """
+
+    tokens: str = "max_tokens"
+    temperature: bool = True
+    system: bool = True
+
+    def adapted(self, why: str) -> _Form | None:
+        """The form that an endpoint asks for when it says ``why`` it refuses this one; None where it asks for none."""
+        why = why.lower()
+        if self.tokens == "max_tokens" and "max_completion_tokens" in why:
+            return replace(self, tokens="max_completion_tokens")
+        if self.temperature and "temperature" in why:
+            return replace(self, temperature=False)
+        if self.system and re.search(r"system|developer instruction|roles must alternate", why):
+            return replace(self, system=False)
+        return None
+
+    def __str__(self) -> str:
+        changes = {
+            "max_completion_tokens in place of max_tokens": self.tokens != "max_tokens",
+            "no temperature": not self.temperature,
+            "the instruction in the user's message": not self.system,
+        }
+        return ", ".join(change for change, made in changes.items() if made)
+
+
+class Endpoint(ABC, Generic[Value]):
+    """Puts prompts to a model, many at a time, and reads its replies. Subclasses say what is asked and how a reply is read.
+
+    What was read is kept on disk under a hash of all that it depends on: version of the rule, model, endpoint and prompt. What
+    fails in passing (timeouts, dropped connections, 408, 409, 425, 429, 5xx, a reply that cannot be read) is tried again after
+    growing waits, as late as ``Retry-After`` says. What still has no value gets None and is not kept: the same call asks for it
+    alone again.
+
+    A prompt that the endpoint refuses for good (400, 413, 422, a content filter, the model's own refusal) is asked once, and
+    what becomes of it is up to ``on_refused``; the refusal is kept beside the values. Whether it is the prompt that is refused,
+    or every prompt because a setting is wrong, is decided by :attr:`test_prompt`: if that is refused too, it is an error in the
+    endpoint's words. Where these ask for it, requests are put differently from then on, which is logged: with
+    ``max_completion_tokens`` in place of ``max_tokens``, without a temperature, or without a system message.
+
+    What a model thought before it replied is left out (:func:`seal_env.chat.without_thoughts`), and so is what it thinks in a
+    field of its own; such a model needs more ``reply_tokens``.
+
+    Args:
+        model: by the endpoint's name for it.
+        base_url: of the endpoint, up to ``/v1``. Plain http is for this machine and its own network.
+        api_key_env: environment variable that holds the key. Without one only local endpoints are asked.
+        cache: folder of what was read, shared by any number of processes; ``auto`` is ``~/.cache/seal-env/judge`` (or under
+            ``XDG_CACHE_HOME``), None keeps it in memory only.
+        concurrency: most requests at a time.
+        attempts: requests with one prompt before it is given up.
+        timeout: seconds without a sign of life that end an attempt.
+        backoff: seconds of the first wait, which then doubles (up to a half less, at random).
+        price_in: of a million tokens read, for ``cost``.
+        price_out: of a million tokens written.
+        reply_tokens: most tokens of a reply, thoughts included; by default what a reply without thoughts takes.
+        extra_body: further fields of the request's body, as JSON has them; they may replace ``temperature`` and ``max_tokens``,
+            and None leaves out a field that would be there. Values are kept apart by them.
+        on_refused: what becomes of a prompt that is refused for good: one of :attr:`refusals`, the first by default. With
+            ``error`` it is asked again in each call, whatever is kept.
+
+    Attributes:
+        requests: made so far, failed ones included.
+        cache_hits: values that were known already.
+        tokens_in: read by the model, by its own account.
+        tokens_out: written by it.
+
+    Raises:
+        ValueError: an option that cannot work; when asked, no key, a request that the endpoint refuses for good whatever the
+            prompt (such as 401 or 404), a prompt that it refuses (with ``on_refused="error"``), or a cache that cannot be
+            written.
+    """
+
+    what: ClassVar[str]  # it is called in errors
+    wanted: ClassVar[str]  # of the model
+    about: ClassVar[str]  # what the prompts are about
+    unclear: ClassVar[str]  # said of a reply that cannot be read
+    system: ClassVar[str]  # the instruction that all prompts begin with
+    version: ClassVar[int]  # of the rule: counts up when replies are read in another way
+    refusals: ClassVar[tuple[str, ...]]  # what may become of a prompt that is refused, "error" among them; the first by default
+    test_prompt: ClassVar[Messages]  # short and harmless, in form like all others
+    reply_tokens: int
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "https://api.openai.com/v1",
+        api_key_env: str = "OPENAI_API_KEY",
+        cache: str | Path | None = "auto",
+        concurrency: int = 16,
+        attempts: int = 6,
+        timeout: float = 60.0,
+        backoff: float = 1.0,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        reply_tokens: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        on_refused: str | None = None,
+    ) -> None:
+        if not isinstance(model, str) or not model:
+            raise ValueError(f"model must be a name that the endpoint knows, got {model!r}")
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", api_key_env):  # not repeated: it may be the key itself
+            raise ValueError("api_key_env must be the name of an environment variable, in capitals, such as OPENAI_API_KEY")
+        self._local = _is_local(_checked_url(base_url))
+        check_count("concurrency", concurrency)
+        check_count("attempts", attempts)
+        check_at_least("backoff", backoff, 0)
+        if timeout <= 0:
+            raise ValueError(f"timeout must be above 0 seconds, got {timeout!r}")
+        if (price_in is None) != (price_out is None):
+            raise ValueError(f"price_in and price_out go together, got {price_in!r} and {price_out!r}")
+        if reply_tokens is not None:
+            check_count("reply_tokens", reply_tokens)
+            self.reply_tokens = reply_tokens
+        self.extra_body = _checked_body(extra_body)
+        self.on_refused = self.refusals[0] if on_refused is None else on_refused
+        check_choice("on_refused", self.on_refused, self.refusals)
+        self.model = model
+        self.base_url = base_url.rstrip("/")
+        self.api_key_env = api_key_env
+        self.concurrency = concurrency
+        self.attempts = attempts
+        self.timeout = timeout
+        self.backoff = backoff
+        self.price_in = price_in
+        self.price_out = price_out
+        self.requests = self.cache_hits = self.tokens_in = self.tokens_out = 0
+        self._counting = threading.Lock()
+        self._jitter = random.Random()
+        self._testing = threading.Lock()
+        self._accepted: _Form | None = None  # in which the endpoint took the test prompt
+        name = re.sub(r"[^\w.-]+", "-", model)[:80]
+        folder = default_cache() if cache == "auto" else Path(cache).expanduser() if cache is not None else None
+        self._known = _Kept[Value](folder and folder / f"{name}-{self._hash(self.system)[:12]}.jsonl", self.is_value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r}, base_url={self.base_url!r})"
+
+    @abstractmethod
+    def read(self, reply: str) -> Value | None:
+        """What the model said; None: that is not clear."""
+
+    @abstractmethod
+    def is_value(self, kept: Any) -> bool:
+        """Whether ``kept``, from a line of JSON, is what :meth:`read` may have given."""
+
+    @property
+    def cost(self) -> float | None:
+        """Of the tokens so far, in the currency of the prices; None without prices."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return (self.tokens_in * self.price_in + self.tokens_out * self.price_out) / 1e6
+
+    def ask(self, prompts: Sequence[Messages]) -> list[Value | Refusal | None]:
+        """What the model says to each prompt, or that the endpoint refuses it; equal ones are put to it once."""
+        keys = [self._hash(prompt) for prompt in prompts]
+        self._known.read()
+        unknown = {key: prompt for key, prompt in zip(keys, prompts) if self._is_unknown(key)}
+        self.cache_hits += sum(key not in unknown for key in keys)
+        if unknown:
+            self._ask_all(unknown)
+        return [self._known.get(key) for key in keys]
+
+    def _is_unknown(self, key: str) -> bool:
+        known = self._known.get(key)
+        return known is None or (isinstance(known, Refusal) and self.on_refused == "error")
+
+    def _hash(self, shown: Messages | str) -> str:
+        extra = [json.dumps(self.extra_body, sort_keys=True)] if self.extra_body else []
+        return hashlib.sha256(json.dumps([self.version, self.model, self.base_url, shown, *extra]).encode()).hexdigest()
+
+    def _check_key(self) -> None:
+        if not _key(self.api_key_env) and not self._local:
+            raise ValueError(f"{self._at()}: no API key; set the environment variable {self.api_key_env}")
+        if not re.fullmatch(r"[!-~]*", _key(self.api_key_env)):
+            raise ValueError(f"{self._at()}: the key in {self.api_key_env} has characters other than visible ASCII")
+
+    def _at(self) -> str:
+        return f"{self.what} {self.model!r} at {self.base_url}"
+
+    def _client(self) -> httpx2.Client:
+        self._check_key()
+        return httpx2.Client(
+            headers={"Authorization": f"Bearer {_key(self.api_key_env)}"} if _key(self.api_key_env) else {},
+            timeout=self.timeout,
+            limits=httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
+            trust_env=not self._local,  # a proxy does not lead to this machine
+        )
+
+    def _ask_all(self, prompts: Mapping[str, Messages]) -> None:
+        """Ask for the value of every key, and keep each as it comes."""
+        self._known.check_writable()
+        missing, refused = Counter[str](), Counter[str]()
+        stop = threading.Event()
+        with self._client() as client:
+            pool = ThreadPoolExecutor(min(self.concurrency, len(prompts)), self.what)
+            try:
+                futures = {pool.submit(self._ask, client, prompt, stop): key for key, prompt in prompts.items()}
+                for future in as_completed(futures):
+                    found = future.result()
+                    if isinstance(found, _Failed):
+                        missing[found.why] += 1
+                    else:
+                        if isinstance(found, Refusal):
+                            refused[found.why] += 1
+                        self._known.add(futures[future], found)
+            finally:  # an error does not wait for the others
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+        for what, reasons in ((f"no {self.wanted} on", missing), (f"on_refused={self.on_refused!r} holds for", refused)):
+            if reasons:
+                counts = f"{reasons.total()} of {len(prompts)} {self.about}"
+                listed = ", ".join(f"{why} ({count})" for why, count in reasons.most_common(_REASONS))
+                _log.warning("%s: %s %s: %s", self._at(), what, counts, listed)
+
+    def _ask(self, client: httpx2.Client, prompt: Messages, stop: threading.Event) -> Value | Refusal | _Failed:
+        """A value, a refusal, or how the last attempt failed."""
+        found: Value | Refusal | _Failed = _Failed("not asked")
+        for attempt in range(self.attempts):
+            if stop.is_set():
+                break
+            try:
+                found = self._attempt(client, prompt, stop)
+                if isinstance(found, Refusal) and self.on_refused == "error":
+                    others = " or ".join(map(repr, (name for name in self.refusals if name != "error")))
+                    raise ValueError(
+                        self._error(f"{found.why} (one prompt is refused: on_refused={others} goes on without it)")
+                    )
+            except ValueError:
+                stop.set()
+                raise
+            if not isinstance(found, _Failed) or attempt + 1 == self.attempts or found.after > LONGEST_WAIT:
+                break
+            wait = min(self.backoff * 2**attempt, LONGEST_WAIT) * self._jitter.uniform(0.5, 1)
+            if stop.wait(found.after + wait):  # spread, where many are told to come back at one time
+                break
+        return found
+
+    def _attempt(self, client: httpx2.Client, prompt: Messages, stop: threading.Event) -> Value | Refusal | _Failed:
+        form = self._accepted or _Form()
+        found = self._request(client, prompt, form)
+        if isinstance(found, Refusal):
+            accepted = self._accepted_form(client, stop)
+            if isinstance(accepted, _Failed):
+                return accepted
+            if accepted != form:
+                found = self._request(client, prompt, accepted)
+        return Refusal(_cut(found.why)) if isinstance(found, Refusal) else found
+
+    def _accepted_form(self, client: httpx2.Client, stop: threading.Event) -> _Form | _Failed:
+        """The form in which the endpoint takes the test prompt, found out once.
+
+        Neither what else is asked at the time nor what a refused prompt says has any influence on it.
+
+        Raises:
+            ValueError: it takes the test prompt in no form.
+        """
+        with self._testing:
+            if self._accepted is None:
+                if stop.is_set():
+                    return _Failed("not asked")
+                form = _Form()
+                try:
+                    while isinstance(found := self._request(client, self.test_prompt, form), Refusal):
+                        other = form.adapted(found.why)
+                        if other is None:
+                            raise ValueError(self._error(_cut(found.why)))
+                        form = other
+                except ValueError:
+                    stop.set()  # before the next thread gets here
+                    raise
+                if isinstance(found, _Failed) and not found.answered:
+                    return found
+                if form != _Form():
+                    _log.warning("%s: requests are put as the endpoint asks for: %s", self._at(), form)
+                self._accepted = form
+            return self._accepted
+
+    def _request(self, client: httpx2.Client, prompt: Messages, form: _Form) -> Value | Refusal | _Failed:
+        """One request with one prompt.
+
+        Raises:
+            ValueError: the endpoint denies it, whatever the prompt.
+        """
+        with self._counting:
+            self.requests += 1
+        try:
+            response = client.post(f"{self.base_url}/chat/completions", json=self._body(prompt, form))
+        except httpx2.RequestError as error:
+            return _Failed(type(error).__name__)
+        found = self._found(response)
+        if isinstance(found, _Denied):  # raised here, where no variable holds what the endpoint says: it may repeat the key
+            raise ValueError(self._error(found.why))
+        return found
+
+    def _found(self, response: httpx2.Response) -> Value | Refusal | _Failed | _Denied:
+        reply = _object(response)
+        choice = _first(reply.get("choices"))
+        status, error = response.status_code, reply.get("error") or choice.get("error")
+        if response.is_success and error:  # some gateways report errors so
+            status = _status_of(error)
+        told = f"HTTP {response.status_code}, {self._words(error or reply) or response.reason_phrase}"
+        if status in _AGAIN or status >= 500:
+            why = _cut(told) if response.is_success else f"HTTP {status}"
+            return _Failed(why, _retry_after(response.headers.get("Retry-After", "")))
+        if status in _PROMPT_REFUSED:
+            return Refusal(told)
+        if not 200 <= status < 300:
+            # What the endpoint says of the key is left out: it may repeat some of it.
+            return _Denied(f"HTTP {response.status_code}, the key was refused" if status in _KEY_REFUSED else _cut(told))
+        self._count(reply)
+        return self._read_choice(choice)
+
+    def _body(self, prompt: Messages, form: _Form) -> dict[str, Any]:
+        if not form.system:
+            prompt = [{"role": "user", "content": "\n\n".join(message["content"] for message in prompt)}]
+        body: dict[str, Any] = {"model": self.model, "messages": prompt}
+        if form.temperature:
+            body["temperature"] = 0
+        if "max_completion_tokens" not in self.extra_body:
+            body[form.tokens] = self.reply_tokens
+        return {name: value for name, value in {**body, **self.extra_body}.items() if value is not None}
+
+    def _read_choice(self, choice: Mapping[str, Any]) -> Value | Refusal | _Failed:
+        message = choice.get("message")
+        message = message if isinstance(message, dict) else {}
+        if choice.get("finish_reason") == "content_filter":
+            return Refusal("finish_reason content_filter")
+        text = _text(message.get("content"))
+        if not text and message.get("refusal"):
+            return Refusal(f"the model refuses: {self._words(message['refusal'])}")
+        value = self.read(without_thoughts(text))
+        if value is not None:
+            return value
+        cut_off = choice.get("finish_reason") == "length"
+        return _Failed("cut off while thinking: raise reply_tokens" if cut_off else self.unclear, answered=bool(choice))
+
+    def _count(self, reply: Mapping[str, Any]) -> None:
+        usage = reply.get("usage")
+        if isinstance(usage, dict):
+            read, written = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+            with self._counting:
+                self.tokens_in += read if isinstance(read, int) else 0
+                self.tokens_out += written if isinstance(written, int) else 0
+
+    def _words(self, error: Any) -> str:
+        """What an error says, on one line and without the key."""
+        if isinstance(error, dict):
+            error = next((error[name] for name in ("message", "detail", "msg", "code") if error.get(name)), "")
+        return clean(str(error or "").replace(_key(self.api_key_env) or "\0", "***"))
+
+    def _error(self, why: str) -> str:
+        return f"{self._at()}: {why}; the key is taken from {self.api_key_env}"
+
+
+def default_cache() -> Path:
+    """The folder that what models said is kept in."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-env" / "judge"
+
+
+def _key(variable: str) -> str:
+    """Never in a variable of a function that may raise: some show those with a traceback."""
+    return os.environ.get(variable, "").strip()
+
+
+class _Kept(Generic[Value]):
+    """Values by key: in memory and, given a path, a JSON line each on disk.
+
+    Several processes may add at once: a line is one write at the end of the file. It begins with a line break too, so that one
+    that another process could not finish spoils only itself. The first value of a key stands; a refusal gives way to a value.
+    """
+
+    def __init__(self, path: Path | None, is_value: Callable[[Any], bool]) -> None:
+        self.path = path
+        self._is_value = is_value
+        self._known: dict[str, Value | Refusal] = {}
+        self._offset = 0  # of what was read of the file
+
+    def get(self, key: str) -> Value | Refusal | None:
+        return self._known.get(key)
+
+    def read(self) -> None:
+        """Take in what was added to the file, up to its last whole line."""
+        if self.path is None:
+            return
+        try:
+            with self.path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._offset:  # replaced by a shorter one
+                    self._offset = 0
+                file.seek(self._offset)
+                whole, line_break, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ValueError(self._trouble(error)) from error
+        self._offset += len(whole) + len(line_break)
+        for line in whole.splitlines():
+            try:
+                record = json.loads(line)
+                key, why = record["key"], record.get("refused")
+                value = Refusal(why) if isinstance(why, str) else record["verdict"]
+            except (ValueError, LookupError, TypeError, AttributeError):
+                continue
+            if isinstance(key, str) and (isinstance(value, Refusal) or self._is_value(value)):
+                self._keep(key, value)
+
+    def check_writable(self) -> None:
+        """Raise a ValueError if values could not be kept, before any is paid for."""
+        self._write(b"")
+
+    def add(self, key: str, value: Value | Refusal) -> None:
+        self._keep(key, value)
+        kept = {"refused": value.why} if isinstance(value, Refusal) else {"verdict": value}
+        self._write(f"\n{json.dumps({'key': key, **kept})}\n".encode())
+
+    def _keep(self, key: str, value: Value | Refusal) -> None:
+        if not isinstance(value, Refusal) and isinstance(self._known.get(key), Refusal):
+            self._known[key] = value
+        self._known.setdefault(key, value)
+
+    def _write(self, line: bytes) -> None:
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self.path.open("ab", buffering=0) as file:
+                file.write(line)
+        except OSError as error:
+            raise ValueError(self._trouble(error)) from error
+
+    def _trouble(self, error: OSError) -> str:
+        folder = str(self.path and self.path.parent)
+        return f"cache {folder!r} cannot be used ({error.strerror}); give another folder, or None to keep nothing on disk"
+
+
+def _checked_url(base_url: str) -> httpx2.URL:
+    """What is wrong with an address is said without repeating it: there may be a password in it."""
+    try:
+        url = httpx2.URL(base_url)
+    except (httpx2.InvalidURL, TypeError):
+        raise ValueError("base_url must be an address such as https://api.openai.com/v1") from None
+    if (
+        url.scheme not in ("http", "https")
+        or not re.fullmatch(r"[\w.:-]+", url.host)
+        or url.userinfo
+        or url.query
+        or url.fragment
+    ):
+        raise ValueError("base_url must be an address such as https://api.openai.com/v1, without user, query or fragment")
+    if url.scheme == "http" and not _is_local(url):
+        raise ValueError(f"base_url: http would send the key to {url.host} for all to read; use https")
+    return url
+
+
+def _is_local(url: httpx2.URL) -> bool:
+    """Whether it is this machine or one of its own network."""
+    try:
+        return ipaddress.ip_address(url.host).is_private
+    except ValueError:
+        return "." not in url.host or url.host.endswith((".localhost", ".local", ".internal"))
+
+
+def _retry_after(value: str) -> float:
+    """Seconds that a Retry-After header asks for, whether it says so or gives a date; 0 for anything else."""
+    try:
+        return max(
+            0.0, float(value) if re.fullmatch(r"[\d.]+", value) else parsedate_to_datetime(value).timestamp() - time.time()
+        )
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _checked_body(extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy; what is wrong with it is said without repeating values, which may be secret."""
+    if extra is None:
+        return {}
+    if not isinstance(extra, Mapping):
+        raise ValueError(f"extra_body must be a dictionary of fields of the request's body, got a {type(extra).__name__}")
+    if taken := sorted({"model", "messages", "stream"} & extra.keys()):
+        raise ValueError(f"extra_body cannot set {', '.join(taken)}: the request depends on it")
+    try:
+        copy = json.loads(json.dumps(dict(extra), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"extra_body must be JSON: {error}") from None
+    if copy != extra:  # JSON would make strings of other keys, and lists of tuples
+        raise ValueError("extra_body must be JSON as it is: names are strings, and values strings, numbers, lists, ... or None")
+    return copy
+
+
+def _object(response: httpx2.Response) -> dict[str, Any]:
+    """The reply as a JSON object, or the first of a list of them; empty where it is none."""
+    try:
+        reply = response.json()
+    except (ValueError, RecursionError):
+        return {}
+    return reply if isinstance(reply, dict) else _first(reply)
+
+
+def _first(listed: Any) -> dict[str, Any]:
+    return listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
+
+
+def _text(content: Any) -> str:
+    """What a message says: a string, or the text among parts of several kinds."""
+    if isinstance(content, list):
+        parts = (part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text"))
+        return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    return content if isinstance(content, str) else ""
+
+
+def _status_of(error: Any) -> int:
+    """The HTTP status that an error inside a reply of status 200 would have had."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    for name in ("code", "status"):
+        value = str(fields.get(name))
+        if re.fullmatch(r"[45]\d\d", value):
+            return int(value)
+    # A message may repeat the prompt, which strangers wrote: it counts only where nothing else is said.
+    named = " ".join(str(fields[name]) for name in ("code", "status", "type") if fields.get(name))
+    if _ABOUT_KEY.search(named):
+        return 401
+    return 429 if _BUSY.search(named or str(fields.get("message"))) else 400
+
+
+def _cut(why: str) -> str:
+    return why[:_WHY]

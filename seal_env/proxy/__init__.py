@@ -1,5 +1,0 @@
-"""What is this self-edit likely to be worth? A guess in place of the reward: nothing is learnt and nothing is asked."""
-
-from seal_env.proxy.base import PROXIES, Proxy, Rating, Written, get_proxy, rate, written
-
-__all__ = ["PROXIES", "Proxy", "Rating", "Written", "get_proxy", "rate", "written"]
