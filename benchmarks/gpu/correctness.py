@@ -28,8 +28,8 @@ from benchmarks.gpu.limited import LimitedMemory
 from benchmarks.gpu.suite import Check, Context, check
 from benchmarks.measurements.reference import Float64Loop, PeftLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
-from benchmarks.measurements.workload import make_plans
-from seal_env import Student, TokenExample, UpdatePlan
+from benchmarks.measurements.workload import make_updates
+from seal_env import Student, TokenExample, Update, UpdateConfig
 from seal_env.student import Answer, FitStatus
 
 _LORA = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
@@ -71,11 +71,13 @@ class _Bench:
     def __post_init__(self) -> None:
         self.base = random_model(shape_config(self.shape))
         self.name = f"{self.shape}, {self.network}"
-        self.plans = _short_plans(3 if self.context.tiny else 12)
-        self.prompts = [[f"Topic: {i}\nWhat is {j}{'?' * (3 * j)}\n" for j in range(1 + i % 3)] for i in range(len(self.plans))]
+        self.updates = _short_updates(3 if self.context.tiny else 12)
+        self.prompts = [
+            [f"Topic: {i}\nWhat is {j}{'?' * (3 * j)}\n" for j in range(1 + i % 3)] for i in range(len(self.updates))
+        ]
         self.here, self.there = self._student(), self._student(self.context.device)
-        self.start = self.here.fresh([plan.seed for plan in self.plans])
-        self.fitted = self.there.fit(self.plans, self.start)
+        self.start = self.here.fresh([update.seed for update in self.updates])
+        self.fitted = self.there.fit(self.updates, self.start)
 
     def _model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
         return copy.deepcopy(self.base).to(device, dtype)
@@ -94,10 +96,10 @@ class _Bench:
         statuses = [report.status for report in self.fitted.reports]
         yield check("plans trained", statuses.count(FitStatus.TRAINED) / len(statuses), least=1)
         yield check(
-            "fit against the CPU", _most(self.fitted.adapters, self.here.fit(self.plans, self.start).adapters), most=_WEIGHT
+            "fit against the CPU", _most(self.fitted.adapters, self.here.fit(self.updates, self.start).adapters), most=_WEIGHT
         )
         loop = PeftLoop(self._model(self.context.device), _LORA)
-        peft = torch.stack([loop.fit(plan, row) for plan, row in zip(self.plans, self.start)])
+        peft = torch.stack([loop.fit(update, row) for update, row in zip(self.updates, self.start)])
         yield check("fit against PEFT on the device", _most(self.fitted.adapters, peft), most=_WEIGHT)
         yield check("adapters have moved", _most(peft, self.start), least=10 * _WEIGHT)
 
@@ -176,18 +178,21 @@ class _Bench:
         )
 
     def _neighbours(self) -> Iterator[Check]:
-        together, plans, start = self.fitted.adapters, self.plans, self.start
-        alone = torch.cat([self.there.fit([plan], row[None]).adapters for plan, row in zip(plans, start)])
+        together, updates, start = self.fitted.adapters, self.updates, self.start
+        alone = torch.cat([self.there.fit([update], row[None]).adapters for update, row in zip(updates, start)])
         yield check("fit alone against among others", _most(alone, together), most=_WEIGHT)
-        backwards = self.there.fit(plans[::-1], start.flip(0)).adapters.flip(0)
+        backwards = self.there.fit(updates[::-1], start.flip(0)).adapters.flip(0)
         yield check("fit in another order", _most(backwards, together), most=_WEIGHT)
         self.there.max_slots = 2
-        yield check("fit in waves of two slots", _most(self.there.fit(plans, start).adapters, together), most=_WEIGHT)
+        yield check("fit in waves of two slots", _most(self.there.fit(updates, start).adapters, together), most=_WEIGHT)
         self.there.max_slots = None
-        wild = [replace(plan, learning_rate=1e9) if i % 3 == 0 else plan for i, plan in enumerate(plans)]
+        wild = [
+            replace(update, config=replace(update.config, learning_rate=1e9)) if i % 3 == 0 else update
+            for i, update in enumerate(updates)
+        ]
         beside = self.there.fit(wild, start)
         told = [report.status is FitStatus.DIVERGED for i, report in enumerate(beside.reports) if i % 3 == 0]
-        calm = [i for i in range(len(plans)) if i % 3]
+        calm = [i for i in range(len(updates)) if i % 3]
         yield check("learning rate 1e9 is reported as diverged", sum(told) / len(told), least=1)
         yield check("neighbours of diverged plans", _most(beside.adapters[calm], together[calm]), most=_WEIGHT)
         one_by_one = [
@@ -201,14 +206,14 @@ class _Bench:
         if self.network == "generic":  # autograd's own rounding, as PEFT's
             return
         lengths = [[32, 20, 45], [24, 51, 30], [40, 28, 16]][: 1 if self.context.tiny else 3]
-        plans = make_plans(lengths, self.base.config.vocab_size, {"epochs": 4 if self.context.tiny else 10})
-        start = self.here.fresh([plan.seed for plan in plans])
+        updates = make_updates(lengths, self.base.config.vocab_size, {"epochs": 4 if self.context.tiny else 10})
+        start = self.here.fresh([update.seed for update in updates])
         exact = Float64Loop(self._model(self.context.device), _LORA)
-        truth = torch.stack([exact.fit(plan, row.double()) for plan, row in zip(plans, start)])
+        truth = torch.stack([exact.fit(update, row.double()) for update, row in zip(updates, start)])
         for dtype, most in ((torch.float32, 2.0), (torch.bfloat16, 2.0)):
             loop = PeftLoop(self._model(self.context.device, dtype), _LORA)
-            theirs = relative_errors(torch.stack([loop.fit(plan, row) for plan, row in zip(plans, start)]), truth)
-            ours = relative_errors(self._student(self.context.device, dtype).fit(plans, start).adapters, truth)
+            theirs = relative_errors(torch.stack([loop.fit(update, row) for update, row in zip(updates, start)]), truth)
+            ours = relative_errors(self._student(self.context.device, dtype).fit(updates, start).adapters, truth)
             ratio = (ours / theirs).log().mean().exp().item()
             name = str(dtype).removeprefix("torch.")
             yield check(f"{name}: error to float64 over PEFT's ({theirs.max():.0e})", ratio, most=most)
@@ -218,7 +223,7 @@ class _Bench:
         room = 24 << 20
         while True:
             with LimitedMemory(room):
-                limited = self.there.fit(self.plans, self.start)
+                limited = self.there.fit(self.updates, self.start)
             if limited.slots < self.fitted.slots or limited.step_tokens < self.fitted.step_tokens:
                 break
             room = 4 * room // 5
@@ -267,7 +272,7 @@ class _Losses(Callback):
         return True
 
 
-def _short_plans(count: int) -> list[UpdatePlan]:
+def _short_updates(count: int) -> list[Update]:
     """Plans that differ in everything, short and at moderate rates: after them two right float32 loops agree within 1e-5."""
     rng = random.Random(0)
     settings: list[dict[str, float | int | str]] = [
@@ -276,12 +281,12 @@ def _short_plans(count: int) -> list[UpdatePlan]:
         {"epochs": 2, "batch_size": 3, "learning_rate": 1e-4},
         {"epochs": 2, "max_grad_norm": 0.05, "learning_rate": 1e-4, "weight_decay": 0.1},
     ]
-    plans = []
+    updates = []
     for i in range(count):
         lengths = [rng.randint(3, 60) for _ in range(rng.randint(2, 4))]
         examples = [TokenExample(tuple(rng.randrange(2, 258) for _ in range(n)), loss_from=n // 2 * (i % 2)) for n in lengths]
-        plans.append(UpdatePlan(tuple(examples), seed=i, **settings[i % 4]))  # type: ignore[arg-type]
-    return plans
+        updates.append(Update(tuple(examples), UpdateConfig(**settings[i % 4]), seed=i))  # type: ignore[arg-type]
+    return updates
 
 
 def _most(ours: Tensor, theirs: Tensor) -> float:

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.suite import Context
 from benchmarks.measurements.peak import synchronize
 from seal_env.student import Student
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update, UpdateConfig
 
 _LORA = {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]}
 _DEAREST = 10
@@ -60,7 +60,7 @@ def profile_model(model: str) -> Callable[[Context], dict[str, Any]]:
 
         def fit(steps: int) -> None:
             examples = [TokenExample(tuple(prompt))] * steps
-            student.fit([UpdatePlan(tuple(examples), epochs=1, seed=i) for i in range(slots)], start)
+            student.fit([Update(tuple(examples), UpdateConfig(epochs=1), seed=i) for i in range(slots)], start)
 
         def answer(steps: int) -> None:
             student.answer(start, prompts, max_new_tokens=steps)

@@ -16,7 +16,7 @@ from benchmarks.gpu.limited import limited_memory
 from benchmarks.gpu.suite import Context, check
 from seal_env.student import FitResult, FitStatus, Student
 from seal_env.student.memory import available_bytes
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update, UpdateConfig
 
 _LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 # Of what training moved. In bfloat16 other batches round otherwise; a state that was not restored is another update.
@@ -74,10 +74,10 @@ class _Bench:
         host = 4 * size * self.most * (context.device.type == "cpu")  # the results, which on the CPU are in the same memory
         self.room = int(_STATE * size * at_most + host + (8 << 20 if context.tiny else 3 << 30))
         examples = (TokenExample(tuple(range(2, 34))),)
-        self.plans = [UpdatePlan(examples, epochs=2, learning_rate=1e-4, seed=i) for i in range(self.most)]
-        self.start = student.fresh([plan.seed for plan in self.plans])
+        self.updates = [Update(examples, UpdateConfig(epochs=2, learning_rate=1e-4), seed=i) for i in range(self.most)]
+        self.start = student.fresh([update.seed for update in self.updates])
         student.fit(
-            self.plans[:1], self.start[:1]
+            self.updates[:1], self.start[:1]
         )  # what is made once, such as libraries' workspaces, is made before the limit
 
     def fit(self, slots: int) -> tuple[FitResult, list[str]]:
@@ -89,7 +89,7 @@ class _Bench:
         try:
             self.student.network.release()
             with limited_memory(self.context.device, self.room):
-                result = self.student.fit(self.plans[:slots], self.start[:slots])
+                result = self.student.fit(self.updates[:slots], self.start[:slots])
         finally:
             logger.removeHandler(lines)
             self.student.max_slots = None
@@ -108,7 +108,7 @@ class _Bench:
         """The greatest relative difference, in L2 norm, of adapters to those trained without a limit."""
         count = len(result.reports)
         self.student.max_slots = count
-        expected = self.student.fit(self.plans[:count], self.start[:count]).adapters
+        expected = self.student.fit(self.updates[:count], self.start[:count]).adapters
         self.student.max_slots = None
         moved = (expected - self.start[:count]).norm(dim=1)
         return ((result.adapters - expected).norm(dim=1) / moved.clamp(min=torch.finfo().tiny)).max().item()

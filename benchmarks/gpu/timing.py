@@ -23,10 +23,10 @@ from benchmarks.gpu.profiling import busy_seconds
 from benchmarks.gpu.suite import Check, Context, check
 from benchmarks.measurements.peak import peak_rate, synchronize
 from benchmarks.measurements.reference import PeftLoop
-from benchmarks.measurements.workload import edit_lengths, make_plans, make_prompts
+from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
 from seal_env.student import Student
 from seal_env.student.fit import FitResult, FitStatus
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update, UpdateConfig
 
 _Result = TypeVar("_Result")
 
@@ -114,12 +114,12 @@ class _Bench:
         self.rate, self.rate_kind = peak_rate(self.device, self.model.dtype)
         edits = max(self.sizes.slots)
         lengths = edit_lengths(self.sizes.lengths, edits, seed=0)
-        self.plans = make_plans(lengths, self.model.config.vocab_size, {"epochs": self.sizes.epochs})
+        self.updates = make_updates(lengths, self.model.config.vocab_size, {"epochs": self.sizes.epochs})
         self.prompts, self.prompt_ids = make_prompts(
             edits, self.sizes.questions, lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         )
         self.student = Student(self.model, self.tokenizer, lora)
-        self.operations = [training_operations(self.model, self.student.adapter_size, plan) for plan in self.plans]
+        self.operations = [training_operations(self.model, self.student.adapter_size, update) for update in self.updates]
         self.left_out: list[str] = []
         self.fresh, self.starting = self.student.zero(0), 0.0
 
@@ -145,24 +145,24 @@ class _Bench:
         return timings
 
     def _ours(self, slots: int, edits: int) -> dict[str, Any]:
-        student, plans = self.student, self.plans[:edits]
+        student, updates = self.student, self.updates[:edits]
         student.max_slots = slots
         start = self._start(edits)
-        student.fit([_one_step(plan) for plan in plans[:slots]], start[:slots])  # kernels are chosen, tables are made
+        student.fit([_one_step(update) for update in updates[:slots]], start[:slots])  # kernels are chosen, tables are made
         reset_peak_memory(self.device)
-        seconds, result = self._timed(lambda: student.fit(plans, start))
+        seconds, result = self._timed(lambda: student.fit(updates, start))
         fits, answers, adapters = [seconds], list[float](), result.adapters
         while self._again(fits):
-            seconds, result = self._timed(lambda: student.fit(plans, start))
+            seconds, result = self._timed(lambda: student.fit(updates, start))
             fits.append(seconds)
-        _check_all_trained(result, plans)
+        _check_all_trained(result, updates)
         student.answer(adapters[:1], self.prompt_ids[:1], max_new_tokens=2)
         while self._again(answers):
             answers.append(self._answer(adapters))
-        timing = self._record(f"ours, {slots} slots", slots, plans, fits, answers)
+        timing = self._record(f"ours, {slots} slots", slots, updates, fits, answers)
         timing |= {"start": self.starting, "slots_used": result.slots, "step_tokens": result.step_tokens}
         timing["useful_share"] = result.useful_tokens / result.padded_tokens
-        timing["waiting"] = self._waiting(plans[:slots], start[:slots])
+        timing["waiting"] = self._waiting(updates[:slots], start[:slots])
         if slots in self.sizes.slots[:2] and self.context.left > 10 * answers[-1]:
             student.network.static_decoding = True  # not the default: here is where it has to win
             try:
@@ -184,7 +184,7 @@ class _Bench:
         """Fresh adapters ``(edits, adapter_size)``, which are kept, and seconds for one in :attr:`starting`."""
         if (have := len(self.fresh)) < edits:
             started = time.perf_counter()
-            more = self.student.fresh([plan.seed for plan in self.plans[have:edits]])
+            more = self.student.fresh([update.seed for update in self.updates[have:edits]])
             self.starting = (time.perf_counter() - started) / len(more)
             self.fresh = torch.cat([self.fresh, more])
         return self.fresh[:edits]
@@ -193,12 +193,12 @@ class _Bench:
         return not seconds or (len(seconds) < REPEATS and 8 * seconds[-1] < self.context.left)
 
     def _peft(self, edits: int) -> dict[str, Any]:
-        loop, plans = PeftLoop(self.model, self.lora), self.plans[:edits]
+        loop, updates = PeftLoop(self.model, self.lora), self.updates[:edits]
         try:
             start = self._start(edits)
-            loop.fit(_one_step(plans[0]), start[0])
+            loop.fit(_one_step(updates[0]), start[0])
             reset_peak_memory(self.device)
-            seconds, adapters = self._timed(lambda: [loop.fit(plan, row) for plan, row in zip(plans, start)])
+            seconds, adapters = self._timed(lambda: [loop.fit(update, row) for update, row in zip(updates, start)])
             lengths: list[int] = []
 
             def answer() -> None:
@@ -211,24 +211,24 @@ class _Bench:
         finally:
             loop.peft.unload()
             self.model.eval().requires_grad_(False)
-        return self._record("peft", 0, plans, [seconds], [answering])
+        return self._record("peft", 0, updates, [seconds], [answering])
 
     def _record(
-        self, method: str, slots: int, plans: Sequence[UpdatePlan], fits: Sequence[float], answers: Sequence[float]
+        self, method: str, slots: int, updates: Sequence[Update], fits: Sequence[float], answers: Sequence[float]
     ) -> dict[str, Any]:
         fit, answer = statistics.median(fits), statistics.median(answers)
-        tokens = sum(map(_tokens, plans))
+        tokens = sum(map(_tokens, updates))
         return {
             "method": method,
             "slots": slots,
-            "edits": len(plans),
+            "edits": len(updates),
             "repeats": [len(fits), len(answers)],
-            "fit": fit / len(plans),
-            "answer": answer / len(plans),
-            "fit_answer": (fit + answer) / len(plans),
-            "edits_per_second": len(plans) / (fit + answer),
+            "fit": fit / len(updates),
+            "answer": answer / len(updates),
+            "fit_answer": (fit + answer) / len(updates),
+            "edits_per_second": len(updates) / (fit + answer),
             "tokens_per_second": tokens / fit,
-            "peak_share": sum(self.operations[: len(plans)]) / fit / self.rate,
+            "peak_share": sum(self.operations[: len(updates)]) / fit / self.rate,
             "peak_gib": peak_memory_mib(self.device) / 1024,
             "all_trained": True,  # what is not raises
             "answer_tokens": self.sizes.new_tokens,
@@ -244,14 +244,14 @@ class _Bench:
         _check_lengths([len(completion.ids) for completion in completions], edits, self.sizes.written)
         return seconds / edits
 
-    def _waiting(self, plans: list[UpdatePlan], start: Tensor) -> float | None:
+    def _waiting(self, updates: list[Update], start: Tensor) -> float | None:
         """The share of the time that a GPU waits while it trains; None on the CPU.
 
         Of some more steps against fewer: what a call does once is much of such a short one.
         """
         seconds, busy = [], []
         for examples in (2, 6):
-            some = [UpdatePlan(plan.examples[:examples], epochs=1, seed=plan.seed) for plan in plans]
+            some = [Update(update.examples[:examples], UpdateConfig(epochs=1), seed=update.seed) for update in updates]
             seconds.append(self._timed(lambda: self.student.fit(some, start))[0])  # noqa: B023 (called at once)
             busy.append(busy_seconds(self.device, lambda: self.student.fit(some, start)))  # noqa: B023
         if busy[0] is None or busy[1] is None or seconds[1] <= seconds[0]:
@@ -266,19 +266,19 @@ class _Bench:
         return time.perf_counter() - started, result
 
 
-def _one_step(plan: UpdatePlan) -> UpdatePlan:
-    return UpdatePlan(plan.examples[:1], epochs=1, seed=plan.seed)
+def _one_step(update: Update) -> Update:
+    return Update(update.examples[:1], UpdateConfig(epochs=1), seed=update.seed)
 
 
-def _tokens(plan: UpdatePlan) -> int:
+def _tokens(update: Update) -> int:
     """Tokens read in training, over all epochs."""
-    return plan.epochs * sum(len(example.ids) for example in plan.examples if isinstance(example, TokenExample))
+    return update.config.epochs * sum(len(example.ids) for example in update.examples if isinstance(example, TokenExample))
 
 
-def _check_all_trained(result: FitResult, plans: Sequence[UpdatePlan]) -> None:
+def _check_all_trained(result: FitResult, updates: Sequence[Update]) -> None:
     """Raise where a plan did not end trained with all its tokens."""
-    for plan, report in zip(plans, result.reports):
-        tokens = _tokens(plan)
+    for update, report in zip(updates, result.reports):
+        tokens = _tokens(update)
         if report.status is not FitStatus.TRAINED or report.tokens != tokens:
             raise RuntimeError(f"a plan of {tokens} tokens ended {report.status} after {report.tokens}: its time says nothing")
 

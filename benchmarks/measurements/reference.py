@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from seal_env.student.layout import AdapterLayout, adapter_layout
-from seal_env.update import Example, TokenExample, UpdatePlan
+from seal_env.update import Example, TokenExample, Update
 
 
 class PeftLoop:
@@ -67,19 +67,19 @@ class PeftLoop:
             target.b(flat)[0].copy_(part(module.lora_B["default"].weight))
         return flat[0]
 
-    def fit(self, plan: UpdatePlan, start: Tensor) -> Tensor:
+    def fit(self, update: Update, start: Tensor) -> Tensor:
         """Train one adapter from ``start: (numel,)`` on a plan of :class:`TokenExample`."""
         self.load(start)
         self.peft.train()
         optimizer = torch.optim.AdamW(
-            self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=self.fused_optimizer
+            self.parameters, lr=update.config.learning_rate, weight_decay=update.config.weight_decay, fused=self.fused_optimizer
         )
-        batches = [self._inputs([plan.examples[i] for i in step]) for step in plan.steps(len(plan.examples))]
+        batches = [self._inputs([update.examples[i] for i in step]) for step in update.steps(len(update.examples))]
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
-                group["lr"] = plan.learning_rate_at(step, len(batches))
+                group["lr"] = update.config.learning_rate_at(step, len(batches))
             self._loss(batch).backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters, plan.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(self.parameters, update.config.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
         return self.flat()
@@ -186,21 +186,21 @@ class TunedLoop(PeftLoop):
 class TrainerLoop(PeftLoop):
     """PEFT and ``transformers.Trainer`` with the settings of SEAL's code (without its padding to 2,048 tokens)."""
 
-    def fit(self, plan: UpdatePlan, start: Tensor) -> Tensor:
+    def fit(self, update: Update, start: Tensor) -> Tensor:
         self.load(start)
-        steps = plan.steps(len(plan.examples))
+        steps = update.steps(len(update.examples))
         flat_order = [i for step in steps for i in step]
-        rows = [{k: v[0] for k, v in self._inputs([example]).items()} for example in plan.examples]
+        rows = [{k: v[0] for k, v in self._inputs([example]).items()} for example in update.examples]
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
-                per_device_train_batch_size=plan.batch_size,
+                per_device_train_batch_size=update.config.batch_size,
                 num_train_epochs=1,
-                learning_rate=plan.learning_rate,
-                lr_scheduler_type=plan.schedule,
-                warmup_steps=plan.warmup_steps,
-                weight_decay=plan.weight_decay,
-                max_grad_norm=plan.max_grad_norm,
+                learning_rate=update.config.learning_rate,
+                lr_scheduler_type=update.config.schedule,
+                warmup_steps=update.config.warmup_steps,
+                weight_decay=update.config.weight_decay,
+                max_grad_norm=update.config.max_grad_norm,
                 save_strategy="no",
                 logging_strategy="no",
                 report_to=[],

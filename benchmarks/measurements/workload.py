@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update, UpdateConfig
 
 # Characters a token in SEAL's texts, so that the mean sequence has the published ~51 tokens.
 _CHARACTERS_A_TOKEN = 4.45
@@ -52,14 +52,14 @@ def _seal_like(rng: random.Random) -> list[int]:
     return [*lengths, max(30, min(374, round(rng.lognormvariate(5.1, 0.4))))]
 
 
-def make_plans(lengths: list[list[int]], vocab_size: int, settings: dict[str, object]) -> list[UpdatePlan]:
+def make_updates(lengths: list[list[int]], vocab_size: int, settings: dict[str, object]) -> list[Update]:
     """A plan of random tokens for each edit, with SEAL's settings but for ``settings``."""
-    plans = []
+    updates = []
     for seed, edit in enumerate(lengths):
         rng = random.Random(seed)
         examples = tuple(TokenExample(tuple(rng.randrange(2, vocab_size) for _ in range(n))) for n in edit)
-        plans.append(UpdatePlan(examples, seed=seed, **settings))  # type: ignore[arg-type]
-    return plans
+        updates.append(Update(examples, UpdateConfig(**settings), seed=seed))  # type: ignore[arg-type]
+    return updates
 
 
 def make_prompts(

@@ -17,7 +17,7 @@ from seal_env.evaluation import Answers, Evaluator, Scores, Verdicts, mean
 from seal_env.student import FitReport, Student
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, run_updates, tensor
 from seal_env.tasks import Task
-from seal_env.update import UpdatePlan
+from seal_env.update import Update
 
 
 class RunUpdates(Protocol):
@@ -39,7 +39,7 @@ class Job:
     """
 
     tasks: tuple[Task, ...]
-    plan: UpdatePlan
+    update: Update
     start: Tensor | None = None
 
 
@@ -169,9 +169,9 @@ class Scorer:
         started = list({(id(job.start), job.tasks): job for job in jobs if job.start is not None}.values())
         prompts = {task: self.evaluator.prompts(task) for task in dict.fromkeys(task for job in jobs for task in job.tasks)}
 
-        def request(tasks: Sequence[Task], plan: UpdatePlan | None = None, start: Tensor | None = None) -> UpdateRequest:
+        def request(tasks: Sequence[Task], update: Update | None = None, start: Tensor | None = None) -> UpdateRequest:
             asked = tuple(prompt for task in tasks for prompt in prompts[task])
-            return UpdateRequest(asked, plan, None if start is None else start.numpy())
+            return UpdateRequest(asked, update, None if start is None else start.numpy())
 
         def answers(tasks: Sequence[Task], done: UpdateResult) -> list[Answers]:
             texts = iter(done.texts or ())
@@ -180,7 +180,7 @@ class Scorer:
         requests = [
             *(request((task,)) for task in unseen),
             *(request(job.tasks, None, job.start) for job in started),
-            *(request(job.tasks, job.plan, job.start) for job in jobs),
+            *(request(job.tasks, job.update, job.start) for job in jobs),
         ]
         done = iter(self._run_updates(self.student, requests, self._generation, progress=progress))
         for task in unseen:

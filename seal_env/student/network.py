@@ -40,6 +40,12 @@ class TrainBatch:
     label_weights: Tensor
     label_groups: Tensor
 
+    def to(self, device: torch.device) -> TrainBatch:
+        """The batch with its tensors on ``device``."""
+        tensors = (self.tokens, self.label_positions, self.label_ids, self.label_weights, self.label_groups)
+        tokens, *labels = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return TrainBatch(tokens, self.lengths, self.group_lengths, *labels)
+
 
 class DecodingSession(ABC):
     """Rows being decoded together, each with its own adapter and its own key-value cache."""
