@@ -27,7 +27,7 @@ NETWORKS = [("llama", "llama"), ("llama", "generic"), ("qwen2", "llama"), ("qwen
 
 
 def make_updates(seed: int = 0, longest: int = 70) -> list[Update]:
-    """Eight plans that differ in everything.
+    """Eight updates that differ in everything.
 
     Their learning rates are moderate: AdamW makes a step of a gradient that is all rounding, so two right float32 loops
     part by up to a few hundredths of the learning rate in a few weights (PEFT's strays as far from float64 as ours).
@@ -76,7 +76,7 @@ def test_equals_peft_and_adamw_trained_alone(model_path, monkeypatch, model, net
         expected = loop.fit(update, start[i])
         assert not torch.equal(expected, start[i])
         difference = (result.adapters[i] - expected).abs().max().item()
-        assert difference < 1e-5, f"plan {i}: off by {difference:.1e}"
+        assert difference < 1e-5, f"update {i}: off by {difference:.1e}"
         ids = loop.answer([student.tokenizer(p)["input_ids"] for p in prompts[i]], 12)
         for answer, row in zip(answers[i], ids):
             assert list(answer.ids) == row[: len(answer.ids)]
@@ -122,7 +122,7 @@ def test_gradients_are_as_near_to_float64_as_pefts(monkeypatch, shape, compiled)
 
 @pytest.mark.parametrize("shape", ["llama-2m", "qwen2-3m"])
 def test_fitted_adapters_are_as_near_to_float64_as_pefts(shape):
-    """Ten epochs at SEAL's learning rate; ``seal-bench speed --exact 20`` has more plans."""
+    """Ten epochs at SEAL's learning rate; ``seal-bench speed --exact 20`` has more updates."""
     model, lora = random_model(shape_config(shape)), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
     student = Student(copy.deepcopy(model), byte_tokenizer(), lora)
     settings = {"epochs": 10, "learning_rate": 1e-3}
@@ -133,7 +133,7 @@ def test_fitted_adapters_are_as_near_to_float64_as_pefts(shape):
     theirs = relative_errors(torch.stack([peft.fit(update, row) for update, row in zip(updates, start)]), truth)
     ours = relative_errors(student.fit(updates, start).adapters, truth)
     assert theirs.max() < 1e-2, "all three are the same update"
-    # Rounding of a few near-zero gradients decides single plans, so that two PEFT loops differ by several times as well.
+    # Rounding of a few near-zero gradients decides single updates, so that two PEFT loops differ by several times as well.
     assert (ours / theirs).log().mean().exp() < 2, (ours, theirs)
 
 

@@ -149,20 +149,20 @@ def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(student):
 _RLIMIT = """
 import logging, resource, sys, torch
 from peft import LoraConfig
-from seal_env import Student, TokenExample, UpdatePlan
+from seal_env import Student, TokenExample, Update, UpdateConfig
 logging.basicConfig(level=logging.WARNING)
 torch.set_num_threads(1)
 student = Student.from_pretrained(sys.argv[1], LoraConfig(r=400, target_modules="all-linear"))
-plans = [UpdatePlan([TokenExample(tuple(range(2, 20)))], epochs=1, seed=i) for i in range(24)]
-start = student.fresh([plan.seed for plan in plans])
-student.fit(plans[:1], start[:1])
+updates = [Update([TokenExample(tuple(range(2, 20)))], UpdateConfig(epochs=1), seed=i) for i in range(24)]
+start = student.fresh([update.seed for update in updates])
+student.fit(updates[:1], start[:1])
 pages = int(open("/proc/self/statm").read().split()[0])
-room = 4 * student.adapter_size * len(plans)  # the results; the optimizer's state takes three times as much
+room = 4 * student.adapter_size * len(updates)  # the results; the optimizer's state takes three times as much
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2 * room, resource.RLIM_INFINITY))
-result = student.fit(plans, start)
+result = student.fit(updates, start)
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert result.slots < len(plans), result.slots
-torch.testing.assert_close(result.adapters, student.fit(plans, start).adapters, rtol=0, atol=1e-5)
+assert result.slots < len(updates), result.slots
+torch.testing.assert_close(result.adapters, student.fit(updates, start).adapters, rtol=0, atol=1e-5)
 """
 
 

@@ -1,7 +1,7 @@
 """``seal-bench speed``: seconds per self-edit, the student beside the loops that everybody writes.
 
-Every method trains the same plans from the same initial adapters and answers the same prompts, in one process, the methods
-taking turns over the repeats; figures are medians over the repeats. Before it is timed a method is run once on one plan.
+Every method trains the same updates from the same initial adapters and answers the same prompts, in one process, the methods
+taking turns over the repeats; figures are medians over the repeats. Before it is timed a method is run once on one update.
 
 Exactness is measured against the same updates in float64. Over ten epochs rounding parts two right float32 loops, so what
 counts is that the student is no further from float64 than PEFT in float32 is.
@@ -213,7 +213,7 @@ class _Bench:
         return timings
 
     def _exact(self) -> Tensor | None:
-        """The first adapters in float64, ``(plans, numel)``; None where nobody asked, or the model is none of its models."""
+        """The first adapters in float64, ``(updates, numel)``; None where nobody asked, or the model is none of its models."""
         if not self.arguments.exact:
             return None
         if 8 * self.parameters > available_bytes(self.model.device) // 2:
@@ -281,7 +281,7 @@ _Answer = Callable[[Tensor], object]
 
 
 def training_operations(model: PreTrainedModel, adapter_size: int, update: Update) -> float:
-    """Floating-point operations that training a plan needs, padding left out.
+    """Floating-point operations that training an update needs, padding left out.
 
     A frozen weight is multiplied twice a token (forward, and the gradient of its input; the first layer's query, key and
     value need only the former), an adapter's three times, the head twice where a token is learnt, and causal attention

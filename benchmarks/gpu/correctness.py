@@ -34,7 +34,7 @@ from seal_env.student import Answer, FitStatus
 
 _LORA = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
 _NEW_TOKENS = 12
-# Float32 on another device, other kernels and another order of sums: what short plans part by at most.
+# Float32 on another device, other kernels and another order of sums: what short updates part by at most.
 _WEIGHT = 1e-5
 _RELATIVE = 1e-4
 # Greedy answers of two right float32 computations differ where two tokens are equally likely to the last digits.
@@ -94,7 +94,7 @@ class _Bench:
 
     def _fit(self) -> Iterator[Check]:
         statuses = [report.status for report in self.fitted.reports]
-        yield check("plans trained", statuses.count(FitStatus.TRAINED) / len(statuses), least=1)
+        yield check("updates trained", statuses.count(FitStatus.TRAINED) / len(statuses), least=1)
         yield check(
             "fit against the CPU", _most(self.fitted.adapters, self.here.fit(self.updates, self.start).adapters), most=_WEIGHT
         )
@@ -194,7 +194,7 @@ class _Bench:
         told = [report.status is FitStatus.DIVERGED for i, report in enumerate(beside.reports) if i % 3 == 0]
         calm = [i for i in range(len(updates)) if i % 3]
         yield check("learning rate 1e9 is reported as diverged", sum(told) / len(told), least=1)
-        yield check("neighbours of diverged plans", _most(beside.adapters[calm], together[calm]), most=_WEIGHT)
+        yield check("neighbours of diverged updates", _most(beside.adapters[calm], together[calm]), most=_WEIGHT)
         one_by_one = [
             self.there.answer(row[None], [own], max_new_tokens=_NEW_TOKENS)[0] for row, own in zip(together, self.prompts)
         ]
@@ -273,7 +273,7 @@ class _Losses(Callback):
 
 
 def _short_updates(count: int) -> list[Update]:
-    """Plans that differ in everything, short and at moderate rates: after them two right float32 loops agree within 1e-5."""
+    """Updates that differ in everything, short and at moderate rates: after them two right float32 loops agree within 1e-5."""
     rng = random.Random(0)
     settings: list[dict[str, float | int | str]] = [
         {"epochs": 3, "learning_rate": 2e-4},

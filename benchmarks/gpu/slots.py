@@ -54,7 +54,7 @@ def memory(model: str) -> Any:
             "model": model,
             "figures": figures,
             "checks": [
-                check("one slot too many: plans trained", trained / len(above.reports), least=1),
+                check("one slot too many: updates trained", trained / len(above.reports), least=1),
                 check("one slot too many: slots used", above.slots, most=largest),
                 check("one slot too many: lines in the log", abs(len(lines) - 1), most=0),
                 check("slots that fit", largest, least=1),
@@ -81,7 +81,7 @@ class _Bench:
         )  # what is made once, such as libraries' workspaces, is made before the limit
 
     def fit(self, slots: int) -> tuple[FitResult, list[str]]:
-        """So many plans with as many slots, in little memory; and the lines that say that it ran out."""
+        """So many updates with as many slots, in little memory; and the lines that say that it ran out."""
         lines = _Lines()
         logger = logging.getLogger("seal_env.student.fit")
         logger.addHandler(lines)

@@ -1,7 +1,7 @@
 """Stages ``speed-...``: seconds per self-edit of one model and one kind of adapter, the student beside the plain PEFT loop.
 
 Edits have SEAL's lengths; each is learnt and asked for five answers of a fixed length, and edits of a fixed length are
-written. No token ends a text, and every plan must end ``trained`` with all its tokens: nothing that leaves early flatters a
+written. No token ends a text, and every update must end ``trained`` with all its tokens: nothing that leaves early flatters a
 figure.
 """
 
@@ -276,11 +276,11 @@ def _tokens(update: Update) -> int:
 
 
 def _check_all_trained(result: FitResult, updates: Sequence[Update]) -> None:
-    """Raise where a plan did not end trained with all its tokens."""
+    """Raise where an update did not end trained with all its tokens."""
     for update, report in zip(updates, result.reports):
         tokens = _tokens(update)
         if report.status is not FitStatus.TRAINED or report.tokens != tokens:
-            raise RuntimeError(f"a plan of {tokens} tokens ended {report.status} after {report.tokens}: its time says nothing")
+            raise RuntimeError(f"an update of {tokens} tokens ended {report.status} after {report.tokens}: it cannot be timed")
 
 
 def _check_lengths(lengths: Sequence[int], count: int, tokens: int) -> None:

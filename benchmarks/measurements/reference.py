@@ -6,7 +6,7 @@
 - :class:`TrainerLoop`: ``peft`` and ``transformers.Trainer``, as SEAL's published code does it.
 - :class:`TunedLoop`: the best sequential loop found; see its docstring.
 
-All carry out the same :class:`~seal_env.update.UpdatePlan` from the same initial weights, with the same order of examples, and
+All fit the same :class:`~seal_env.update.Update` from the same initial weights, with the same order of examples, and
 answer with Hugging Face's own ``generate``.
 """
 
@@ -25,13 +25,17 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from seal_env.student.layout import AdapterLayout, adapter_layout
-from seal_env.update import Example, TokenExample, Update
+from seal_env.update import Example, TokenExample, Update, UpdateConfig
 
 
 class PeftLoop:
-    """PEFT and AdamW in a plain loop, one adapter after the other."""
+    """PEFT and AdamW in a plain loop, one adapter after the other.
 
-    fused_optimizer: bool | None = None  # PyTorch's own choice
+    Attributes:
+        fused_optimizer: of ``torch.optim.AdamW``; None is PyTorch's own choice.
+    """
+
+    fused_optimizer: bool | None = None
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig, dtype: torch.dtype = torch.float32) -> None:
         self.layout: AdapterLayout = adapter_layout(model, lora)
@@ -67,13 +71,15 @@ class PeftLoop:
             target.b(flat)[0].copy_(part(module.lora_B["default"].weight))
         return flat[0]
 
+    def make_optimizer(self, config: UpdateConfig) -> torch.optim.Optimizer:
+        """A fresh optimizer; its learning rate is set before each step."""
+        return torch.optim.AdamW(self.parameters, weight_decay=config.weight_decay, fused=self.fused_optimizer)
+
     def fit(self, update: Update, start: Tensor) -> Tensor:
-        """Train one adapter from ``start: (numel,)`` on a plan of :class:`TokenExample`."""
+        """Train one adapter from ``start: (numel,)`` on an update of :class:`TokenExample`."""
         self.load(start)
         self.peft.train()
-        optimizer = torch.optim.AdamW(
-            self.parameters, lr=update.config.learning_rate, weight_decay=update.config.weight_decay, fused=self.fused_optimizer
-        )
+        optimizer = self.make_optimizer(update.config)
         batches = [self._inputs([update.examples[i] for i in step]) for step in update.steps(len(update.examples))]
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
@@ -150,7 +156,7 @@ def _rms_norm(module: Any, x: Tensor) -> Tensor:
 
 
 def relative_errors(adapters: Tensor, exact: Tensor) -> Tensor:
-    """How far each of ``adapters: (plans, numel)`` is from ``exact``, in L2 norm over that of ``exact``: ``(plans,)``."""
+    """How far each of ``adapters: (updates, numel)`` is from ``exact``, in L2 norm over that of ``exact``: ``(updates,)``."""
     exact = exact.double()
     return (adapters.double() - exact).norm(dim=1) / exact.norm(dim=1)
 

@@ -17,7 +17,7 @@ from seal_env.update import TokenExample, Update
 
 
 class VmapLoop(PeftLoop):
-    """AdamW without weight decay over stacked adapters; plans of one sequence a step."""
+    """AdamW without weight decay over stacked adapters; updates of one sequence a step."""
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig, slots: int = 16) -> None:
         model.set_attn_implementation("eager")  # the others cannot be vmapped
@@ -46,7 +46,7 @@ class VmapLoop(PeftLoop):
         self._grad = vmap(grad(loss))
 
     def fit_wave(self, updates: list[Update], start: Tensor) -> tuple[Tensor, int]:
-        """Adapters ``(plans, numel)`` and the padded tokens computed."""
+        """Adapters ``(updates, numel)`` and the padded tokens computed."""
         device = self.peft.device
         flat = start.to(device).clone()
         mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
@@ -70,7 +70,7 @@ class VmapLoop(PeftLoop):
         return flat.cpu(), padded
 
     def fit(self, updates: list[Update], start: Tensor) -> tuple[Tensor, float]:  # type: ignore[override]
-        """Adapters of all plans, wave after wave, and the share of tokens that was not padding."""
+        """Adapters of all updates, wave after wave, and the share of tokens that was not padding."""
         adapters, padded = [], 0
         for first in range(0, len(updates), self.slots):
             wave = slice(first, min(first + self.slots, len(updates)))

@@ -1,4 +1,4 @@
-"""The work that `seal-bench speed` gives to every method: update plans with SEAL's lengths, and prompts."""
+"""The work that `seal-bench speed` gives to every method: updates with SEAL's lengths, and prompts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _seal_like(rng: random.Random) -> list[int]:
 
 
 def make_updates(lengths: list[list[int]], vocab_size: int, settings: dict[str, object]) -> list[Update]:
-    """A plan of random tokens for each edit, with SEAL's settings but for ``settings``."""
+    """An update of random tokens for each edit, with SEAL's settings but for ``settings``."""
     updates = []
     for seed, edit in enumerate(lengths):
         rng = random.Random(seed)

@@ -360,7 +360,7 @@ class Engine:
         return Student(model, tokenizer, self.config.lora_config())
 
     def score_on(self, executor: Executor) -> None:
-        """Have plans learnt and prompts answered on ``executor`` from now on.
+        """Have updates learnt and prompts answered on ``executor`` from now on.
 
         Raises:
             ValueError: it forks.

@@ -1,4 +1,4 @@
-"""Jobs in, outcomes out: updates the student on each job's plan and asks it the tasks' questions.
+"""Jobs in, outcomes out: updates the student by each job and asks it the tasks' questions.
 
 This is the whole of a SEAL reward. An outcome is a function of its job, the base weights and the scorer's settings: scoring
 jobs together, or elsewhere, only saves time. What an un-updated student answers is the same for all edits of a task, so it is
@@ -34,8 +34,8 @@ class Job:
 
     Attributes:
         tasks: what is asked after the update.
-        plan: what the edit turned into.
-        start: adapter to go on from, ``(adapter_size,)``; a fresh one, seeded by the plan, by default.
+        update: what the edit turned into.
+        start: adapter to go on from, ``(adapter_size,)``; a fresh one, seeded by the update, by default.
     """
 
     tasks: tuple[Task, ...]
@@ -135,7 +135,7 @@ class Scorer:
     Args:
         student: updated and asked; its base may change between calls by :meth:`Student.merge` and :meth:`Student.load_base`.
         exam: how it is asked and marked. Answers are marked in this process, wherever they were written.
-        carry_out: where plans are learnt and prompts answered: by ``student`` itself, in this process, or by workers that each
+        carry_out: where updates are fitted and prompts answered: by ``student``, in this process, or by workers that each
             hold its like (:class:`seal_env.distributed.Dispatcher`).
         adapters: whether outcomes hold the adapters, which can be large.
     """

@@ -1,4 +1,4 @@
-"""What a student does for one self-edit: learn a plan, then answer prompts; here or wherever there is a student.
+"""What a student does for one self-edit: learn an update, then answer prompts; here or wherever there is a student.
 
 Nothing of it knows of tasks or exams, and all of it can be sent to another process: texts, numbers, numpy arrays.
 """
@@ -26,8 +26,8 @@ class UpdateRequest:
 
     Attributes:
         prompts: to be answered after the update, each text or token ids.
-        plan: what to learn; None: nothing, the student answers as it is.
-        start: adapter to go on from, ``(adapter_size,)``; by default a fresh one, seeded by the plan.
+        update: what to learn; None: nothing, the student answers as it is.
+        start: adapter to go on from, ``(adapter_size,)``; by default a fresh one, seeded by the update.
     """
 
     prompts: tuple[Prompt, ...]
@@ -55,8 +55,8 @@ class UpdateResult:
     """What came of a :class:`UpdateRequest`.
 
     Attributes:
-        texts: what was written after each prompt; None where a plan taught nothing, so that nobody was asked.
-        report: of the update; None where there was no plan.
+        texts: what was written after each prompt; None where an update taught nothing, so that nobody was asked.
+        report: of the update; None where there was no update.
         adapter: after the update, if it was wanted.
     """
 
