@@ -148,4 +148,4 @@ def test_unusable_arguments_are_named(tmp_path, capsys, arguments, message):
 def test_a_folder_is_of_one_machine_and_one_set_of_options(tmp_path, capsys):
     assert suite.main([*DRY, "--out", str(tmp_path), "--minutes", "0"]) == 0
     assert suite.main(["--device", "cpu", "--out", str(tmp_path), "--minutes", "0"]) == 2
-    assert "take another --out" in capsys.readouterr().err
+    assert "use another --out" in capsys.readouterr().err

@@ -235,10 +235,10 @@ def test_a_fingerprint_covers_every_value(base):
 def fresh_library():
     """As in a process that has not looked for the kernels and has said nothing yet."""
     native.compile_library.cache_clear()
-    native._say.cache_clear()
+    native._warn_once.cache_clear()
     yield
     native.compile_library.cache_clear()
-    native._say.cache_clear()
+    native._warn_once.cache_clear()
 
 
 def test_kernels_that_do_not_compile_are_told_of_once(base, monkeypatch, tmp_path, caplog, fresh_library):

@@ -1,6 +1,6 @@
-"""Stage ``correctness``: on the device the student and the policy do what they do on the CPU, and what PEFT does on the device.
+"""Stage ``correctness``: the student and the policy on the device, against themselves on the CPU and PEFT on the device.
 
-Models are small, so that all of it takes about a minute; numbers are float32 unless a name says bfloat16.
+Models are small, so that it takes about a minute; numbers are float32 unless a name says bfloat16.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from seal_env.student import Answer, FitStatus
 
 _LORA = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
 _NEW_TOKENS = 12
-# Float32 on another device, other kernels and another order of sums: what short updates part by at most.
+# Largest difference of short updates in float32 on another device, with other kernels and another order of sums.
 _WEIGHT = 1e-5
 _RELATIVE = 1e-4
-# Greedy answers of two right float32 computations differ where two tokens are equally likely to the last digits.
+# Greedy answers of two exact float32 computations differ if two tokens are equally likely to the last digits.
 _EQUAL_ANSWERS = 0.95
 
 
 def run(context: Context) -> dict[str, list[Check]]:
-    """All checks, each an entry of its own."""
+    """Run all checks."""
     checks: list[Check] = []
     parts: list[tuple[str, Callable[[], Iterable[Check]]]] = [
         ("llama-2m", partial(_model, context, "llama-2m", "llama")),
@@ -191,9 +191,9 @@ class _Bench:
             for i, update in enumerate(updates)
         ]
         beside = self.there.fit(wild, start)
-        told = [report.status is FitStatus.DIVERGED for i, report in enumerate(beside.reports) if i % 3 == 0]
+        diverged = [report.status is FitStatus.DIVERGED for i, report in enumerate(beside.reports) if i % 3 == 0]
         calm = [i for i in range(len(updates)) if i % 3]
-        yield check("learning rate 1e9 is reported as diverged", sum(told) / len(told), least=1)
+        yield check("learning rate 1e9 is reported as diverged", sum(diverged) / len(diverged), least=1)
         yield check("neighbours of diverged updates", _most(beside.adapters[calm], together[calm]), most=_WEIGHT)
         one_by_one = [
             self.there.answer(row[None], [own], max_new_tokens=_NEW_TOKENS)[0] for row, own in zip(together, self.prompts)
@@ -202,8 +202,8 @@ class _Bench:
         yield check("answers alone against among others", _equal(one_by_one, answers), least=_EQUAL_ANSWERS)
 
     def _float64(self) -> Iterator[Check]:
-        """Ten epochs at SEAL's learning rate: two right float32 loops part, so the ruler is float64, and PEFT's own error."""
-        if self.network == "generic":  # autograd's own rounding, as PEFT's
+        """Ten epochs at SEAL's learning rate, where float32 loops differ: errors to float64, relative to PEFT's error."""
+        if self.network == "generic":  # it rounds as PEFT does
             return
         lengths = [[32, 20, 45], [24, 51, 30], [40, 28, 16]][: 1 if self.context.tiny else 3]
         updates = make_updates(lengths, self.base.config.vocab_size, {"epochs": 4 if self.context.tiny else 10})
@@ -219,7 +219,7 @@ class _Bench:
             yield check(f"{name}: error to float64 over PEFT's ({theirs.max():.0e})", ratio, most=most)
 
     def _memory(self) -> Iterator[Check]:
-        """With so little memory that fewer adapters, or fewer tokens, have to do at a time."""
+        """With too little memory for all adapters or tokens at a time."""
         room = 24 << 20
         while True:
             with LimitedMemory(room):
@@ -231,7 +231,7 @@ class _Bench:
 
 
 def _environment(context: Context) -> Iterator[Check]:
-    """``seal-nano`` on the device: rewards as on the CPU, malformed edits beside others, and two rounds of two agents."""
+    """``seal-nano`` on the device: rewards against the CPU, malformed edits beside others, and two rounds of two agents."""
     count, tasks = (2, 1) if context.tiny else (16, 4)
     rewards = {}
     for device in ("cpu", str(context.device)):
@@ -273,7 +273,7 @@ class _Losses(Callback):
 
 
 def _short_updates(count: int) -> list[Update]:
-    """Updates that differ in everything, short and at moderate rates: after them two right float32 loops agree within 1e-5."""
+    """Short updates with different settings and moderate learning rates, after which exact float32 loops agree within 1e-5."""
     rng = random.Random(0)
     settings: list[dict[str, float | int | str]] = [
         {"epochs": 3, "learning_rate": 2e-4},
@@ -294,11 +294,11 @@ def _most(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _relative(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
-    """The greatest relative difference."""
+    """The largest relative difference."""
     return max(abs(a - b) / max(1.0, abs(b)) for own, other in zip(ours, theirs) for a, b in zip(own, other))
 
 
 def _equal(ours: Sequence[Sequence[Answer]], theirs: Sequence[Sequence[Answer]]) -> float:
-    """The share of answers that are the same tokens."""
+    """Share of answers with the same tokens."""
     same = [a.ids == b.ids for own, other in zip(ours, theirs) for a, b in zip(own, other)]
     return sum(same) / len(same)

@@ -1,8 +1,7 @@
-"""Stages ``speed-...``: seconds per self-edit of one model and one kind of adapter, the student beside the plain PEFT loop.
+"""Stages ``speed-...``: seconds per self-edit of one model and one kind of adapter, for the student and a plain PEFT loop.
 
-Edits have SEAL's lengths; each is learnt and asked for five answers of a fixed length, and edits of a fixed length are
-written. No token ends a text, and every update must end ``trained`` with all its tokens: nothing that leaves early flatters a
-figure.
+Edits have SEAL's lengths; each adapter is trained and generates five answers of a fixed length, and a policy writes edits of a
+fixed length. There is no end token, and every update must end ``trained`` with all its tokens, so that all work is measured.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "q_proj v_proj r=32": {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]},
     "all-linear r=16": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
 }
-FULL_SLOTS = (32, 64, 8, 1, 128)  # in order of worth
+FULL_SLOTS = (32, 64, 8, 1, 128)  # in order of importance
 TINY_SLOTS = (2, 1)
 REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """The sizes of a measurement.
 
     Attributes:
-        slots: adapters at once; as many edits are learnt, at least ``fewest``.
-        fewest: edits, also of the PEFT loop.
+        slots: adapters at once, and number of edits, if it is at least ``fewest``.
+        fewest: number of edits of the PEFT loop.
         questions: answers an edit.
         new_tokens: of an answer.
         written: tokens of a self-edit.
@@ -66,7 +65,7 @@ _TINY = Sizes(TINY_SLOTS, fewest=2, questions=2, new_tokens=3, written=4, epochs
 
 
 def speed(model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[Check]]) -> Callable[[Context], dict[str, Any]]:
-    """The stage for a model (``shape:NAME`` or a folder) and one of :data:`ADAPTERS`; ``bars`` judges its timings."""
+    """Create the stage for a model (``shape:NAME`` or a folder) and one of :data:`ADAPTERS`; ``bars`` checks its timings."""
 
     def run(context: Context) -> dict[str, Any]:
         bench = _Bench(context, model, LoraConfig(**ADAPTERS[adapter]))
@@ -102,7 +101,7 @@ def bars_half_b(timings: list[dict[str, Any]]) -> list[Check]:
 
 
 def no_bars(timings: list[dict[str, Any]]) -> list[Check]:
-    """For models without a bar of their own."""
+    """For models without a bar."""
     return []
 
 
@@ -128,9 +127,9 @@ class _Bench:
         return statistics.mean(self.operations)
 
     def measure(self) -> list[dict[str, Any]]:
-        """Timings in order of worth, as many as time allows; what is left out is in :attr:`left_out`."""
+        """Timings in order of importance, as many as time allows; the others are listed in :attr:`left_out`."""
         timings: list[dict[str, Any]] = []
-        per_edit = 0.0  # of the student's measurement before
+        per_edit = 0.0  # of the previous measurement of the student
         for slots in (self.sizes.slots[0], 0, *self.sizes.slots[1:]):  # 0: the PEFT loop
             edits = max(self.sizes.fewest, slots)
             expected = (10 if slots < 8 else 1.5) * per_edit * edits  # few at once are slower
@@ -140,15 +139,15 @@ class _Bench:
                 continue
             timings.append(self._ours(slots, edits) if slots else self._peft(edits))
             per_edit = timings[-1]["fit_answer"] if slots else per_edit
-            shown = ", ".join(f"{name} {timings[-1].get(name) or 0:.3f}" for name in ("fit", "answer", "write"))
-            print(f"  {method}: {shown} s an edit", flush=True)
+            seconds = ", ".join(f"{name} {timings[-1].get(name) or 0:.3f}" for name in ("fit", "answer", "write"))
+            print(f"  {method}: {seconds} s an edit", flush=True)
         return timings
 
     def _ours(self, slots: int, edits: int) -> dict[str, Any]:
         student, updates = self.student, self.updates[:edits]
         student.max_slots = slots
         start = self._start(edits)
-        student.fit([_one_step(update) for update in updates[:slots]], start[:slots])  # kernels are chosen, tables are made
+        student.fit([_one_step(update) for update in updates[:slots]], start[:slots])  # warm-up
         reset_peak_memory(self.device)
         seconds, result = self._timed(lambda: student.fit(updates, start))
         fits, answers, adapters = [seconds], list[float](), result.adapters
@@ -164,7 +163,7 @@ class _Bench:
         timing["useful_share"] = result.useful_tokens / result.padded_tokens
         timing["waiting"] = self._waiting(updates[:slots], start[:slots])
         if slots in self.sizes.slots[:2] and self.context.left > 10 * answers[-1]:
-            student.network.static_decoding = True  # not the default: here is where it has to win
+            student.network.static_decoding = True  # it becomes the default if it is faster here
             try:
                 timing["answer_static"] = self._answer(adapters) / edits
             finally:
@@ -173,15 +172,15 @@ class _Bench:
         return timing
 
     def _answer(self, adapters: Tensor) -> float:
-        """Seconds of all answers of these adapters."""
+        """Seconds for all answers of these adapters."""
         prompts = self.prompt_ids[: len(adapters)]
-        seconds, written = self._timed(lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens))
-        lengths = [len(answer.ids) for group in written for answer in group]
+        seconds, answers = self._timed(lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens))
+        lengths = [len(answer.ids) for group in answers for answer in group]
         _check_lengths(lengths, len(adapters) * self.sizes.questions, self.sizes.new_tokens)
         return seconds
 
     def _start(self, edits: int) -> Tensor:
-        """Fresh adapters ``(edits, adapter_size)``, which are kept, and seconds for one in :attr:`starting`."""
+        """Fresh adapters ``(edits, adapter_size)``, which are cached, and seconds for one in :attr:`starting`."""
         if (have := len(self.fresh)) < edits:
             started = time.perf_counter()
             more = self.student.fresh([update.seed for update in self.updates[have:edits]])
@@ -230,12 +229,12 @@ class _Bench:
             "tokens_per_second": tokens / fit,
             "peak_share": sum(self.operations[: len(updates)]) / fit / self.rate,
             "peak_gib": peak_memory_mib(self.device) / 1024,
-            "all_trained": True,  # what is not raises
+            "all_trained": True,  # otherwise an error was raised
             "answer_tokens": self.sizes.new_tokens,
         }
 
     def _write(self, edits: int) -> float:
-        """Seconds an edit of writing ``edits`` edits together, with the policy's adapter and SEAL's sampling."""
+        """Seconds per edit to write ``edits`` edits together, with the policy's adapter and SEAL's sampling."""
         policy = Policy(self.model, self.tokenizer, max_new_tokens=self.sizes.written, template="base")
         instructions = [f"Passage {i}: {'the story of it ' * 12}\nImplications:\n" for i in range(edits)]
         seeds = list(range(edits))
@@ -245,9 +244,9 @@ class _Bench:
         return seconds / edits
 
     def _waiting(self, updates: list[Update], start: Tensor) -> float | None:
-        """The share of the time that a GPU waits while it trains; None on the CPU.
+        """Share of the training time in which no kernel runs; None on the CPU.
 
-        Of some more steps against fewer: what a call does once is much of such a short one.
+        It is the difference of a long and a short call, without what a call does only once.
         """
         seconds, busy = [], []
         for examples in (2, 6):
@@ -276,7 +275,7 @@ def _tokens(update: Update) -> int:
 
 
 def _check_all_trained(result: FitResult, updates: Sequence[Update]) -> None:
-    """Raise where an update did not end trained with all its tokens."""
+    """Raise an error if an update did not end trained with all its tokens."""
     for update, report in zip(updates, result.reports):
         tokens = _tokens(update)
         if report.status is not FitStatus.TRAINED or report.tokens != tokens:
@@ -284,6 +283,6 @@ def _check_all_trained(result: FitResult, updates: Sequence[Update]) -> None:
 
 
 def _check_lengths(lengths: Sequence[int], count: int, tokens: int) -> None:
-    """Raise where not all texts have the length that is measured."""
+    """Raise an error if the texts do not have the measured length."""
     if list(lengths) != [tokens] * count:
-        raise RuntimeError(f"{count} texts of {tokens} tokens were wanted, and their lengths are {sorted(set(lengths))}")
+        raise RuntimeError(f"expected {count} texts of {tokens} tokens, got {len(lengths)} of lengths {sorted(set(lengths))}")

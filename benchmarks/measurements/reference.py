@@ -1,13 +1,13 @@
-"""The inner loop as everybody writes it, one adapter at a time: the rulers that the student is measured against.
+"""Reference implementations of the inner loop, one adapter at a time, to compare the student with.
 
-- :class:`PeftLoop`: ``peft`` and ``torch.optim.AdamW`` in a plain loop, nothing else.
-- :class:`Float64Loop`: the same in float64. The definition of the right result: over ten epochs rounding alone parts two right
-  float32 loops.
-- :class:`TrainerLoop`: ``peft`` and ``transformers.Trainer``, as SEAL's published code does it.
-- :class:`TunedLoop`: the best sequential loop found; see its docstring.
+- :class:`PeftLoop`: ``peft`` and ``torch.optim.AdamW`` in a plain loop.
+- :class:`Float64Loop`: the same in float64. It defines the exact result: over ten epochs float32 loops differ by
+  rounding alone.
+- :class:`TrainerLoop`: ``peft`` and ``transformers.Trainer``, as in SEAL's published code.
+- :class:`TunedLoop`: the fastest sequential loop; see its docstring.
 
 All fit the same :class:`~seal_env.update.Update` from the same initial weights, with the same order of examples, and
-answer with Hugging Face's own ``generate``.
+answer with the ``generate`` of Transformers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PeftLoop:
         return self._flatten(lambda weight: weight.detach())
 
     def gradient(self) -> Tensor:
-        """What backward passes left at A and B, as a flat adapter ``(numel,)``; it is cleared."""
+        """The gradients of A and B as a flat adapter ``(numel,)``; they are cleared."""
         flat = self._flatten(lambda weight: weight.grad)
         for parameter in self.parameters:
             parameter.grad = None
@@ -106,7 +106,7 @@ class PeftLoop:
         return self.peft(**batch).loss
 
     def _inputs(self, examples: Sequence[Example | TokenExample]) -> dict[str, Tensor]:
-        """Padded ids, mask and labels of one step."""
+        """Padded token ids, mask and labels of one step."""
         rows = [example for example in examples if isinstance(example, TokenExample)]
         if len(rows) < len(examples):
             raise TypeError("the reference loops take TokenExample only: tokenize first")
@@ -126,15 +126,15 @@ class PeftLoop:
 
 
 class Float64Loop(PeftLoop):
-    """:class:`PeftLoop` in float64: what float32 loops are measured against.
+    """:class:`PeftLoop` in float64, the reference for errors of float32 loops.
 
-    Transformers computes norms and losses in float32 whatever the model's dtype is, so both are replaced here.
+    Transformers computes norms and losses in float32 for every dtype, so that both are replaced here.
 
     Args:
-        model: with norms as Llama's; it is changed.
+        model: a model with norms as Llama's; it is changed.
 
     Raises:
-        ValueError: a model with other norms.
+        ValueError: the model has other norms.
     """
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig) -> None:
@@ -156,17 +156,16 @@ def _rms_norm(module: Any, x: Tensor) -> Tensor:
 
 
 def relative_errors(adapters: Tensor, exact: Tensor) -> Tensor:
-    """How far each of ``adapters: (updates, numel)`` is from ``exact``, in L2 norm over that of ``exact``: ``(updates,)``."""
+    """Distance of each of ``adapters: (updates, numel)`` to ``exact``, relative to the L2 norm of ``exact``, ``(updates,)``."""
     exact = exact.double()
     return (adapters.double() - exact).norm(dim=1) / exact.norm(dim=1)
 
 
 class TunedLoop(PeftLoop):
-    """The strongest loop we know that still trains one adapter at a time.
+    """The fastest loop that trains one adapter at a time.
 
-    On top of :class:`PeftLoop`: the fused AdamW, the loss from the logits of the learnt tokens only, gradients kept in place,
-    freed memory kept by the C library (for the whole process), and optionally ``torch.compile`` of the decoder or bfloat16
-    autocast.
+    In addition to :class:`PeftLoop`: fused AdamW, logits of the learnt tokens only, and optionally ``torch.compile`` of the
+    decoder or bfloat16 autocast.
     """
 
     fused_optimizer = True

@@ -1,7 +1,7 @@
-"""Many adapters at once the way PyTorch offers it: ``torch.func.vmap`` over a functional PEFT model, in lock-step.
+"""Many adapters at once with ``torch.func.vmap`` over a functional PEFT model, in lock-step.
 
-All adapters of a wave take their k-th step together, padded to the longest of its sequences; those that are done idle. The
-obvious way to batch, and the measure of what a schedule is worth.
+All adapters of a wave take their k-th step together, padded to the longest sequence; finished adapters idle. The comparison
+with the student shows the value of its scheduler.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from seal_env.update import TokenExample, Update
 
 
 class VmapLoop(PeftLoop):
-    """AdamW without weight decay over stacked adapters; updates of one sequence a step."""
+    """AdamW without weight decay over stacked adapters, for updates with a ``batch_size`` of 1."""
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig, slots: int = 16) -> None:
         model.set_attn_implementation("eager")  # the others cannot be vmapped
@@ -46,7 +46,7 @@ class VmapLoop(PeftLoop):
         self._grad = vmap(grad(loss))
 
     def fit_wave(self, updates: list[Update], start: Tensor) -> tuple[Tensor, int]:
-        """Adapters ``(updates, numel)`` and the padded tokens computed."""
+        """Adapters ``(updates, numel)``, and the number of padded tokens."""
         device = self.peft.device
         flat = start.to(device).clone()
         mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
@@ -70,7 +70,7 @@ class VmapLoop(PeftLoop):
         return flat.cpu(), padded
 
     def fit(self, updates: list[Update], start: Tensor) -> tuple[Tensor, float]:  # type: ignore[override]
-        """Adapters of all updates, wave after wave, and the share of tokens that was not padding."""
+        """Adapters of all updates, wave after wave, and the share of tokens that are not padding."""
         adapters, padded = [], 0
         for first in range(0, len(updates), self.slots):
             wave = slice(first, min(first + self.slots, len(updates)))
