@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -125,12 +125,12 @@ class Update:
     """One run of the inner loop, which gives one adapter.
 
     Attributes:
-        examples: training sequences; each epoch visits all of them in a fresh order drawn from ``seed``.
+        examples: training sequences, kept as a tuple; each epoch visits all of them in a fresh order drawn from ``seed``.
         config: how they are learnt.
         seed: of a fresh adapter's initial weights and of the order of examples.
     """
 
-    examples: tuple[Example | TokenExample, ...] = ()
+    examples: Sequence[Example | TokenExample] = ()
     config: UpdateConfig = UpdateConfig()
     seed: int = 0
 

@@ -22,13 +22,13 @@ PROMPTS = ["When did Otrar fall?", "How many cases has Estonian, and why?", "A",
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    made: dict[str, str] = {}
+    paths: dict[str, str] = {}
 
     def of(name: str) -> str:
-        if name not in made:
+        if name not in paths:
             kind, options = ARCHITECTURES[name]
-            made[name] = save_tiny(tmp_path_factory.mktemp(name), kind, **options)
-        return made[name]
+            paths[name] = save_tiny(tmp_path_factory.mktemp(name), kind, **options)
+        return paths[name]
 
     return of
 

@@ -30,7 +30,7 @@ from seal_env.tasks import Document, Question, Task
 from seal_env.update import Update, UpdateConfig
 from tests.shared import RUNS, needs_runs
 
-RECORDS = {  # file: the format its edits were asked for in
+RECORDS = {  # file: the format of its edits
     "train/rank_iter0.json": "implications",
     "train/rank_iter0_proxy.json": "implications",
     "train/rank_iter0_prompt-rewrite.json": "rewrite",
@@ -171,8 +171,8 @@ def test_the_records_hold_every_case_of_the_rules() -> None:
 def test_published_statistics_of_sequences_per_edit(file: str, expected: tuple[float, ...]) -> None:
     """8.7 sequences per edit, median 7, p90 11, max 67: ``implications``, 50 passages x 5, the passage counted."""
     counts = sorted(len(parse(r.text, r.task, EditSettings(r.format), seed=0).sequences) for r in records(file))
-    found = (round(mean(counts), 2), median(counts), counts[int(0.9 * len(counts))], counts[-1])
-    assert found == pytest.approx(expected, abs=0.005)
+    statistics = (round(mean(counts), 2), median(counts), counts[int(0.9 * len(counts))], counts[-1])
+    assert statistics == pytest.approx(expected, abs=0.005)
 
 
 @needs_runs
@@ -181,7 +181,7 @@ def test_without_split_newlines_the_joint_update_has_its_recorded_1200_sequences
     assert recorded["args"]["split_newlines"] is False
     joint = EditSettings(split_newlines=False)
     counts = [len(parse(r.text, r.task, joint, seed=0).sequences) for r in records("eval/iter2.json")]
-    assert set(counts) == {2}  # one edit whole, and the passage
+    assert set(counts) == {2}  # the edit and the passage
     assert len(counts) * (recorded["k_completions"] + 1) == recorded["train_sequences"] == 1200
 
 

@@ -1,4 +1,4 @@
-"""Bad input gets a clear error or a clear status, and harms no neighbour."""
+"""Bad input gets a clear error or status, and affects no other update."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def student(model_path, request) -> Student:
     return Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA), network=request.param)
 
 
-def test_odd_updates_get_a_status_and_harm_no_neighbour(student):
+def test_odd_updates_get_a_status_and_affect_no_other(student):
     updates = [GOOD]
     for update, _ in ODD.values():
         updates += [update, GOOD]
     start = student.fresh([update.seed for update in updates])
-    start[:, ::97] += 0.01  # not fresh: what a failed update must give back
+    start[:, ::97] += 0.01  # not fresh: a failed update must return it
     result = student.fit(updates, start)
     alone = student.fit([GOOD], start[:1]).adapters[0]
     for adapter in result.adapters[::2]:
@@ -51,10 +51,10 @@ def test_odd_updates_get_a_status_and_harm_no_neighbour(student):
 
 def test_loss_from_an_offset_learns_nothing_before_it(student):
     text, cut = "Question: who?\nAnswer: nobody at all", len("Question: who?\nAnswer:")
-    whole = student.fit([Update([Example(text)], UpdateConfig(epochs=20, learning_rate=1e-2))])
+    everything = student.fit([Update([Example(text)], UpdateConfig(epochs=20, learning_rate=1e-2))])
     tail = student.fit([Update([Example(text, loss_from=cut)], UpdateConfig(epochs=20, learning_rate=1e-2))])
-    heads = [student.log_likelihood(result.adapters, [["Q"]], [[text[1:cut]]])[0][0] for result in (whole, tail)]
-    tails = [student.log_likelihood(result.adapters, [[text[:cut]]], [[text[cut:]]])[0][0] for result in (whole, tail)]
+    heads = [student.log_likelihood(result.adapters, [["Q"]], [[text[1:cut]]])[0][0] for result in (everything, tail)]
+    tails = [student.log_likelihood(result.adapters, [[text[:cut]]], [[text[cut:]]])[0][0] for result in (everything, tail)]
     assert heads[0] > heads[1] + 5
     assert tails[1] > student.log_likelihood(student.zero(), [[text[:cut]]], [[text[cut:]]])[0][0] + 5
 
@@ -73,7 +73,7 @@ def test_stop_strings_cut_the_answer_and_rows_leave_at_the_end(student):
     assert student.answer(student.zero(2), [[], ["a"]], max_new_tokens=1)[0] == []
 
 
-def test_the_base_can_be_replaced_and_only_whole(student, model_path):
+def test_the_base_can_be_replaced_by_complete_weights_only(student, model_path):
     other = Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA))
     before = student.log_likelihood(student.zero(), [["abc"]], [["def"]])
     original = {name: value.clone() for name, value in student.model.state_dict().items()}

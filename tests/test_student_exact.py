@@ -27,10 +27,10 @@ NETWORKS = [("llama", "llama"), ("llama", "generic"), ("qwen2", "llama"), ("qwen
 
 
 def make_updates(seed: int = 0, longest: int = 70) -> list[Update]:
-    """Eight updates that differ in everything.
+    """Eight updates with different settings.
 
-    Their learning rates are moderate: AdamW makes a step of a gradient that is all rounding, so two right float32 loops
-    part by up to a few hundredths of the learning rate in a few weights (PEFT's strays as far from float64 as ours).
+    Their learning rates are moderate: AdamW takes a full step along a gradient that is only rounding, so exact float32 loops
+    differ by up to a few hundredths of the learning rate in a few weights (PEFT's error to float64 is as large as ours).
     """
     rng = random.Random(seed)
     settings = [
@@ -101,7 +101,7 @@ def stacked_gradient(student: Student, adapter: torch.Tensor, example: TokenExam
 @pytest.mark.parametrize("compiled", ["1", "0"])
 @pytest.mark.parametrize("shape", ["llama-2m", "qwen2-3m"])
 def test_gradients_are_as_near_to_float64_as_pefts(monkeypatch, shape, compiled):
-    """What fitted adapters differ by comes from here; a gradient has none of the chaos that ten epochs of AdamW make of it."""
+    """Adapters differ because of rounding in gradients, which are not chaotic as ten epochs of AdamW are."""
     monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     model, lora = random_model(shape_config(shape)), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
     student = Student(copy.deepcopy(model), byte_tokenizer(), lora)
@@ -137,7 +137,7 @@ def test_fitted_adapters_are_as_near_to_float64_as_pefts(shape):
     assert (ours / theirs).log().mean().exp() < 2, (ours, theirs)
 
 
-def test_trainer_is_the_same_ruler(model_path):
+def test_trainer_gives_the_same_adapter_as_the_plain_loop(model_path):
     path, lora = model_path("qwen2"), LoraConfig(**LORA)
     update = Update([TokenExample(tuple(range(5, 5 + n))) for n in (12, 30, 7)], UpdateConfig(epochs=3), seed=3)
     student = Student.from_pretrained(path, lora)
@@ -148,7 +148,7 @@ def test_trainer_is_the_same_ruler(model_path):
 
 
 @pytest.mark.parametrize(("model", "network"), [("llama", "llama"), ("qwen2", "llama"), ("gpt2", "generic")])
-def test_an_outcome_does_not_depend_on_neighbours_slots_or_waves(model_path, model, network):
+def test_an_adapter_does_not_depend_on_other_updates_slots_or_waves(model_path, model, network):
     student = Student.from_pretrained(model_path(model), LoraConfig(**LORA), network=network)
     updates = make_updates(longest=300)
     prompts = prompts_for(student, len(updates))
@@ -168,29 +168,29 @@ def test_an_outcome_does_not_depend_on_neighbours_slots_or_waves(model_path, mod
 @pytest.mark.parametrize("compiled", ["1", "0"])
 @pytest.mark.parametrize(("model", "network"), [("llama", "llama"), ("gpt2", "generic")])
 def test_reading_seldom_changes_nothing(model_path, monkeypatch, model, network, compiled):
-    """As on a GPU, which is given many steps before what came of them is read."""
+    """As on a GPU, where results of many steps are read together."""
     monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     student = Student.from_pretrained(model_path(model), LoraConfig(**LORA), network=network, max_slots=3)
     updates = make_updates()
-    updates[2] = replace(updates[2], config=replace(updates[2].config, learning_rate=1e9, epochs=9))  # diverges on its way
+    updates[2] = replace(updates[2], config=replace(updates[2].config, learning_rate=1e9, epochs=9))  # it diverges
     updates[5] = replace(updates[5], examples=())
     prompts, sampling = prompts_for(student, len(updates)), {"sampling": Sampling(), "max_new_tokens": 12, "stop": ["e"]}
     seeds = [list(range(len(group))) for group in prompts]
-    found = []
+    results = []
     for student.read_every in (1, 5, 1000):
         fitted = student.fit(updates)
         answers = student.answer(fitted.adapters, prompts, max_new_tokens=12)
-        found.append((fitted, answers, student.sample(fitted.adapters, prompts, seeds=seeds, **sampling)))
-    (first, *answered), *others = found
+        results.append((fitted, answers, student.sample(fitted.adapters, prompts, seeds=seeds, **sampling)))
+    (first, *answers), *others = results
     assert [str(report.status) for report in first.reports].count("trained") == 6
     assert (first.reports[2].status, first.reports[5].status) == ("diverged", "nothing_to_train")
-    assert torch.equal(first.adapters[2], student.fresh([updates[2].seed])[0]), "it is as it started"
+    assert torch.equal(first.adapters[2], student.fresh([updates[2].seed])[0]), "it is the initial adapter"
     for fitted, *again in others:
         for report, other in zip(first.reports, fitted.reports):
             assert (report.status, report.steps, report.tokens) == (other.status, other.steps, other.tokens)
             assert report.losses == pytest.approx(other.losses, rel=1e-4, nan_ok=True)
         torch.testing.assert_close(fitted.adapters, first.adapters, rtol=0, atol=1e-5)
-        assert again == answered
+        assert again == answers
 
 
 @pytest.mark.parametrize("compiled", ["1", "0"])
@@ -200,21 +200,22 @@ def test_static_decoding_writes_the_same(model_path, monkeypatch, model, compile
     monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     base, _ = load_base(model_path(model))
     options = {"max_new_tokens": 80, "stop": ["qz"]}
-    found = []
+    results = []
     for static in (False, True):
         student = Student(base, byte_tokenizer(), LoraConfig(**LORA), static_decoding=static)
         torch.manual_seed(0)
         adapters = student.fresh(range(4)) + 0.05 * torch.randn(4, student.adapter_size)
         prompts = prompts_for(student, 4)
         seeds = [list(range(len(group))) for group in prompts]
-        found.append((student.answer(adapters, prompts, **options), student.sample(adapters, prompts, seeds=seeds, **options)))
-    assert found[0] == found[1]
-    assert len({len(answer.ids) for group in found[0][1] for answer in group}) > 1, "rows leave at different times"
+        sampled = student.sample(adapters, prompts, seeds=seeds, **options)
+        results.append((student.answer(adapters, prompts, **options), sampled))
+    assert results[0] == results[1]
+    assert len({len(answer.ids) for group in results[0][1] for answer in group}) > 1, "rows leave at different times"
 
 
 @pytest.mark.parametrize("model", ["llama", "qwen2", "shape:llama-2m"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_compiled_kernels_give_the_same_bits_whoever_shares_the_batch(model_path, model, threads):
+def test_compiled_kernels_give_the_same_bits_in_any_batch(model_path, model, threads):
     lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
     if model.startswith("shape:"):
         student = Student(random_model(shape_config(model)), byte_tokenizer(), lora)
@@ -260,8 +261,8 @@ def test_compiled_kernels_agree_with_pytorch_at_every_length(model_path, monkeyp
     lengths = (2, 15, 16, 17, 33, 255, 257, 511, 513, 900)
     updates = [Update([TokenExample(ids[:n])], UpdateConfig(epochs=1, max_grad_norm=1e-3, learning_rate=1e-4)) for n in lengths]
     ours, theirs = native.fit(updates), plain.fit(updates)
-    for one, other in zip(ours.reports, theirs.reports):
-        assert one.losses == pytest.approx(other.losses, rel=1e-5)
+    for report, other in zip(ours.reports, theirs.reports):
+        assert report.losses == pytest.approx(other.losses, rel=1e-5)
     torch.testing.assert_close(ours.adapters, theirs.adapters, rtol=0, atol=1e-5)
 
 
@@ -288,7 +289,7 @@ def test_an_exported_adapter_is_a_peft_adapter(model_path, tmp_path, model, netw
     torch.testing.assert_close(merged, expected, rtol=0, atol=1e-4)
 
 
-def test_an_adapter_can_go_on_from_where_it_stopped(model_path):
+def test_an_adapter_can_be_trained_further(model_path):
     path, lora = model_path("llama"), LoraConfig(**LORA)
     student = Student.from_pretrained(path, lora)
     update = make_updates()[0]

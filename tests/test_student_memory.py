@@ -1,4 +1,4 @@
-"""Where memory runs out the student does with less of it, at once, and the results stay the same."""
+"""If memory runs out, the student continues with less of it, and the results are the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seal_env.student.llama import LlamaNetwork
 
 LORA = {
     "r": 128,
-    "lora_alpha": 256,  # adapters larger than all that a step computes with
+    "lora_alpha": 256,  # adapters are larger than all other tensors of a step
     "target_modules": "all-linear",
 }
 NETWORKS = {LlamaNetwork: "llama", GenericNetwork: "generic"}

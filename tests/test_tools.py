@@ -105,8 +105,8 @@ def test_leave_out_sets_equal_an_independent_enumeration():
                 for order in permutations(range(count))
                 if count - left_out >= 0
             }
-            found = leave_out(pairs, left_out)
-            named = [(frozenset(map(pairs.index, shown)), pairs.index(target)) for *shown, target in found]
+            small_tasks = leave_out(pairs, left_out)
+            named = [(frozenset(map(pairs.index, context)), pairs.index(target)) for *context, target in small_tasks]
             assert len(named) == len(set(named)) and set(named) == expected
     assert len(leave_out(TASK.demonstrations, 1)) == 4 and len(leave_out(TASK.demonstrations, 2)) == 4 * 3
 
@@ -119,7 +119,7 @@ def test_without_augmentations_only_the_order_changes():
     small = training_set(TASK.demonstrations, choice(), random.Random(0))
     assert {pair for task in small for pair in task} == set(TASK.demonstrations)
     assert 4 + 12 < len(small) <= 2 * (4 + 12)
-    assert len({(frozenset(shown), target) for *shown, target in small}) == 16
+    assert len({(frozenset(context), target) for *context, target in small}) == 16
 
 
 def test_augmentations_multiply_the_set_and_permute_colours():
