@@ -104,8 +104,8 @@ class Bench:
     def score(self, tasks: Sequence[Task], edits: Sequence[str], name: str, seed: int) -> list[float]:
         """Score of each edit for its task; ``name`` is the format that it is written in."""
         settings = replace(self.settings, format=name)
-        plans = [parse(edit, task, settings, seed * 10_000 + i).plan for i, (edit, task) in enumerate(zip(edits, tasks))]
-        return [outcome.score for outcome in self.scorer.score([Job((task,), plan) for task, plan in zip(tasks, plans)])]
+        updates = [parse(edit, task, settings, seed * 10_000 + i).update for i, (edit, task) in enumerate(zip(edits, tasks))]
+        return [outcome.score for outcome in self.scorer.score([Job((task,), update) for task, update in zip(tasks, updates)])]
 
     def open_book(self) -> list[float]:
         """Accuracy with the passage in view."""
@@ -118,12 +118,14 @@ class Bench:
 
     def closed_book(self) -> list[float]:
         """Accuracy without any update."""
-        empty = [parse("", task, self.settings, 0).plan for task in self.tasks]
-        return [outcome.score for outcome in self.scorer.score([Job((task,), plan) for task, plan in zip(self.tasks, empty)])]
+        empty = [parse("", task, self.settings, 0).update for task in self.tasks]
+        return [
+            outcome.score for outcome in self.scorer.score([Job((task,), update) for task, update in zip(self.tasks, empty)])
+        ]
 
     def passage_only(self) -> list[float]:
         """After the update on the passage, which SEAL appends to every edit: here it stands alone."""
-        jobs = [Job((task,), passage_only(task, self.settings, i).plan) for i, task in enumerate(self.tasks)]
+        jobs = [Job((task,), passage_only(task, self.settings, i).update) for i, task in enumerate(self.tasks)]
         return [outcome.score for outcome in self.scorer.score(jobs)]
 
     def oracle(self, write: Callable[[Article], str], name: str) -> list[float]:
@@ -195,7 +197,7 @@ def search(model: str, articles: int) -> list[dict[str, object]]:
     """
     found = []
     print(f"{'adapter':<20} {'batch':>5} {'epochs':>6} {'lr':>6} {'passage':>8} {'facts':>6} {'pairs':>6} {'s/edit':>7}")
-    tried = [(NANO_LORA, replace(NANO_SETTINGS, **point)) for point in GRID]  # type: ignore[arg-type]
+    tried = [(NANO_LORA, NANO_SETTINGS.with_options(**point)) for point in GRID]
     for lora, settings in tried + [(lora, NANO_SETTINGS) for lora in OTHER_LORAS]:
         student = Student.from_pretrained(model, LoraConfig(**lora))
         bench = Bench(student, settings, articles, "validation")
@@ -206,7 +208,7 @@ def search(model: str, articles: int) -> list[dict[str, object]]:
         seconds = (time.perf_counter() - started) / 2 / articles
         targets = lora["target_modules"]
         name = f"r={lora['r']} {targets if isinstance(targets, str) else '+'.join(t.split('_')[0] for t in targets)}"  # type: ignore[attr-defined]
-        point = {"batch_size": settings.batch_size, "epochs": settings.epochs, "learning_rate": settings.learning_rate}
+        point = {name: getattr(settings.update_config, name) for name in ("batch_size", "epochs", "learning_rate")}
         print(
             f"{name:<20} {point['batch_size'] or 'all':>5} {point['epochs']:>6} {point['learning_rate']:>6}"
             f" {passage:>8.1f} {facts:>6.1f} {pairs:>6.1f} {seconds:>7.3f}",

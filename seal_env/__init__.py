@@ -9,8 +9,8 @@ env = gym.make("SEAL-SQuAD-v0")
 from seal_env._version import __version__
 from seal_env.registration import register_all
 from seal_env.student import Student
-from seal_env.update import Example, TokenExample, UpdatePlan
+from seal_env.update import Example, TokenExample, Update, UpdateConfig
 
 register_all()
 
-__all__ = ["Example", "Student", "TokenExample", "UpdatePlan", "__version__"]
+__all__ = ["Example", "Student", "TokenExample", "Update", "UpdateConfig", "__version__"]

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from agents import Policy
 from benchmarks.measurements.reference import PeftLoop
-from seal_env import Student, TokenExample, UpdatePlan
+from seal_env import Student, TokenExample, Update, UpdateConfig
 from seal_env.student import FitStatus
 
 ALL_LINEAR = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}
@@ -22,13 +22,13 @@ PROMPTS = ["When did Otrar fall?", "How many cases has Estonian, and why?", "A",
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    made: dict[str, str] = {}
+    paths: dict[str, str] = {}
 
     def of(name: str) -> str:
-        if name not in made:
+        if name not in paths:
             kind, options = ARCHITECTURES[name]
-            made[name] = save_tiny(tmp_path_factory.mktemp(name), kind, **options)
-        return made[name]
+            paths[name] = save_tiny(tmp_path_factory.mktemp(name), kind, **options)
+        return paths[name]
 
     return of
 
@@ -79,14 +79,18 @@ def test_log_probabilities_are_those_of_the_models_own_forward_pass(folder, name
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_adapters_are_those_of_peft_trained_alone(folder, name):
     student = Student.from_pretrained(folder(name), LoraConfig(**ALL_LINEAR), network="generic")
-    plans = [
-        UpdatePlan([TokenExample(tuple(range(9 + i, 9 + i + n))) for n in (12, 40, 7)], epochs=2, seed=i, learning_rate=3e-4)
+    updates = [
+        Update(
+            [TokenExample(tuple(range(9 + i, 9 + i + n))) for n in (12, 40, 7)],
+            UpdateConfig(epochs=2, learning_rate=3e-4),
+            seed=i,
+        )
         for i in range(3)
     ]
-    result = student.fit(plans)
+    result = student.fit(updates)
     loop = PeftLoop(reference(folder(name)), copy.deepcopy(student.layout.lora))
-    for i, plan in enumerate(plans):
-        expected = loop.fit(plan, student.fresh([plan.seed])[0])
+    for i, update in enumerate(updates):
+        expected = loop.fit(update, student.fresh([update.seed])[0])
         difference = (result.adapters[i] - expected).abs()
         # AdamW makes a step of a gradient that is all rounding, so a few weights may part by as much.
         assert difference.quantile(0.99) < 1e-5 and difference.norm() < 1e-3 * expected.norm()
@@ -99,10 +103,10 @@ def test_likelihoods_and_updates_do_not_depend_on_longer_neighbours(folder, name
     together = student.log_likelihood(student.zero(), [prompts], [answers])[0]
     for prompt, answer, value in zip(prompts, answers, together):
         assert student.log_likelihood(student.zero(), [[prompt]], [[answer]])[0][0] == pytest.approx(value, abs=1e-4)
-    plans = [UpdatePlan([TokenExample(tuple(range(5, 5 + n)))], epochs=2, learning_rate=3e-4) for n in (20, 100)]
-    both = student.fit(plans).adapters
-    for plan, adapter in zip(plans, both):
-        torch.testing.assert_close(student.fit([plan]).adapters[0], adapter, rtol=0, atol=1e-6)
+    updates = [Update([TokenExample(tuple(range(5, 5 + n)))], UpdateConfig(epochs=2, learning_rate=3e-4)) for n in (20, 100)]
+    both = student.fit(updates).adapters
+    for update, adapter in zip(updates, both):
+        torch.testing.assert_close(student.fit([update]).adapters[0], adapter, rtol=0, atol=1e-6)
 
 
 def test_a_policy_of_longrope_reads_short_completions_beside_long_ones(folder):
@@ -154,7 +158,9 @@ def test_layers_that_are_not_called_are_refused_by_name(tmp_path):
         Student.from_pretrained(mamba, LoraConfig(**ALL_LINEAR))
     lora = LoraConfig(**ALL_LINEAR, exclude_modules=["dt_proj"])
     student = Student.from_pretrained(mamba, lora)
-    assert student.fit([UpdatePlan([TokenExample(tuple(range(20)))], epochs=1)]).reports[0].status == FitStatus.TRAINED
+    assert (
+        student.fit([Update([TokenExample(tuple(range(20)))], UpdateConfig(epochs=1))]).reports[0].status == FitStatus.TRAINED
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,8 +232,8 @@ def test_a_token_without_an_embedding_is_a_status_of_the_update_and_an_error_in_
 
     student = Student.from_pretrained(larger_tokenizer, LoraConfig(**ALL_LINEAR), network=network)
     good, bad = (
-        UpdatePlan([Example("A fine edit.")], epochs=2),
-        UpdatePlan([Example("Say <tool>."), Example("Fine.")], epochs=2),
+        Update([Example("A fine edit.")], UpdateConfig(epochs=2)),
+        Update([Example("Say <tool>."), Example("Fine.")], UpdateConfig(epochs=2)),
     )
     result = student.fit([good, bad, good])
     assert [report.status for report in result.reports] == ["trained", "out_of_vocabulary", "trained"]

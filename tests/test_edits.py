@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from statistics import mean, median
 
@@ -27,10 +27,10 @@ from seal_env.edits import (
     segments,
 )
 from seal_env.tasks import Document, Question, Task
-from seal_env.update import UpdatePlan
+from seal_env.update import Update, UpdateConfig
 from tests.shared import RUNS, needs_runs
 
-RECORDS = {  # file: the format its edits were asked for in
+RECORDS = {  # file: the format of its edits
     "train/rank_iter0.json": "implications",
     "train/rank_iter0_proxy.json": "implications",
     "train/rank_iter0_prompt-rewrite.json": "rewrite",
@@ -171,8 +171,8 @@ def test_the_records_hold_every_case_of_the_rules() -> None:
 def test_published_statistics_of_sequences_per_edit(file: str, expected: tuple[float, ...]) -> None:
     """8.7 sequences per edit, median 7, p90 11, max 67: ``implications``, 50 passages x 5, the passage counted."""
     counts = sorted(len(parse(r.text, r.task, EditSettings(r.format), seed=0).sequences) for r in records(file))
-    found = (round(mean(counts), 2), median(counts), counts[int(0.9 * len(counts))], counts[-1])
-    assert found == pytest.approx(expected, abs=0.005)
+    statistics = (round(mean(counts), 2), median(counts), counts[int(0.9 * len(counts))], counts[-1])
+    assert statistics == pytest.approx(expected, abs=0.005)
 
 
 @needs_runs
@@ -181,7 +181,7 @@ def test_without_split_newlines_the_joint_update_has_its_recorded_1200_sequences
     assert recorded["args"]["split_newlines"] is False
     joint = EditSettings(split_newlines=False)
     counts = [len(parse(r.text, r.task, joint, seed=0).sequences) for r in records("eval/iter2.json")]
-    assert set(counts) == {2}  # one edit whole, and the passage
+    assert set(counts) == {2}  # the edit and the passage
     assert len(counts) * (recorded["k_completions"] + 1) == recorded["train_sequences"] == 1200
 
 
@@ -318,30 +318,36 @@ def test_only_a_base_models_prompt_opens_the_first_question() -> None:
     assert parse(text, TASK, EditSettings("implications"), seed=0).sequences[0] == "Otrar\nWhen?\nAnswer: 1219"
 
 
-# Settings and plans
+# Settings and updates
 
 
 def test_the_defaults_are_the_papers() -> None:
-    plan = parse("a\nb", TASK, EditSettings(), seed=3).plan
-    assert plan == UpdatePlan(plan.examples, seed=3)
-    assert (plan.epochs, plan.learning_rate, plan.batch_size, plan.schedule) == (10, 1e-3, 1, "linear")
-    assert [example.text for example in plan.examples] == ["Otrar\na", "Otrar\nb", "Otrar\nOtrar fell in 1219."]
-    assert {example.loss_from for example in plan.examples} == {0}  # the title line is learnt, too
+    update = parse("a\nb", TASK, EditSettings(), seed=3).update
+    assert update == Update(update.examples, seed=3)
+    assert (update.config.epochs, update.config.learning_rate, update.config.batch_size, update.config.schedule) == (
+        10,
+        1e-3,
+        1,
+        "linear",
+    )
+    assert [example.text for example in update.examples] == ["Otrar\na", "Otrar\nb", "Otrar\nOtrar fell in 1219."]
+    assert {example.loss_from for example in update.examples} == {0}  # the title line is learnt, too
 
 
-def test_settings_reach_the_plan() -> None:
-    given = EditSettings(
-        append_passage=False, learning_rate=0.1, epochs=2, batch_size=4, schedule="cosine", warmup_steps=1,
-        max_grad_norm=2.0, weight_decay=0.5, max_length=9, shuffle=False,
-    )  # fmt: skip
-    plan = parse("a", TASK, given, seed=7).plan
-    assert [example.text for example in plan.examples] == ["Otrar\na"]
-    assert plan == UpdatePlan(plan.examples, 0.1, 2, 4, "cosine", 1, 2.0, 0.5, 9, False, 7)
+def test_settings_reach_the_update() -> None:
+    config = UpdateConfig("adamw", {}, 0.1, 2, 4, "cosine", 1, 2.0, 0.5, 9, False)
+    settings = EditSettings(append_passage=False, update_config=config)
+    update = parse("a", TASK, settings, seed=7).update
+    assert [example.text for example in update.examples] == ["Otrar\na"]
+    assert update == Update(update.examples, config, seed=7)
+    flat = {f.name: getattr(config, f.name) for f in fields(config)}
+    assert EditSettings().with_options(append_passage=False, **flat) == settings
 
 
-@pytest.mark.parametrize(("text", "expected"), [("a\nb\nc", 4), ("", 1)])
-def test_batch_size_zero_takes_the_whole_edit_in_a_step(text: str, expected: int) -> None:
-    assert parse(text, TASK, EditSettings(batch_size=0), seed=0).plan.batch_size == expected
+@pytest.mark.parametrize(("text", "expected"), [("a\nb\nc", [4] * 10), ("", [])])
+def test_batch_size_zero_trains_on_all_sequences_in_one_step(text: str, expected: list[int]) -> None:
+    update = parse(text, TASK, EditSettings().with_options(batch_size=0), seed=0).update
+    assert [len(step) for step in update.steps(len(update.examples))] == expected
 
 
 @pytest.mark.parametrize(
@@ -360,13 +366,13 @@ def test_batch_size_zero_takes_the_whole_edit_in_a_step(text: str, expected: int
 )
 def test_wrong_settings_are_refused_by_name(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        EditSettings(**wrong)
+        EditSettings().with_options(**wrong)
 
 
 def test_the_passage_alone_is_a_baseline_of_its_own() -> None:
     alone = passage_only(TASK, EditSettings(append_passage=False), seed=5)
     assert alone.sequences == ("Otrar\nOtrar fell in 1219.",)
-    assert (alone.status, alone.plan.seed, len(alone.plan.examples)) == (EditStatus.OK, 5, 1)
+    assert (alone.status, alone.update.seed, len(alone.update.examples)) == (EditStatus.OK, 5, 1)
 
 
 # Bad actions
@@ -375,13 +381,13 @@ def test_the_passage_alone_is_a_baseline_of_its_own() -> None:
 @pytest.mark.parametrize("action", ["", " \n\t\u00a0\u2028", "---", "\n---\n---  \n"])
 def test_an_edit_without_text_trains_on_nothing_not_even_the_passage(action: str) -> None:
     parsed = parse(action, TASK, EditSettings(append_passage=True), seed=0)
-    assert (parsed.status, parsed.sequences, parsed.plan.examples) == (EditStatus.EMPTY, (), ())
+    assert (parsed.status, parsed.sequences, parsed.update.examples) == (EditStatus.EMPTY, (), ())
 
 
 @pytest.mark.parametrize("action", [None, 3, 0.5, b"1. a", ["1. a"], {"text": "1. a"}, object()])
 def test_what_is_not_text_trains_on_nothing(action: object) -> None:
     parsed = parse(action, TASK, EditSettings(), seed=0)
-    assert (parsed.status, parsed.sequences, parsed.plan.examples) == (EditStatus.NOT_TEXT, (), ())
+    assert (parsed.status, parsed.sequences, parsed.update.examples) == (EditStatus.NOT_TEXT, (), ())
 
 
 def test_a_long_edit_is_cut_and_says_so() -> None:
@@ -450,7 +456,7 @@ def test_any_text_gives_sound_sequences(text: str, name: str, template, by_line:
     chosen = EditSettings(name, template, split_newlines=by_line, append_passage=passage, max_sequences=most)
     parsed = parse(text, TASK, chosen, seed=1)
     assert parsed == parse(text, TASK, chosen, seed=1)
-    assert tuple(example.text for example in parsed.plan.examples) == parsed.sequences
+    assert tuple(example.text for example in parsed.update.examples) == parsed.sequences
     assert (parsed.status is EditStatus.EMPTY) == (not parsed.sequences)
     assert (parsed.status is EditStatus.TOO_MANY) == (parsed.dropped > 0)
     for sequence in parsed.sequences:

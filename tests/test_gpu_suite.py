@@ -1,4 +1,4 @@
-"""The GPU suite, run dry on the CPU: what was done is neither lost nor done twice, and no stage stops the others."""
+"""The GPU suite as a dry run on the CPU: no stage is lost or repeated, and no stage stops the others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_all_stages_run_on_a_cpu_and_all_checks_are_green(tmp_path, capsys, mode
             assert stages[name]["figures"]["fit: dearest kernels"]
     assert stages["memory"]["figures"]["one more: lines in the log"] == 1
     text = (out / "table.md").read_text()
-    assert text == table(read_lines(out / "stages.jsonl")), "the table is made from the lines alone"
+    assert text == table(read_lines(out / "stages.jsonl")), "the table contains the lines only"
     assert "of peak" in text and text in capsys.readouterr().out
     before = (out / "stages.jsonl").read_bytes()
     assert suite.main([*DRY, "--out", str(out), "--model", model_path("qwen2")]) == 0
@@ -84,13 +84,13 @@ def test_what_does_not_fit_into_the_time_is_skipped_with_a_word(tmp_path, capsys
 
 
 def test_a_stage_has_its_own_deadline(context):
-    seen: list[float] = []
+    remaining: list[float] = []
     stages = [
-        Stage("a", lambda given: seen.append(given.left) or {}, 1, 9),
-        Stage("b", lambda given: seen.append(given.left) or {}, 1, 900),
+        Stage("a", lambda given: remaining.append(given.left) or {}, 1, 9),
+        Stage("b", lambda given: remaining.append(given.left) or {}, 1, 900),
     ]
     run_stages(stages, context, HEADER, minutes=1)
-    assert 8 < seen[0] <= 9 and 55 < seen[1] <= 60
+    assert 8 < remaining[0] <= 9 and 55 < remaining[1] <= 60
 
 
 def test_killed_runs_keep_what_they_had(tmp_path):
@@ -148,4 +148,4 @@ def test_unusable_arguments_are_named(tmp_path, capsys, arguments, message):
 def test_a_folder_is_of_one_machine_and_one_set_of_options(tmp_path, capsys):
     assert suite.main([*DRY, "--out", str(tmp_path), "--minutes", "0"]) == 0
     assert suite.main(["--device", "cpu", "--out", str(tmp_path), "--minutes", "0"]) == 2
-    assert "take another --out" in capsys.readouterr().err
+    assert "use another --out" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from seal_env.distributed.worker import fingerprint
 from seal_env.student import load_base, native
 
 TOKENS = torch.tensor([[5, 60, 70, 80, 90]])
-KIND: dict[str, dict[str, object]] = {"qwen2": COMMON, "qwen3": HEADS}  # one has a network of its own, one has not
+KIND: dict[str, dict[str, object]] = {"qwen2": COMMON, "qwen3": HEADS}  # with and without a network for stacked adapters
 
 
 def logits(model: PreTrainedModel | PeftModel) -> Tensor:
@@ -49,12 +49,12 @@ def save_adapter(base: PreTrainedModel, config: PeftConfig, folder: Path) -> Ten
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    made: dict[str, str] = {}
+    paths: dict[str, str] = {}
 
     def of(kind: str) -> str:
-        if kind not in made:
-            made[kind] = save_tiny(tmp_path_factory.mktemp(kind), kind, **KIND[kind])
-        return made[kind]
+        if kind not in paths:
+            paths[kind] = save_tiny(tmp_path_factory.mktemp(kind), kind, **KIND[kind])
+        return paths[kind]
 
     return of
 
@@ -221,12 +221,12 @@ def test_a_fingerprint_covers_every_value(base):
     model, _ = load_base(base("qwen2"))
     before = fingerprint(model)
     weight = model.model.layers[1].mlp.up_proj.weight
-    for place in ((0, 1), (63, 31)):
-        kept = weight[place].item()
+    for index in ((0, 1), (63, 31)):
+        kept = weight[index].item()
         with torch.no_grad():
-            weight[place] = torch.nextafter(weight[place], torch.tensor(1e9))
+            weight[index] = torch.nextafter(weight[index], torch.tensor(1e9))
             assert fingerprint(model) != before
-            weight[place] = kept
+            weight[index] = kept
     assert fingerprint(model) == before
     assert fingerprint(model.to(torch.bfloat16)) != before
 
@@ -235,13 +235,13 @@ def test_a_fingerprint_covers_every_value(base):
 def fresh_library():
     """As in a process that has not looked for the kernels and has said nothing yet."""
     native.compile_library.cache_clear()
-    native._say.cache_clear()
+    native._warn_once.cache_clear()
     yield
     native.compile_library.cache_clear()
-    native._say.cache_clear()
+    native._warn_once.cache_clear()
 
 
-def test_kernels_that_do_not_compile_are_told_of_once(base, monkeypatch, tmp_path, caplog, fresh_library):
+def test_kernels_that_do_not_compile_are_logged_once(base, monkeypatch, tmp_path, caplog, fresh_library):
     compiler = tmp_path / "cc"
     compiler.write_text("#!/bin/sh\necho 'kernels.c: no vector maths here' >&2\nexit 3\n")
     compiler.chmod(0o755)
@@ -254,7 +254,7 @@ def test_kernels_that_do_not_compile_are_told_of_once(base, monkeypatch, tmp_pat
     assert "ended with 3: kernels.c: no vector maths here" in line
 
 
-def test_no_compiler_and_a_slower_dtype_are_told_of(base, monkeypatch, tmp_path, caplog, fresh_library):
+def test_no_compiler_and_a_slower_dtype_are_logged(base, monkeypatch, tmp_path, caplog, fresh_library):
     monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         Student.from_pretrained(base("qwen2"))
@@ -263,7 +263,7 @@ def test_no_compiler_and_a_slower_dtype_are_told_of(base, monkeypatch, tmp_path,
     assert "bfloat16 on the CPU runs on PyTorch's operations" in caplog.text
 
 
-def test_a_c_library_without_mallopt_is_told_of(monkeypatch, caplog):
+def test_a_c_library_without_mallopt_is_logged(monkeypatch, caplog):
     from seal_env.student import memory
 
     def missing(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Sampled text: the distribution that Hugging Face samples from, and a row that draws the same whoever shares the batch."""
+"""Sampled text has the distribution of Transformers, and a row has the same samples in any batch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(temperature, top
     logits = 3 * torch.randn(1, 50)
     warped = TopPLogitsWarper(top_p)(None, TemperatureLogitsWarper(temperature)(None, logits))
     expected = torch.softmax(warped.double(), -1)[0]
-    # Uniforms on an even grid: each token must come as often as its probability says, to one part of the grid.
+    # Uniforms on an even grid: each token must have its probability as its frequency, up to one part of the grid.
     grid = torch.arange(20_000, dtype=torch.float64) / 20_000
     drawn = Sampling(temperature, top_p).draw(logits.expand(len(grid), -1), grid)
-    found = torch.bincount(drawn, minlength=50) / len(grid)
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1.5e-4)
-    assert not (found[expected == 0] > 0).any()
+    frequencies = torch.bincount(drawn, minlength=50) / len(grid)
+    torch.testing.assert_close(frequencies.double(), expected, rtol=0, atol=1.5e-4)
+    assert not (frequencies[expected == 0] > 0).any()
 
 
 def test_the_largest_uniform_never_leaves_the_kept_set():

@@ -226,8 +226,8 @@ def test_all_workers_have_something_to_do_and_end_at_about_the_same_time():
 
 def test_what_an_edit_costs_grows_with_its_epochs():
     env = made()
-    plan = env.engine.domain.parse("Some text to learn.", env.engine.source[0], 0).plan
-    assert cost(UpdateRequest(("?",), plan)) > cost(UpdateRequest(("?",)))
+    update = env.engine.domain.parse("Some text to learn.", env.engine.source[0], 0).update
+    assert cost(UpdateRequest(("?",), update)) > cost(UpdateRequest(("?",)))
 
 
 # Lost workers ----------------------------------------------------------------------------------------------------------

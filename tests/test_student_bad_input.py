@@ -1,4 +1,4 @@
-"""Bad input gets a clear error or a clear status, and harms no neighbour."""
+"""Bad input gets a clear error or status, and affects no other update."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from seal_env import Example, Student, TokenExample, UpdatePlan
+from seal_env import Example, Student, TokenExample, Update, UpdateConfig
 from seal_env.student import FitStatus
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
-GOOD = UpdatePlan([Example("The ship sailed in 1871."), Example("It sank.")], epochs=3, seed=5)
+GOOD = Update([Example("The ship sailed in 1871."), Example("It sank.")], UpdateConfig(epochs=3), seed=5)
 ODD = {
-    "huge learning rate": (UpdatePlan(GOOD.examples, epochs=4, learning_rate=1e6), FitStatus.DIVERGED),
-    "infinite-looking rate": (UpdatePlan(GOOD.examples, epochs=4, learning_rate=1e30), FitStatus.DIVERGED),
-    "no examples": (UpdatePlan([]), FitStatus.NOTHING_TO_TRAIN),
-    "empty text": (UpdatePlan([Example(""), Example("a")]), FitStatus.NOTHING_TO_TRAIN),
-    "no epochs": (UpdatePlan(GOOD.examples, epochs=0), FitStatus.NOTHING_TO_TRAIN),
-    "nothing after the offset": (UpdatePlan([Example("abc", loss_from=99)]), FitStatus.NOTHING_TO_TRAIN),
-    "5,000 tokens": (UpdatePlan([TokenExample((7, 8) * 2500)], epochs=1), FitStatus.TRUNCATED),
-    "one megabyte": (UpdatePlan([Example("x" * 2**20)], epochs=1, max_length=64), FitStatus.TRUNCATED),
-    "emoji": (UpdatePlan([Example("🦭 seals 🧑‍🚀 ünïcode")], epochs=2), FitStatus.TRAINED),
-    "NUL bytes": (UpdatePlan([Example("a\0b\0\0c")], epochs=2), FitStatus.TRAINED),
-    "a lone surrogate": (UpdatePlan([Example("a\ud800b")], epochs=2), FitStatus.TRAINED),
+    "huge learning rate": (Update(GOOD.examples, UpdateConfig(epochs=4, learning_rate=1e6)), FitStatus.DIVERGED),
+    "infinite-looking rate": (Update(GOOD.examples, UpdateConfig(epochs=4, learning_rate=1e30)), FitStatus.DIVERGED),
+    "no examples": (Update([]), FitStatus.NOTHING_TO_TRAIN),
+    "empty text": (Update([Example(""), Example("a")]), FitStatus.NOTHING_TO_TRAIN),
+    "no epochs": (Update(GOOD.examples, UpdateConfig(epochs=0)), FitStatus.NOTHING_TO_TRAIN),
+    "nothing after the offset": (Update([Example("abc", loss_from=99)]), FitStatus.NOTHING_TO_TRAIN),
+    "5,000 tokens": (Update([TokenExample((7, 8) * 2500)], UpdateConfig(epochs=1)), FitStatus.TRUNCATED),
+    "one megabyte": (Update([Example("x" * 2**20)], UpdateConfig(epochs=1, max_length=64)), FitStatus.TRUNCATED),
+    "emoji": (Update([Example("🦭 seals 🧑‍🚀 ünïcode")], UpdateConfig(epochs=2)), FitStatus.TRAINED),
+    "NUL bytes": (Update([Example("a\0b\0\0c")], UpdateConfig(epochs=2)), FitStatus.TRAINED),
+    "a lone surrogate": (Update([Example("a\ud800b")], UpdateConfig(epochs=2)), FitStatus.TRAINED),
 }
 
 
@@ -31,13 +31,13 @@ def student(model_path, request) -> Student:
     return Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA), network=request.param)
 
 
-def test_odd_plans_get_a_status_and_harm_no_neighbour(student):
-    plans = [GOOD]
-    for plan, _ in ODD.values():
-        plans += [plan, GOOD]
-    start = student.fresh([plan.seed for plan in plans])
-    start[:, ::97] += 0.01  # not fresh: what a failed update must give back
-    result = student.fit(plans, start)
+def test_odd_updates_get_a_status_and_affect_no_other(student):
+    updates = [GOOD]
+    for update, _ in ODD.values():
+        updates += [update, GOOD]
+    start = student.fresh([update.seed for update in updates])
+    start[:, ::97] += 0.01  # not fresh: a failed update must return it
+    result = student.fit(updates, start)
     alone = student.fit([GOOD], start[:1]).adapters[0]
     for adapter in result.adapters[::2]:
         torch.testing.assert_close(adapter, alone, rtol=0, atol=1e-6)
@@ -51,17 +51,17 @@ def test_odd_plans_get_a_status_and_harm_no_neighbour(student):
 
 def test_loss_from_an_offset_learns_nothing_before_it(student):
     text, cut = "Question: who?\nAnswer: nobody at all", len("Question: who?\nAnswer:")
-    whole = student.fit([UpdatePlan([Example(text)], epochs=20, learning_rate=1e-2)])
-    tail = student.fit([UpdatePlan([Example(text, loss_from=cut)], epochs=20, learning_rate=1e-2)])
-    heads = [student.log_likelihood(result.adapters, [["Q"]], [[text[1:cut]]])[0][0] for result in (whole, tail)]
-    tails = [student.log_likelihood(result.adapters, [[text[:cut]]], [[text[cut:]]])[0][0] for result in (whole, tail)]
+    everything = student.fit([Update([Example(text)], UpdateConfig(epochs=20, learning_rate=1e-2))])
+    tail = student.fit([Update([Example(text, loss_from=cut)], UpdateConfig(epochs=20, learning_rate=1e-2))])
+    heads = [student.log_likelihood(result.adapters, [["Q"]], [[text[1:cut]]])[0][0] for result in (everything, tail)]
+    tails = [student.log_likelihood(result.adapters, [[text[:cut]]], [[text[cut:]]])[0][0] for result in (everything, tail)]
     assert heads[0] > heads[1] + 5
     assert tails[1] > student.log_likelihood(student.zero(), [[text[:cut]]], [[text[cut:]]])[0][0] + 5
 
 
 def test_stop_strings_cut_the_answer_and_rows_leave_at_the_end(student):
-    plan = UpdatePlan([Example("Say it: one two three. four five</s>")], epochs=60, learning_rate=1e-2)
-    adapter = student.fit([plan]).adapters
+    update = Update([Example("Say it: one two three. four five</s>")], UpdateConfig(epochs=60, learning_rate=1e-2))
+    adapter = student.fit([update]).adapters
     prompts = [["Say it:", "Say it: one", "Say it: one two three. four five"]]
     plain = student.answer(adapter, prompts, max_new_tokens=60)[0]
     assert plain[0].text == " one two three. four five"
@@ -73,7 +73,7 @@ def test_stop_strings_cut_the_answer_and_rows_leave_at_the_end(student):
     assert student.answer(student.zero(2), [[], ["a"]], max_new_tokens=1)[0] == []
 
 
-def test_the_base_can_be_replaced_and_only_whole(student, model_path):
+def test_the_base_can_be_replaced_by_complete_weights_only(student, model_path):
     other = Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA))
     before = student.log_likelihood(student.zero(), [["abc"]], [["def"]])
     original = {name: value.clone() for name, value in student.model.state_dict().items()}
@@ -116,23 +116,23 @@ def test_wrong_arguments_say_what_would_work(student, model_path, tmp_path):
         (lambda: Student.from_pretrained(model_path("gpt2"), network="llama"), "generic"),
         (lambda: Student.from_pretrained(model_path("qwen2"), max_slots=0), "max_slots"),
         (lambda: student.fit([GOOD, GOOD], zero), "shape"),
-        (lambda: student.fit([UpdatePlan([TokenExample((1, 2, 999))])]), "vocabulary"),
+        (lambda: student.fit([Update([TokenExample((1, 2, 999))])]), "vocabulary"),
         (lambda: student.answer(zero, [[""]]), "empty"),
         (lambda: student.answer(zero, [["a"]], stop="x"), "list of strings"),
         (lambda: student.answer(zero, [["a" * 3000]]), "no room"),
         (lambda: student.answer(zero, [["a"]], max_new_tokens=0), "max_new_tokens"),
         (lambda: student.log_likelihood(zero, [["a"]], [[]]), "one answer a prompt"),
-        (lambda: UpdatePlan(learning_rate=float("nan")), "learning_rate"),
-        (lambda: UpdatePlan(epochs=-1), "epochs"),
-        (lambda: UpdatePlan(schedule="step"), "linear, cosine, constant"),
-        (lambda: UpdatePlan(batch_size=0), "batch_size"),
-        (lambda: UpdatePlan(max_grad_norm=0), "max_grad_norm"),
+        (lambda: UpdateConfig(learning_rate=float("nan")), "learning_rate"),
+        (lambda: UpdateConfig(epochs=-1), "epochs"),
+        (lambda: UpdateConfig(schedule="step"), "linear, cosine, constant"),
+        (lambda: UpdateConfig(batch_size=-1), "batch_size"),
+        (lambda: UpdateConfig(max_grad_norm=0), "max_grad_norm"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(TypeError, match="Example"):
-        UpdatePlan(["just text"])
+        Update(["just text"])
     with pytest.raises(FileNotFoundError, match="no PEFT adapter"):
         student.load_adapter(tmp_path)
 

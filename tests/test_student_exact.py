@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
 from benchmarks.measurements.workload import edit_lengths
-from benchmarks.measurements.workload import make_plans as make_workload
-from seal_env import Student, TokenExample, UpdatePlan
+from benchmarks.measurements.workload import make_updates as make_workload
+from seal_env import Student, TokenExample, Update, UpdateConfig
 from seal_env.student import FitStatus, Sampling, load_base
 from seal_env.student.native import NativeOps
 from seal_env.student.network import TrainBatch
@@ -26,11 +26,11 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 NETWORKS = [("llama", "llama"), ("llama", "generic"), ("qwen2", "llama"), ("qwen2", "generic"), ("gpt2", "generic")]
 
 
-def make_plans(seed: int = 0, longest: int = 70) -> list[UpdatePlan]:
-    """Eight plans that differ in everything.
+def make_updates(seed: int = 0, longest: int = 70) -> list[Update]:
+    """Eight updates with different settings.
 
-    Their learning rates are moderate: AdamW makes a step of a gradient that is all rounding, so two right float32 loops
-    part by up to a few hundredths of the learning rate in a few weights (PEFT's strays as far from float64 as ours).
+    Their learning rates are moderate: AdamW takes a full step along a gradient that is only rounding, so exact float32 loops
+    differ by up to a few hundredths of the learning rate in a few weights (PEFT's error to float64 is as large as ours).
     """
     rng = random.Random(seed)
     settings = [
@@ -38,20 +38,20 @@ def make_plans(seed: int = 0, longest: int = 70) -> list[UpdatePlan]:
         {"epochs": 5, "learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 2},
         {"epochs": 1, "learning_rate": 4e-4, "schedule": "constant"},
         {"epochs": 4, "batch_size": 3, "learning_rate": 4e-4},
-        {"epochs": 2, "max_grad_norm": 0.05, "seed": 7, "learning_rate": 2e-4},
+        {"epochs": 2, "max_grad_norm": 0.05, "learning_rate": 2e-4},
         {"epochs": 6, "learning_rate": 5e-4, "weight_decay": 0.1},
         {"epochs": 2, "batch_size": 2, "max_grad_norm": float("inf"), "learning_rate": 1e-4},
         {"epochs": 3, "shuffle": False, "learning_rate": 1e-4},
     ]
-    plans = []
+    updates = []
     for i, setting in enumerate(settings):
         examples = []
         for _ in range(rng.randint(1, 5)):
             length = rng.randint(3, longest)
             ids = tuple(rng.randrange(2, 258) for _ in range(length))
             examples.append(TokenExample(ids, loss_from=rng.choice([0, 0, length // 2])))
-        plans.append(UpdatePlan(examples, **{"seed": i, **setting}))
-    return plans
+        updates.append(Update(examples, UpdateConfig(**setting), seed=7 if i == 4 else i))
+    return updates
 
 
 def prompts_for(student: Student, n: int) -> list[list[str]]:
@@ -64,19 +64,19 @@ def test_equals_peft_and_adamw_trained_alone(model_path, monkeypatch, model, net
     monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     path, lora = model_path(model), LoraConfig(**LORA)
     student = Student.from_pretrained(path, lora, network=network)
-    plans = make_plans()
-    start = student.fresh([plan.seed for plan in plans])
-    result = student.fit(plans)
+    updates = make_updates()
+    start = student.fresh([update.seed for update in updates])
+    result = student.fit(updates)
     assert [report.status for report in result.reports] == [FitStatus.TRAINED] * 8
 
     loop = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora)
-    prompts = prompts_for(student, len(plans))
+    prompts = prompts_for(student, len(updates))
     answers = student.answer(result.adapters, prompts, max_new_tokens=12)
-    for i, plan in enumerate(plans):
-        expected = loop.fit(plan, start[i])
+    for i, update in enumerate(updates):
+        expected = loop.fit(update, start[i])
         assert not torch.equal(expected, start[i])
         difference = (result.adapters[i] - expected).abs().max().item()
-        assert difference < 1e-5, f"plan {i}: off by {difference:.1e}"
+        assert difference < 1e-5, f"update {i}: off by {difference:.1e}"
         ids = loop.answer([student.tokenizer(p)["input_ids"] for p in prompts[i]], 12)
         for answer, row in zip(answers[i], ids):
             assert list(answer.ids) == row[: len(answer.ids)]
@@ -101,17 +101,17 @@ def stacked_gradient(student: Student, adapter: torch.Tensor, example: TokenExam
 @pytest.mark.parametrize("compiled", ["1", "0"])
 @pytest.mark.parametrize("shape", ["llama-2m", "qwen2-3m"])
 def test_gradients_are_as_near_to_float64_as_pefts(monkeypatch, shape, compiled):
-    """What fitted adapters differ by comes from here; a gradient has none of the chaos that ten epochs of AdamW make of it."""
+    """Adapters differ because of rounding in gradients, which are not chaotic as ten epochs of AdamW are."""
     monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     model, lora = random_model(shape_config(shape)), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
     student = Student(copy.deepcopy(model), byte_tokenizer(), lora)
     peft, exact = PeftLoop(copy.deepcopy(model), lora), Float64Loop(copy.deepcopy(model), lora)
     lengths = [[n for edit in edit_lengths("seal", 2, seed=0) for n in edit][:10]]
-    (plan,) = make_workload(lengths, model.config.vocab_size, {})
+    (update,) = make_workload(lengths, model.config.vocab_size, {})
     torch.manual_seed(0)
     adapter = student.fresh([0])[0] + 0.02 * torch.randn(student.adapter_size)  # as trained: B is not zero
     ratios = []
-    for example in plan.examples:
+    for example in update.examples:
         truth = gradient(exact, adapter, example)
         ours, theirs = (g - truth for g in (stacked_gradient(student, adapter, example), gradient(peft, adapter, example)))
         assert theirs.norm() < 1e-4 * truth.norm(), "all three are the same gradient"
@@ -122,44 +122,44 @@ def test_gradients_are_as_near_to_float64_as_pefts(monkeypatch, shape, compiled)
 
 @pytest.mark.parametrize("shape", ["llama-2m", "qwen2-3m"])
 def test_fitted_adapters_are_as_near_to_float64_as_pefts(shape):
-    """Ten epochs at SEAL's learning rate; ``seal-bench speed --exact 20`` has more plans."""
+    """Ten epochs at SEAL's learning rate; ``seal-bench speed --exact 20`` has more updates."""
     model, lora = random_model(shape_config(shape)), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
     student = Student(copy.deepcopy(model), byte_tokenizer(), lora)
     settings = {"epochs": 10, "learning_rate": 1e-3}
-    plans = make_workload([[32, 60], [24, 51], [40, 16, 90]], model.config.vocab_size, settings)
-    start = student.fresh([plan.seed for plan in plans])
+    updates = make_workload([[32, 60], [24, 51], [40, 16, 90]], model.config.vocab_size, settings)
+    start = student.fresh([update.seed for update in updates])
     peft, exact = PeftLoop(copy.deepcopy(model), lora), Float64Loop(copy.deepcopy(model), lora)
-    truth = torch.stack([exact.fit(plan, row.double()) for plan, row in zip(plans, start)])
-    theirs = relative_errors(torch.stack([peft.fit(plan, row) for plan, row in zip(plans, start)]), truth)
-    ours = relative_errors(student.fit(plans, start).adapters, truth)
+    truth = torch.stack([exact.fit(update, row.double()) for update, row in zip(updates, start)])
+    theirs = relative_errors(torch.stack([peft.fit(update, row) for update, row in zip(updates, start)]), truth)
+    ours = relative_errors(student.fit(updates, start).adapters, truth)
     assert theirs.max() < 1e-2, "all three are the same update"
-    # Rounding of a few near-zero gradients decides single plans, so that two PEFT loops differ by several times as well.
+    # Rounding of a few near-zero gradients decides single updates, so that two PEFT loops differ by several times as well.
     assert (ours / theirs).log().mean().exp() < 2, (ours, theirs)
 
 
-def test_trainer_is_the_same_ruler(model_path):
+def test_trainer_gives_the_same_adapter_as_the_plain_loop(model_path):
     path, lora = model_path("qwen2"), LoraConfig(**LORA)
-    plan = UpdatePlan([TokenExample(tuple(range(5, 5 + n))) for n in (12, 30, 7)], epochs=3, seed=3)
+    update = Update([TokenExample(tuple(range(5, 5 + n))) for n in (12, 30, 7)], UpdateConfig(epochs=3), seed=3)
     student = Student.from_pretrained(path, lora)
     start = student.fresh([3])[0]
-    expected = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora).fit(plan, start)
-    trained = TrainerLoop(AutoModelForCausalLM.from_pretrained(path), lora).fit(plan, start)
+    expected = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora).fit(update, start)
+    trained = TrainerLoop(AutoModelForCausalLM.from_pretrained(path), lora).fit(update, start)
     torch.testing.assert_close(trained, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "network"), [("llama", "llama"), ("qwen2", "llama"), ("gpt2", "generic")])
-def test_an_outcome_does_not_depend_on_neighbours_slots_or_waves(model_path, model, network):
+def test_an_adapter_does_not_depend_on_other_updates_slots_or_waves(model_path, model, network):
     student = Student.from_pretrained(model_path(model), LoraConfig(**LORA), network=network)
-    plans = make_plans(longest=300)
-    prompts = prompts_for(student, len(plans))
-    together = student.fit(plans).adapters
+    updates = make_updates(longest=300)
+    prompts = prompts_for(student, len(updates))
+    together = student.fit(updates).adapters
     answers = student.answer(together, prompts, max_new_tokens=8)
-    backwards = student.fit(plans[::-1]).adapters.flip(0)
+    backwards = student.fit(updates[::-1]).adapters.flip(0)
     student.max_slots = 2
-    waves = student.fit(plans).adapters
+    waves = student.fit(updates).adapters
     student.step_tokens = 1
-    for i, plan in enumerate(plans):
-        alone = student.fit([plan]).adapters[0]
+    for i, update in enumerate(updates):
+        alone = student.fit([update]).adapters[0]
         for other in (together[i], backwards[i], waves[i]):
             torch.testing.assert_close(alone, other, rtol=0, atol=1e-5)
         assert student.answer(alone[None], [prompts[i]], max_new_tokens=8)[0] == answers[i]
@@ -168,29 +168,29 @@ def test_an_outcome_does_not_depend_on_neighbours_slots_or_waves(model_path, mod
 @pytest.mark.parametrize("compiled", ["1", "0"])
 @pytest.mark.parametrize(("model", "network"), [("llama", "llama"), ("gpt2", "generic")])
 def test_reading_seldom_changes_nothing(model_path, monkeypatch, model, network, compiled):
-    """As on a GPU, which is given many steps before what came of them is read."""
+    """As on a GPU, where results of many steps are read together."""
     monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     student = Student.from_pretrained(model_path(model), LoraConfig(**LORA), network=network, max_slots=3)
-    plans = make_plans()
-    plans[2] = replace(plans[2], learning_rate=1e9, epochs=9)  # diverges on its way
-    plans[5] = replace(plans[5], examples=())
-    prompts, sampling = prompts_for(student, len(plans)), {"sampling": Sampling(), "max_new_tokens": 12, "stop": ["e"]}
+    updates = make_updates()
+    updates[2] = replace(updates[2], config=replace(updates[2].config, learning_rate=1e9, epochs=9))  # it diverges
+    updates[5] = replace(updates[5], examples=())
+    prompts, sampling = prompts_for(student, len(updates)), {"sampling": Sampling(), "max_new_tokens": 12, "stop": ["e"]}
     seeds = [list(range(len(group))) for group in prompts]
-    found = []
+    results = []
     for student.read_every in (1, 5, 1000):
-        fitted = student.fit(plans)
+        fitted = student.fit(updates)
         answers = student.answer(fitted.adapters, prompts, max_new_tokens=12)
-        found.append((fitted, answers, student.sample(fitted.adapters, prompts, seeds=seeds, **sampling)))
-    (first, *answered), *others = found
+        results.append((fitted, answers, student.sample(fitted.adapters, prompts, seeds=seeds, **sampling)))
+    (first, *answers), *others = results
     assert [str(report.status) for report in first.reports].count("trained") == 6
     assert (first.reports[2].status, first.reports[5].status) == ("diverged", "nothing_to_train")
-    assert torch.equal(first.adapters[2], student.fresh([plans[2].seed])[0]), "it is as it started"
+    assert torch.equal(first.adapters[2], student.fresh([updates[2].seed])[0]), "it is the initial adapter"
     for fitted, *again in others:
         for report, other in zip(first.reports, fitted.reports):
             assert (report.status, report.steps, report.tokens) == (other.status, other.steps, other.tokens)
             assert report.losses == pytest.approx(other.losses, rel=1e-4, nan_ok=True)
         torch.testing.assert_close(fitted.adapters, first.adapters, rtol=0, atol=1e-5)
-        assert again == answered
+        assert again == answers
 
 
 @pytest.mark.parametrize("compiled", ["1", "0"])
@@ -200,21 +200,22 @@ def test_static_decoding_writes_the_same(model_path, monkeypatch, model, compile
     monkeypatch.setenv("SEAL_ENV_NATIVE", compiled)
     base, _ = load_base(model_path(model))
     options = {"max_new_tokens": 80, "stop": ["qz"]}
-    found = []
+    results = []
     for static in (False, True):
         student = Student(base, byte_tokenizer(), LoraConfig(**LORA), static_decoding=static)
         torch.manual_seed(0)
         adapters = student.fresh(range(4)) + 0.05 * torch.randn(4, student.adapter_size)
         prompts = prompts_for(student, 4)
         seeds = [list(range(len(group))) for group in prompts]
-        found.append((student.answer(adapters, prompts, **options), student.sample(adapters, prompts, seeds=seeds, **options)))
-    assert found[0] == found[1]
-    assert len({len(answer.ids) for group in found[0][1] for answer in group}) > 1, "rows leave at different times"
+        sampled = student.sample(adapters, prompts, seeds=seeds, **options)
+        results.append((student.answer(adapters, prompts, **options), sampled))
+    assert results[0] == results[1]
+    assert len({len(answer.ids) for group in results[0][1] for answer in group}) > 1, "rows leave at different times"
 
 
 @pytest.mark.parametrize("model", ["llama", "qwen2", "shape:llama-2m"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_compiled_kernels_give_the_same_bits_whoever_shares_the_batch(model_path, model, threads):
+def test_compiled_kernels_give_the_same_bits_in_any_batch(model_path, model, threads):
     lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
     if model.startswith("shape:"):
         student = Student(random_model(shape_config(model)), byte_tokenizer(), lora)
@@ -223,16 +224,19 @@ def test_compiled_kernels_give_the_same_bits_whoever_shares_the_batch(model_path
     if not isinstance(student.network.ops, NativeOps):
         pytest.skip("no C compiler here")
     rng = random.Random(0)
-    plans = [
-        UpdatePlan([TokenExample(tuple(rng.randrange(258) for _ in range(rng.randint(5, 300)))) for _ in range(4)], epochs=2)
+    updates = [
+        Update(
+            [TokenExample(tuple(rng.randrange(258) for _ in range(rng.randint(5, 300)))) for _ in range(4)],
+            UpdateConfig(epochs=2),
+        )
         for _ in range(6)
     ]
-    prompts = prompts_for(student, len(plans))
+    prompts = prompts_for(student, len(updates))
     with torch_threads(threads):
-        together = student.fit(plans).adapters
+        together = student.fit(updates).adapters
         likelihoods = student.log_likelihood(together, prompts, prompts)
-        for i, plan in enumerate(plans):
-            alone = student.fit([plan]).adapters
+        for i, update in enumerate(updates):
+            alone = student.fit([update]).adapters
             assert torch.equal(alone[0], together[i])
             assert student.log_likelihood(alone, [prompts[i]], [prompts[i]])[0] == likelihoods[i]
 
@@ -255,10 +259,10 @@ def test_compiled_kernels_agree_with_pytorch_at_every_length(model_path, monkeyp
     assert not isinstance(plain.network.ops, NativeOps)
     ids = tuple(random.Random(0).randrange(2, 258) for _ in range(900))
     lengths = (2, 15, 16, 17, 33, 255, 257, 511, 513, 900)
-    plans = [UpdatePlan([TokenExample(ids[:n])], epochs=1, max_grad_norm=1e-3, learning_rate=1e-4) for n in lengths]
-    ours, theirs = native.fit(plans), plain.fit(plans)
-    for one, other in zip(ours.reports, theirs.reports):
-        assert one.losses == pytest.approx(other.losses, rel=1e-5)
+    updates = [Update([TokenExample(ids[:n])], UpdateConfig(epochs=1, max_grad_norm=1e-3, learning_rate=1e-4)) for n in lengths]
+    ours, theirs = native.fit(updates), plain.fit(updates)
+    for report, other in zip(ours.reports, theirs.reports):
+        assert report.losses == pytest.approx(other.losses, rel=1e-5)
     torch.testing.assert_close(ours.adapters, theirs.adapters, rtol=0, atol=1e-5)
 
 
@@ -266,7 +270,7 @@ def test_compiled_kernels_agree_with_pytorch_at_every_length(model_path, monkeyp
 def test_an_exported_adapter_is_a_peft_adapter(model_path, tmp_path, model, network):
     path = model_path(model)
     student = Student.from_pretrained(path, LoraConfig(**LORA), network=network)
-    adapter = student.fit(make_plans()[:2]).adapters[1]
+    adapter = student.fit(make_updates()[:2]).adapters[1]
     student.save_adapter(adapter, tmp_path / "adapter")
     assert torch.equal(student.load_adapter(tmp_path / "adapter"), adapter)
 
@@ -285,14 +289,14 @@ def test_an_exported_adapter_is_a_peft_adapter(model_path, tmp_path, model, netw
     torch.testing.assert_close(merged, expected, rtol=0, atol=1e-4)
 
 
-def test_an_adapter_can_go_on_from_where_it_stopped(model_path):
+def test_an_adapter_can_be_trained_further(model_path):
     path, lora = model_path("llama"), LoraConfig(**LORA)
     student = Student.from_pretrained(path, lora)
-    plan = make_plans()[0]
-    first = student.fit([plan]).adapters
-    second = student.fit([plan], start=first).adapters
+    update = make_updates()[0]
+    first = student.fit([update]).adapters
+    second = student.fit([update], start=first).adapters
     loop = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora)
-    torch.testing.assert_close(second[0], loop.fit(plan, first[0]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(second[0], loop.fit(update, first[0]), rtol=0, atol=1e-5)
     assert not torch.equal(first, second)
 
 
@@ -301,19 +305,19 @@ def test_an_adapter_can_go_on_from_where_it_stopped(model_path):
 def test_every_supported_way_to_choose_targets(model_path, network, options):
     path, lora = model_path("qwen2"), LoraConfig(lora_alpha=6, **options)
     student = Student.from_pretrained(path, lora, network=network)
-    plan = make_plans()[1]
+    update = make_updates()[1]
     loop = PeftLoop(AutoModelForCausalLM.from_pretrained(path), lora)
-    expected = loop.fit(plan, student.fresh([plan.seed])[0])
-    torch.testing.assert_close(student.fit([plan]).adapters[0], expected, rtol=0, atol=1e-5)
+    expected = loop.fit(update, student.fresh([update.seed])[0])
+    torch.testing.assert_close(student.fit([update]).adapters[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("network", ["llama", "generic"])
 def test_bfloat16_trains_float32_adapters(model_path, network):
     student = Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA), dtype="bfloat16", network=network)
     exact = Student.from_pretrained(model_path("qwen2"), LoraConfig(**LORA), network=network)
-    plans = make_plans()
-    result, expected = student.fit(plans), exact.fit(plans)
+    updates = make_updates()
+    result, expected = student.fit(updates), exact.fit(updates)
     assert result.adapters.dtype == torch.float32
     for report, other in zip(result.reports, expected.reports):
         assert report.losses[-1] == pytest.approx(other.losses[-1], rel=0.02)
-    assert all(student.answer(result.adapters, prompts_for(student, len(plans)), max_new_tokens=4))
+    assert all(student.answer(result.adapters, prompts_for(student, len(updates)), max_new_tokens=4))

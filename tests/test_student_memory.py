@@ -1,4 +1,4 @@
-"""Where memory runs out the student does with less of it, at once, and the results stay the same."""
+"""If memory runs out, the student continues with less of it, and the results are the same."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torch
 from peft import LoraConfig
 
 from benchmarks.gpu.limited import LimitedMemory
-from seal_env import Student, TokenExample, UpdatePlan
+from seal_env import Student, TokenExample, Update, UpdateConfig
 from seal_env.student import FitStatus
 from seal_env.student.generic import GenericNetwork
 from seal_env.student.llama import LlamaNetwork
 
 LORA = {
     "r": 128,
-    "lora_alpha": 256,  # adapters larger than all that a step computes with
+    "lora_alpha": 256,  # adapters are larger than all other tensors of a step
     "target_modules": "all-linear",
 }
 NETWORKS = {LlamaNetwork: "llama", GenericNetwork: "generic"}
 MIB = 1 << 20
 
 
-def plans(count: int = 6) -> list[UpdatePlan]:
+def updates(count: int = 6) -> list[Update]:
     rng = random.Random(0)
     lengths = [[rng.randint(5, 60) for _ in range(3)] for _ in range(count)]
     examples = [[TokenExample(tuple(rng.randrange(2, 258) for _ in range(n))) for n in own] for own in lengths]
-    return [UpdatePlan(own, epochs=2, learning_rate=2e-4, seed=i) for i, own in enumerate(examples)]
+    return [Update(own, UpdateConfig(epochs=2, learning_rate=2e-4), seed=i) for i, own in enumerate(examples)]
 
 
 @pytest.fixture(params=[("llama", "llama", "0"), ("llama", "llama", "1"), ("qwen2", "generic", "0")], ids=str)
@@ -45,8 +45,8 @@ def lines(caplog) -> list[str]:
 
 
 def test_a_limit_means_fewer_adapters_at_a_time_and_one_line(student, caplog):
-    work = plans()
-    start = student.fresh([plan.seed for plan in work])
+    work = updates()
+    start = student.fresh([update.seed for update in work])
     expected = student.fit(work, start)
     assert expected.slots == len(work) and not lines(caplog)
     size = 4 * student.adapter_size  # bytes; a slot takes three times as much
@@ -82,8 +82,8 @@ class FailsAt(LimitedMemory):
 def test_wherever_memory_runs_out_the_adapters_are_the_same(student, caplog):
     """At allocations from the first to the last: a step that failed halfway has left no trace."""
     student = Student(student.model, student.tokenizer, LoraConfig(**LORA | {"r": 2}), network=NETWORKS[type(student.network)])
-    work = [replace(plan, epochs=1) for plan in plans(2)]
-    start = student.fresh([plan.seed for plan in work])
+    work = [replace(update, config=replace(update.config, epochs=1)) for update in updates(2)]
+    start = student.fresh([update.seed for update in work])
     with LimitedMemory(1 << 60) as counting:
         expected = student.fit(work, start)
     stride = max(1, counting.allocations // 12)
@@ -105,7 +105,7 @@ def test_wherever_memory_runs_out_the_adapters_are_the_same(student, caplog):
 
 
 def test_answers_and_likelihoods_are_read_in_smaller_parts(student, caplog):
-    work = plans(4)
+    work = updates(4)
     adapters = student.fit(work).adapters
     prompts = [[f"What is {i}{'?' * j}\n" for j in range(3)] for i in range(4)]
     answers = student.answer(adapters, prompts, max_new_tokens=8)
@@ -125,13 +125,13 @@ def test_answers_and_likelihoods_are_read_in_smaller_parts(student, caplog):
 
 def test_what_cannot_be_made_smaller_is_an_error_that_says_so(student):
     with LimitedMemory(MIB // 8), pytest.raises(torch.OutOfMemoryError):  # not even the results fit
-        student.fit(plans(1))
+        student.fit(updates(1))
     start = student.fresh([0])
     with (
         LimitedMemory(12 * student.adapter_size),
         pytest.raises(torch.OutOfMemoryError, match="too little memory for one adapter"),
     ):
-        student.fit(plans(1), start)
+        student.fit(updates(1), start)
     with LimitedMemory(1000), pytest.raises(torch.OutOfMemoryError, match="too little memory for a prompt with its answer"):
         student.answer(start, [["What?"]])
 
@@ -149,20 +149,20 @@ def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(student):
 _RLIMIT = """
 import logging, resource, sys, torch
 from peft import LoraConfig
-from seal_env import Student, TokenExample, UpdatePlan
+from seal_env import Student, TokenExample, Update, UpdateConfig
 logging.basicConfig(level=logging.WARNING)
 torch.set_num_threads(1)
 student = Student.from_pretrained(sys.argv[1], LoraConfig(r=400, target_modules="all-linear"))
-plans = [UpdatePlan([TokenExample(tuple(range(2, 20)))], epochs=1, seed=i) for i in range(24)]
-start = student.fresh([plan.seed for plan in plans])
-student.fit(plans[:1], start[:1])
+updates = [Update([TokenExample(tuple(range(2, 20)))], UpdateConfig(epochs=1), seed=i) for i in range(24)]
+start = student.fresh([update.seed for update in updates])
+student.fit(updates[:1], start[:1])
 pages = int(open("/proc/self/statm").read().split()[0])
-room = 4 * student.adapter_size * len(plans)  # the results; the optimizer's state takes three times as much
+room = 4 * student.adapter_size * len(updates)  # the results; the optimizer's state takes three times as much
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2 * room, resource.RLIM_INFINITY))
-result = student.fit(plans, start)
+result = student.fit(updates, start)
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert result.slots < len(plans), result.slots
-torch.testing.assert_close(result.adapters, student.fit(plans, start).adapters, rtol=0, atol=1e-5)
+assert result.slots < len(updates), result.slots
+torch.testing.assert_close(result.adapters, student.fit(updates, start).adapters, rtol=0, atol=1e-5)
 """
 
 

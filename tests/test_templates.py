@@ -36,7 +36,7 @@ from seal_env.registration import ENVIRONMENTS
 from seal_env.student import Student
 from seal_env.student.requests import UpdateRequest
 from seal_env.tasks import Document, Question, Task, open_book_prompt, question_prompt
-from seal_env.update import Example, TokenExample, UpdatePlan
+from seal_env.update import Example, TokenExample, Update, UpdateConfig
 from tests.toy import LORA, SMALL
 
 TASK = Task("Otrar", "Otrar fell in 1219.", (Question("When did it fall?", ("1219",)), Question("What fell?", ("Otrar",))))
@@ -139,8 +139,11 @@ def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
     student = Student.from_pretrained(folder("both", None), LoraConfig(r=2))
     ids = tuple(student.tokenizer("Otrar fell")["input_ids"])
     assert (ids[0], ids[-1]) == (0, 1)
-    plans = [UpdatePlan((example,), epochs=2) for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))]
-    text, whole, cut = student.fit(plans).adapters
+    updates = [
+        Update((example,), UpdateConfig(epochs=2))
+        for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))
+    ]
+    text, whole, cut = student.fit(updates).adapters
     assert torch.equal(text, whole) and not torch.equal(text, cut)
 
 

@@ -87,7 +87,7 @@ def test_thoughts_before_the_json_are_no_part_of_it(thoughts: str):
 def test_what_is_no_choice_of_tools_trains_nothing_and_says_why(action, status, says):
     edit = parsed(action)
     assert edit.status == status and says in edit.problem
-    assert edit.plan.examples == () and edit.sequences == ()
+    assert edit.update.examples == () and edit.sequences == ()
     assert len(edit.problem) < 300
 
 
@@ -105,8 +105,8 @@ def test_leave_out_sets_equal_an_independent_enumeration():
                 for order in permutations(range(count))
                 if count - left_out >= 0
             }
-            found = leave_out(pairs, left_out)
-            named = [(frozenset(map(pairs.index, shown)), pairs.index(target)) for *shown, target in found]
+            small_tasks = leave_out(pairs, left_out)
+            named = [(frozenset(map(pairs.index, context)), pairs.index(target)) for *context, target in small_tasks]
             assert len(named) == len(set(named)) and set(named) == expected
     assert len(leave_out(TASK.demonstrations, 1)) == 4 and len(leave_out(TASK.demonstrations, 2)) == 4 * 3
 
@@ -119,7 +119,7 @@ def test_without_augmentations_only_the_order_changes():
     small = training_set(TASK.demonstrations, choice(), random.Random(0))
     assert {pair for task in small for pair in task} == set(TASK.demonstrations)
     assert 4 + 12 < len(small) <= 2 * (4 + 12)
-    assert len({(frozenset(shown), target) for *shown, target in small}) == 16
+    assert len({(frozenset(context), target) for *context, target in small}) == 16
 
 
 def test_augmentations_multiply_the_set_and_permute_colours():
@@ -163,22 +163,28 @@ def test_grids_over_30_are_left_out():
 
 def test_limits_are_kept():
     edit = parsed(EDIT.text())
-    assert edit.status == EditStatus.OK and len(edit.plan.examples) == 250 and edit.dropped > 0
-    assert len(parsed(EDIT.text(), ToolSettings(max_examples=7)).plan.examples) == 7
+    assert edit.status == EditStatus.OK and len(edit.update.examples) == 250 and edit.dropped > 0
+    assert len(parsed(EDIT.text(), ToolSettings(max_examples=7)).update.examples) == 7
     assert parsed(changed(num_train_epochs=4)).status == EditStatus.TOO_MANY_STEPS  # 4 x 125 steps
     short = parsed(EDIT.text(), ToolSettings(max_tokens=250))
-    assert short.plan.examples and max(len(example.text) for example in short.plan.examples) <= 250
+    assert short.update.examples and max(len(example.text) for example in short.update.examples) <= 250
 
 
-def test_the_plan_is_seals_and_a_function_of_the_seed():
-    plan = parsed(EDIT.text(), seed=5).plan
-    assert (plan.learning_rate, plan.epochs, plan.batch_size, plan.schedule, plan.warmup_steps) == (1e-3, 3, 2, "cosine", 11)
-    assert plan == parsed(EDIT.text(), seed=5).plan != parsed(EDIT.text(), seed=6).plan
+def test_the_update_is_seals_and_a_function_of_the_seed():
+    update = parsed(EDIT.text(), seed=5).update
+    assert (
+        update.config.learning_rate,
+        update.config.epochs,
+        update.config.batch_size,
+        update.config.schedule,
+        update.config.warmup_steps,
+    ) == (1e-3, 3, 2, "cosine", 11)
+    assert update == parsed(EDIT.text(), seed=5).update != parsed(EDIT.text(), seed=6).update
 
 
 def test_the_loss_is_on_the_output_alone_or_on_everything():
     for strategy, everything in (("train_using_output_tokens", False), ("train_using_all_tokens", True)):
-        for example in parsed(changed(strategy=strategy)).plan.examples[:20]:
+        for example in parsed(changed(strategy=strategy)).update.examples[:20]:
             before, output = example.text[: example.loss_from], example.text[example.loss_from :]
             if everything:
                 assert before == ""
@@ -189,16 +195,16 @@ def test_the_loss_is_on_the_output_alone_or_on_everything():
 def test_two_demonstrations_and_one_make_a_training_set():
     for count, least in ((2, 4), (1, 1)):
         edit = parsed(choice().text(), demonstrations=TASK.demonstrations[:count])
-        assert edit.status == EditStatus.OK and len(edit.plan.examples) >= least
+        assert edit.status == EditStatus.OK and len(edit.update.examples) >= least
 
 
 @pytest.mark.parametrize(
-    "values", [{"max_examples": 0}, {"max_steps": 2.5}, {"batch_size": 0}, {"schedule": "step"}, {"max_tokens": 0}]
+    "values", [{"max_examples": 0}, {"max_steps": 2.5}, {"batch_size": -1}, {"schedule": "step"}, {"max_tokens": 0}]
 )
 def test_settings_that_cannot_work_are_named(values):
     (name,) = values
     with pytest.raises(ValueError, match=name if name != "max_tokens" else "max_length"):
-        ToolSettings(**values)
+        ToolSettings().with_options(**values)
 
 
 def test_errors_of_an_edit_made_in_code_name_the_value():

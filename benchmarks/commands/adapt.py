@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> Path:
     )
     # A passage is learnt once, however many edits were written about it.
     sequences = tuple(dict.fromkeys(sequence for one in written for sequence in one.parsed.sequences))
-    fitted = student.fit([config.settings().plan(sequences, arguments.seed)], progress=config.progress)
+    fitted = student.fit([config.settings().update(sequences, arguments.seed)], progress=config.progress)
     report = fitted.reports[0]
     if not report.status.learnt:
         raise ValueError(f"the update ended as {report.status}: {_what_to_do(report.status)}")
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> Path:
         student.save_adapter(fitted.adapters[0], new)
         append_lines(new / "edits.jsonl", [_line(one) for one in written])
     cut = ", some cut to the longest that can be learnt" if report.status is FitStatus.TRUNCATED else ""
-    losses = np.array(report.losses).reshape(config.settings().epochs, -1).mean(1)
+    losses = np.array(report.losses).reshape(config.settings().update_config.epochs, -1).mean(1)
     print(
         f"{arguments.out}: {len(documents)} passages, {len(written)} edits, {report.sequences} sequences{cut},"
         f" {report.steps} steps, loss {losses[0]:.2f} to {losses[-1]:.2f} nats a token"

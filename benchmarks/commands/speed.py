@@ -1,7 +1,7 @@
 """``seal-bench speed``: seconds per self-edit, the student beside the loops that everybody writes.
 
-Every method trains the same plans from the same initial adapters and answers the same prompts, in one process, the methods
-taking turns over the repeats; figures are medians over the repeats. Before it is timed a method is run once on one plan.
+Every method trains the same updates from the same initial adapters and answers the same prompts, in one process, the methods
+taking turns over the repeats; figures are medians over the repeats. Before it is timed a method is run once on one update.
 
 Exactness is measured against the same updates in float64. Over ten epochs rounding parts two right float32 loops, so what
 counts is that the student is no further from float64 than PEFT in float32 is.
@@ -32,13 +32,13 @@ from benchmarks.measurements.peak import peak_rate, synchronize
 from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, TunedLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
 from benchmarks.measurements.vmap_loop import VmapLoop
-from benchmarks.measurements.workload import edit_lengths, make_plans, make_prompts
+from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
 from seal_env.checks import check_at_least
 from seal_env.files import write_json
 from seal_env.student import Student, load_base
 from seal_env.student.loading import check_device, check_dtype
 from seal_env.student.memory import available_bytes
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update
 
 EXAMPLES = """examples:
   seal-bench speed --quick
@@ -141,7 +141,7 @@ class _Bench:
         lengths = edit_lengths(arguments.lengths, arguments.edits, arguments.seed)
         settings: dict[str, object] = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
         vocab_size = self.model.config.vocab_size
-        self.plans = make_plans(lengths, vocab_size, settings)
+        self.updates = make_updates(lengths, vocab_size, settings)
         self.prompts, self.prompt_ids = make_prompts(
             arguments.edits, arguments.questions, lambda text: self.tokenizer(text)["input_ids"]
         )
@@ -149,9 +149,9 @@ class _Bench:
         self.layout = student.layout
         self.layout_size = student.adapter_size
         self.parameters = sum(p.numel() for p in self.model.parameters())
-        self.start = student.fresh([plan.seed for plan in self.plans])
+        self.start = student.fresh([update.seed for update in self.updates])
         self.tokens = sum(arguments.epochs * sum(edit) for edit in lengths)
-        self.operations = sum(training_operations(self.model, self.layout_size, plan) for plan in self.plans)
+        self.operations = sum(training_operations(self.model, self.layout_size, update) for update in self.updates)
         flat = [n for edit in lengths for n in edit]
         self.summary = (
             f"{len(lengths)} edits, {len(flat) / len(lengths):.1f} sequences each of median {statistics.median(flat):.0f},"
@@ -173,10 +173,10 @@ class _Bench:
             self.peak_rates.append(rate)
             for name, fit, answer in runs:
                 if repeat == 0:
-                    fit(self.plans[:1])
+                    fit(self.updates[:1])
                 reset_peak_memory(self.model.device)
                 started = time.perf_counter()
-                adapters, useful = fit(self.plans)
+                adapters, useful = fit(self.updates)
                 synchronize(self.model.device)
                 fitted = time.perf_counter()
                 if answer is not None:
@@ -200,8 +200,8 @@ class _Bench:
             timings.append(
                 Timing(
                     method=name,
-                    fit=fit_time / len(self.plans),
-                    answer=statistics.median(r[1] for r in raw[name]) / len(self.plans),
+                    fit=fit_time / len(self.updates),
+                    answer=statistics.median(r[1] for r in raw[name]) / len(self.updates),
                     tokens_per_second=self.tokens / fit_time,
                     useful_share=raw[name][0][2],
                     peak_share=self.operations / fit_time / rate,
@@ -213,7 +213,7 @@ class _Bench:
         return timings
 
     def _exact(self) -> Tensor | None:
-        """The first adapters in float64, ``(plans, numel)``; None where nobody asked, or the model is none of its models."""
+        """The first adapters in float64, ``(updates, numel)``; None where nobody asked, or the model is none of its models."""
         if not self.arguments.exact:
             return None
         if 8 * self.parameters > available_bytes(self.model.device) // 2:
@@ -224,8 +224,8 @@ class _Bench:
         except ValueError as error:
             print(f"errors are not measured: {error}")
             return None
-        plans = self.plans[: self.arguments.exact]
-        return torch.stack([loop.fit(plan, start.double()) for plan, start in zip(plans, self.start)])
+        updates = self.updates[: self.arguments.exact]
+        return torch.stack([loop.fit(update, start.double()) for update, start in zip(updates, self.start)])
 
     def _runs(self, method: str) -> list[tuple[str, _Fit, _Answer | None]]:
         """Name, training and answering of each row that ``method`` adds to the table."""
@@ -241,7 +241,7 @@ class _Bench:
             return rows
         if method == "vmap":
             vmap = VmapLoop(copy.deepcopy(self.model), self.lora)
-            return [("torch.func.vmap, 16 slots", lambda plans: vmap.fit(plans, self.start), None)]
+            return [("torch.func.vmap, 16 slots", lambda updates: vmap.fit(updates, self.start), None)]
         loops: dict[str, Callable[[PreTrainedModel], PeftLoop]] = {
             "trainer": lambda model: TrainerLoop(model, self.lora),
             "peft": lambda model: PeftLoop(model, self.lora),
@@ -255,7 +255,7 @@ class _Bench:
         return [(method, self._sequential(loop), self._sequential_answer(loop))]
 
     def _sequential(self, loop: PeftLoop) -> _Fit:
-        return lambda plans: (torch.stack([loop.fit(plan, row) for plan, row in zip(plans, self.start)]), 1.0)
+        return lambda updates: (torch.stack([loop.fit(update, row) for update, row in zip(updates, self.start)]), 1.0)
 
     def _sequential_answer(self, loop: PeftLoop) -> _Answer:
         def answer(adapters: Tensor) -> None:
@@ -266,8 +266,8 @@ class _Bench:
         return answer
 
     def _ours(self, student: Student) -> _Fit:
-        def fit(plans: list[UpdatePlan]) -> tuple[Tensor, float]:
-            result = student.fit(plans, self.start[: len(plans)])
+        def fit(updates: list[Update]) -> tuple[Tensor, float]:
+            result = student.fit(updates, self.start[: len(updates)])
             return result.adapters, result.useful_tokens / result.padded_tokens
 
         return fit
@@ -276,12 +276,12 @@ class _Bench:
         return lambda adapters: student.answer(adapters, self.prompts, max_new_tokens=self.arguments.new_tokens)
 
 
-_Fit = Callable[[list[UpdatePlan]], tuple[Tensor, float]]
+_Fit = Callable[[list[Update]], tuple[Tensor, float]]
 _Answer = Callable[[Tensor], object]
 
 
-def training_operations(model: PreTrainedModel, adapter_size: int, plan: UpdatePlan) -> float:
-    """Floating-point operations that training a plan needs, padding left out.
+def training_operations(model: PreTrainedModel, adapter_size: int, update: Update) -> float:
+    """Floating-point operations that training an update needs, padding left out.
 
     A frozen weight is multiplied twice a token (forward, and the gradient of its input; the first layer's query, key and
     value need only the former), an adapter's three times, the head twice where a token is learnt, and causal attention
@@ -293,12 +293,12 @@ def training_operations(model: PreTrainedModel, adapter_size: int, plan: UpdateP
     first = config.hidden_size * (queries + 2 * keys)
     layer = first + queries * config.hidden_size + 3 * config.hidden_size * config.intermediate_size
     total = 0.0
-    for example in plan.examples:
+    for example in update.examples:
         n = len(example.ids) if isinstance(example, TokenExample) else 0
         total += n * (4 * config.num_hidden_layers * layer - 2 * first + 6 * adapter_size)
         total += (n - 1) * 4 * config.hidden_size * config.vocab_size
         total += config.num_hidden_layers * 6 * n * n * queries
-    return total * plan.epochs
+    return total * update.config.epochs
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -1,5 +1,6 @@
-"""``python -m benchmarks.gpu --out DIR``: one command that proves and measures the student on a GPU, in ten minutes.
+"""``python -m benchmarks.gpu --out DIR`` tests and measures the student on a GPU in ten minutes, without network or model
+files.
 
-:mod:`~benchmarks.gpu.suite` runs the stages and keeps what they return, one JSON line each; other modules are stages,
-or the table that is made of the lines. It needs no network and no model files.
+:mod:`~benchmarks.gpu.suite` runs the stages and saves the result of each as a JSON line, :mod:`~benchmarks.gpu.table` renders
+these lines, and the other modules are stages.
 """

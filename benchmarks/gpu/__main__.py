@@ -1,8 +1,8 @@
-"""Prove and measure the student on a GPU: ``python -m benchmarks.gpu --out DIR``.
+"""Test and measure the student on a GPU: ``python -m benchmarks.gpu --out DIR``.
 
-Stages run in order of worth, each within a limit, and each appends a line to DIR/stages.jsonl when it ends: a run that is cut
-keeps what it has, and the same command goes on with the rest. The table at the end is made from these lines alone. It needs no
-network and no model files.
+Stages run in order of importance, each with a time limit, and each appends a line to DIR/stages.jsonl when it ends. If a run is
+interrupted, the same command resumes with the remaining stages. The table at the end contains these lines only. No network and
+no model files are needed.
 """
 
 from __future__ import annotations
@@ -33,40 +33,42 @@ _QV, _ALL = ADAPTERS
 
 
 def stages(tiny: bool, folder: str | None) -> list[Stage]:
-    """All stages in order of worth; ``tiny``: with small models in the place of large ones."""
-    seven, half, one = ("shape:qwen2-3m", "shape:llama-2m", "shape:llama-2m-deep") if tiny else (
+    """All stages in order of importance; ``tiny`` replaces large models by small ones. ``folder`` is another model, or None."""
+    seven, half, billion = ("shape:qwen2-3m", "shape:llama-2m", "shape:llama-2m-deep") if tiny else (
         "shape:qwen2.5-7b",
         "shape:qwen2.5-0.5b",
         "shape:llama-3.2-1b",
     )  # fmt: skip
-    given = [Stage("speed-model-qv", speed(folder, _QV, no_bars), 90, 150)] if folder else []
+    own = [Stage("speed-model-qv", speed(folder, _QV, no_bars), 90, 150)] if folder else []
     return [
         Stage("correctness", correctness.run, 60, 150),
         Stage("speed-7b-qv", speed(seven, _QV, bars_7b), 60, 210),
         Stage("profile-7b", profile_model(seven), 20, 60),
         Stage("speed-0.5b-qv", speed(half, _QV, bars_half_b), 30, 70),
         Stage("profile-0.5b", profile_model(half), 15, 40),
-        *given,
+        *own,
         Stage("benchmark", learning.run, 20, 45),
         Stage("memory", memory(seven), 40, 80),
         Stage("speed-7b-all", speed(seven, _ALL, no_bars), 60, 120),
         Stage("speed-0.5b-all", speed(half, _ALL, no_bars), 25, 50),
-        Stage("speed-1b-qv", speed(one, _QV, no_bars), 30, 60),
-        Stage("speed-1b-all", speed(one, _ALL, no_bars), 30, 60),
+        Stage("speed-1b-qv", speed(billion, _QV, no_bars), 30, 60),
+        Stage("speed-1b-all", speed(billion, _ALL, no_bars), 30, 60),
     ]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the suite; the exit status is 1 where a stage failed or a bar was missed, 2 where an argument is unusable."""
+    """Run the suite; the exit status is 1 if a stage failed or a check did not pass, 2 if an argument is invalid."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for stages.jsonl, table.md and profiles")
-    parser.add_argument("--minutes", type=float, default=8.0, help="stages that do not fit into what is left are skipped")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="stages that take longer than the remaining time are skipped"
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a dry run with tiny models and no bars on speed, for a CPU")
-    parser.add_argument("--stages", help="of these only, by name, separated by commas")
-    parser.add_argument("--model", help="a folder with a model, whose speed with its own weights is measured too")
+    parser.add_argument("--stages", help="names of the stages to run, separated by commas")
+    parser.add_argument("--model", help="a folder with a model, to measure its speed with its own weights, too")
     arguments = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -75,11 +77,11 @@ def main(argv: list[str] | None = None) -> int:
         device = check_device(arguments.device)
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
-        chosen = _chosen(stages(arguments.tiny, arguments.model), arguments.stages)
+        selected = _select(stages(arguments.tiny, arguments.model), arguments.stages)
         if arguments.minutes < 0:
             raise ValueError(f"--minutes must not be negative, got {arguments.minutes}")
         context = Context(device, arguments.tiny, arguments.out, arguments.model)
-        records = run_stages(chosen, context, header(device, arguments), arguments.minutes)
+        records = run_stages(selected, context, header(device, arguments), arguments.minutes)
     except ValueError as error:
         print(f"python -m benchmarks.gpu: {error}", file=sys.stderr)
         return 2
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def header(device: torch.device, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the figures were made with."""
+    """Versions and hardware of the measurements."""
     about: dict[str, Any] = {"device": device.type, "card": platform.processor() or platform.machine()}
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
@@ -111,20 +113,19 @@ def header(device: torch.device, arguments: argparse.Namespace) -> dict[str, Any
 
 
 def _output(*command: str) -> str:
-    """What a program writes; ``unknown`` where there is no such program, or it fails."""
+    """Output of a program; ``unknown`` if there is no such program, or it fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or "unknown"
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
-def _chosen(found: list[Stage], names: str | None) -> list[Stage]:
-    if not names:
-        return found
-    wanted = names.split(",")
-    if unknown := sorted(set(wanted) - {stage.name for stage in found}):
-        raise ValueError(f"--stages {unknown[0]!r}: there are {', '.join(stage.name for stage in found)}")
-    return [stage for stage in found if stage.name in wanted]
+def _select(stages: list[Stage], names: str | None) -> list[Stage]:
+    known = [stage.name for stage in stages]
+    selected = names.split(",") if names else known
+    if unknown := sorted(set(selected) - set(known)):
+        raise ValueError(f"--stages {unknown[0]!r}: there are {', '.join(known)}")
+    return [stage for stage in stages if stage.name in selected]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Stage ``correctness``: on the device the student and the policy do what they do on the CPU, and what PEFT does on the device.
+"""Stage ``correctness``: the student and the policy on the device, against themselves on the CPU and PEFT on the device.
 
-Models are small, so that all of it takes about a minute; numbers are float32 unless a name says bfloat16.
+Models are small, so that it takes about a minute; numbers are float32 unless a name says bfloat16.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from benchmarks.gpu.limited import LimitedMemory
 from benchmarks.gpu.suite import Check, Context, check
 from benchmarks.measurements.reference import Float64Loop, PeftLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
-from benchmarks.measurements.workload import make_plans
-from seal_env import Student, TokenExample, UpdatePlan
+from benchmarks.measurements.workload import make_updates
+from seal_env import Student, TokenExample, Update, UpdateConfig
 from seal_env.student import Answer, FitStatus
 
 _LORA = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
 _NEW_TOKENS = 12
-# Float32 on another device, other kernels and another order of sums: what short plans part by at most.
+# Largest difference of short updates in float32 on another device, with other kernels and another order of sums.
 _WEIGHT = 1e-5
 _RELATIVE = 1e-4
-# Greedy answers of two right float32 computations differ where two tokens are equally likely to the last digits.
+# Greedy answers of two exact float32 computations differ if two tokens are equally likely to the last digits.
 _EQUAL_ANSWERS = 0.95
 
 
 def run(context: Context) -> dict[str, list[Check]]:
-    """All checks, each an entry of its own."""
+    """Run all checks."""
     checks: list[Check] = []
     parts: list[tuple[str, Callable[[], Iterable[Check]]]] = [
         ("llama-2m", partial(_model, context, "llama-2m", "llama")),
@@ -71,11 +71,13 @@ class _Bench:
     def __post_init__(self) -> None:
         self.base = random_model(shape_config(self.shape))
         self.name = f"{self.shape}, {self.network}"
-        self.plans = _short_plans(3 if self.context.tiny else 12)
-        self.prompts = [[f"Topic: {i}\nWhat is {j}{'?' * (3 * j)}\n" for j in range(1 + i % 3)] for i in range(len(self.plans))]
+        self.updates = _short_updates(3 if self.context.tiny else 12)
+        self.prompts = [
+            [f"Topic: {i}\nWhat is {j}{'?' * (3 * j)}\n" for j in range(1 + i % 3)] for i in range(len(self.updates))
+        ]
         self.here, self.there = self._student(), self._student(self.context.device)
-        self.start = self.here.fresh([plan.seed for plan in self.plans])
-        self.fitted = self.there.fit(self.plans, self.start)
+        self.start = self.here.fresh([update.seed for update in self.updates])
+        self.fitted = self.there.fit(self.updates, self.start)
 
     def _model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
         return copy.deepcopy(self.base).to(device, dtype)
@@ -92,12 +94,12 @@ class _Bench:
 
     def _fit(self) -> Iterator[Check]:
         statuses = [report.status for report in self.fitted.reports]
-        yield check("plans trained", statuses.count(FitStatus.TRAINED) / len(statuses), least=1)
+        yield check("updates trained", statuses.count(FitStatus.TRAINED) / len(statuses), least=1)
         yield check(
-            "fit against the CPU", _most(self.fitted.adapters, self.here.fit(self.plans, self.start).adapters), most=_WEIGHT
+            "fit against the CPU", _most(self.fitted.adapters, self.here.fit(self.updates, self.start).adapters), most=_WEIGHT
         )
         loop = PeftLoop(self._model(self.context.device), _LORA)
-        peft = torch.stack([loop.fit(plan, row) for plan, row in zip(self.plans, self.start)])
+        peft = torch.stack([loop.fit(update, row) for update, row in zip(self.updates, self.start)])
         yield check("fit against PEFT on the device", _most(self.fitted.adapters, peft), most=_WEIGHT)
         yield check("adapters have moved", _most(peft, self.start), least=10 * _WEIGHT)
 
@@ -176,20 +178,23 @@ class _Bench:
         )
 
     def _neighbours(self) -> Iterator[Check]:
-        together, plans, start = self.fitted.adapters, self.plans, self.start
-        alone = torch.cat([self.there.fit([plan], row[None]).adapters for plan, row in zip(plans, start)])
+        together, updates, start = self.fitted.adapters, self.updates, self.start
+        alone = torch.cat([self.there.fit([update], row[None]).adapters for update, row in zip(updates, start)])
         yield check("fit alone against among others", _most(alone, together), most=_WEIGHT)
-        backwards = self.there.fit(plans[::-1], start.flip(0)).adapters.flip(0)
+        backwards = self.there.fit(updates[::-1], start.flip(0)).adapters.flip(0)
         yield check("fit in another order", _most(backwards, together), most=_WEIGHT)
         self.there.max_slots = 2
-        yield check("fit in waves of two slots", _most(self.there.fit(plans, start).adapters, together), most=_WEIGHT)
+        yield check("fit in waves of two slots", _most(self.there.fit(updates, start).adapters, together), most=_WEIGHT)
         self.there.max_slots = None
-        wild = [replace(plan, learning_rate=1e9) if i % 3 == 0 else plan for i, plan in enumerate(plans)]
+        wild = [
+            replace(update, config=replace(update.config, learning_rate=1e9)) if i % 3 == 0 else update
+            for i, update in enumerate(updates)
+        ]
         beside = self.there.fit(wild, start)
-        told = [report.status is FitStatus.DIVERGED for i, report in enumerate(beside.reports) if i % 3 == 0]
-        calm = [i for i in range(len(plans)) if i % 3]
-        yield check("learning rate 1e9 is reported as diverged", sum(told) / len(told), least=1)
-        yield check("neighbours of diverged plans", _most(beside.adapters[calm], together[calm]), most=_WEIGHT)
+        diverged = [report.status is FitStatus.DIVERGED for i, report in enumerate(beside.reports) if i % 3 == 0]
+        calm = [i for i in range(len(updates)) if i % 3]
+        yield check("learning rate 1e9 is reported as diverged", sum(diverged) / len(diverged), least=1)
+        yield check("neighbours of diverged updates", _most(beside.adapters[calm], together[calm]), most=_WEIGHT)
         one_by_one = [
             self.there.answer(row[None], [own], max_new_tokens=_NEW_TOKENS)[0] for row, own in zip(together, self.prompts)
         ]
@@ -197,28 +202,28 @@ class _Bench:
         yield check("answers alone against among others", _equal(one_by_one, answers), least=_EQUAL_ANSWERS)
 
     def _float64(self) -> Iterator[Check]:
-        """Ten epochs at SEAL's learning rate: two right float32 loops part, so the ruler is float64, and PEFT's own error."""
-        if self.network == "generic":  # autograd's own rounding, as PEFT's
+        """Ten epochs at SEAL's learning rate, where float32 loops differ: errors to float64, relative to PEFT's error."""
+        if self.network == "generic":  # it rounds as PEFT does
             return
         lengths = [[32, 20, 45], [24, 51, 30], [40, 28, 16]][: 1 if self.context.tiny else 3]
-        plans = make_plans(lengths, self.base.config.vocab_size, {"epochs": 4 if self.context.tiny else 10})
-        start = self.here.fresh([plan.seed for plan in plans])
+        updates = make_updates(lengths, self.base.config.vocab_size, {"epochs": 4 if self.context.tiny else 10})
+        start = self.here.fresh([update.seed for update in updates])
         exact = Float64Loop(self._model(self.context.device), _LORA)
-        truth = torch.stack([exact.fit(plan, row.double()) for plan, row in zip(plans, start)])
+        truth = torch.stack([exact.fit(update, row.double()) for update, row in zip(updates, start)])
         for dtype, most in ((torch.float32, 2.0), (torch.bfloat16, 2.0)):
             loop = PeftLoop(self._model(self.context.device, dtype), _LORA)
-            theirs = relative_errors(torch.stack([loop.fit(plan, row) for plan, row in zip(plans, start)]), truth)
-            ours = relative_errors(self._student(self.context.device, dtype).fit(plans, start).adapters, truth)
+            theirs = relative_errors(torch.stack([loop.fit(update, row) for update, row in zip(updates, start)]), truth)
+            ours = relative_errors(self._student(self.context.device, dtype).fit(updates, start).adapters, truth)
             ratio = (ours / theirs).log().mean().exp().item()
             name = str(dtype).removeprefix("torch.")
             yield check(f"{name}: error to float64 over PEFT's ({theirs.max():.0e})", ratio, most=most)
 
     def _memory(self) -> Iterator[Check]:
-        """With so little memory that fewer adapters, or fewer tokens, have to do at a time."""
+        """With too little memory for all adapters or tokens at a time."""
         room = 24 << 20
         while True:
             with LimitedMemory(room):
-                limited = self.there.fit(self.plans, self.start)
+                limited = self.there.fit(self.updates, self.start)
             if limited.slots < self.fitted.slots or limited.step_tokens < self.fitted.step_tokens:
                 break
             room = 4 * room // 5
@@ -226,7 +231,7 @@ class _Bench:
 
 
 def _environment(context: Context) -> Iterator[Check]:
-    """``seal-nano`` on the device: rewards as on the CPU, malformed edits beside others, and two rounds of two agents."""
+    """``seal-nano`` on the device: rewards against the CPU, malformed edits beside others, and two rounds of two agents."""
     count, tasks = (2, 1) if context.tiny else (16, 4)
     rewards = {}
     for device in ("cpu", str(context.device)):
@@ -267,8 +272,8 @@ class _Losses(Callback):
         return True
 
 
-def _short_plans(count: int) -> list[UpdatePlan]:
-    """Plans that differ in everything, short and at moderate rates: after them two right float32 loops agree within 1e-5."""
+def _short_updates(count: int) -> list[Update]:
+    """Short updates with different settings and moderate learning rates, after which exact float32 loops agree within 1e-5."""
     rng = random.Random(0)
     settings: list[dict[str, float | int | str]] = [
         {"epochs": 3, "learning_rate": 2e-4},
@@ -276,12 +281,12 @@ def _short_plans(count: int) -> list[UpdatePlan]:
         {"epochs": 2, "batch_size": 3, "learning_rate": 1e-4},
         {"epochs": 2, "max_grad_norm": 0.05, "learning_rate": 1e-4, "weight_decay": 0.1},
     ]
-    plans = []
+    updates = []
     for i in range(count):
         lengths = [rng.randint(3, 60) for _ in range(rng.randint(2, 4))]
         examples = [TokenExample(tuple(rng.randrange(2, 258) for _ in range(n)), loss_from=n // 2 * (i % 2)) for n in lengths]
-        plans.append(UpdatePlan(tuple(examples), seed=i, **settings[i % 4]))  # type: ignore[arg-type]
-    return plans
+        updates.append(Update(tuple(examples), UpdateConfig(**settings[i % 4]), seed=i))  # type: ignore[arg-type]
+    return updates
 
 
 def _most(ours: Tensor, theirs: Tensor) -> float:
@@ -289,11 +294,11 @@ def _most(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _relative(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
-    """The greatest relative difference."""
+    """The largest relative difference."""
     return max(abs(a - b) / max(1.0, abs(b)) for own, other in zip(ours, theirs) for a, b in zip(own, other))
 
 
 def _equal(ours: Sequence[Sequence[Answer]], theirs: Sequence[Sequence[Answer]]) -> float:
-    """The share of answers that are the same tokens."""
+    """Share of answers with the same tokens."""
     same = [a.ids == b.ids for own, other in zip(ours, theirs) for a, b in zip(own, other)]
     return sum(same) / len(same)

@@ -1,4 +1,4 @@
-"""A device with little memory: the real one with a lower limit, or the CPU that refuses allocations as a card would."""
+"""A device with little memory: a GPU with a lower limit, or a CPU that refuses allocations as a GPU does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 @contextmanager
 def limited_memory(device: torch.device, limit: int) -> Iterator[None]:
-    """Within: tensors may take ``limit`` bytes more than now; beyond that ``torch.OutOfMemoryError`` is raised."""
+    """Context in which more than ``limit`` bytes of new tensors raise ``torch.OutOfMemoryError``."""
     if device.type != "cuda":
         with LimitedMemory(limit):
             yield
@@ -30,12 +30,12 @@ def limited_memory(device: torch.device, limit: int) -> Iterator[None]:
 
 
 class LimitedMemory(TorchDispatchMode):
-    """Within: an operation whose result does not fit raises ``torch.OutOfMemoryError``, whatever the device.
+    """Context in which an operation raises ``torch.OutOfMemoryError`` if its result does not fit, on any device.
 
-    As with CUDA's allocator, operations in place need no memory, and what nobody refers to any more is free.
+    As with CUDA's allocator, operations in place need no memory, and tensors without references are free.
 
     Args:
-        limit: bytes that tensors made within may take together.
+        limit: bytes of all tensors that are allocated within.
     """
 
     def __init__(self, limit: int) -> None:
@@ -64,7 +64,7 @@ class LimitedMemory(TorchDispatchMode):
             self._bytes = sum(size for _, size in self._live.values())
         if self._bytes + storage.nbytes() > self.limit:
             raise torch.OutOfMemoryError(
-                f"{storage.nbytes():,} bytes do not fit: {self._bytes:,} of {self.limit:,} are in use, by a limit that was set"
+                f"{storage.nbytes():,} bytes do not fit: {self._bytes:,} of {self.limit:,} are in use, by a limit"
             )
         self._live[address] = StorageWeakRef(storage), storage.nbytes()
         self._bytes += storage.nbytes()

@@ -1,6 +1,6 @@
-"""Stage ``profile``: what one training step and one decoding step launch, wait for and copy.
+"""Stage ``profile``: kernel launches, synchronizations and copies of one training step and one decoding step.
 
-Two windows that differ in their number of steps are profiled, so that what a call does once is not counted as a step's.
+The difference of two calls with different numbers of steps is measured, without what a call does only once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.suite import Context
 from benchmarks.measurements.peak import synchronize
 from seal_env.student import Student
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update, UpdateConfig
 
 _LORA = {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]}
 _DEAREST = 10
-# Events of CUDA's runtime and of ATen, by what they mean.
+# Prefixes of events of CUDA's runtime and of ATen.
 _COUNTED = {
     "launches": ("cudaLaunchKernel", "cuLaunchKernel"),  # and their Ex and ExC variants
     "synchronisations": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
@@ -36,7 +36,7 @@ _COUNTED = {
 
 @dataclass(frozen=True)
 class _Window:
-    """What was seen in a window: seconds by kernel, events by name, wall-clock seconds, and the profiler's own table."""
+    """A profile: seconds by kernel, number of events by name, wall-clock seconds, and the profiler's own table."""
 
     kernels: Counter[str]
     events: Counter[str]
@@ -48,7 +48,7 @@ class _Window:
 
 
 def profile_model(model: str) -> Callable[[Context], dict[str, Any]]:
-    """The stage for one model."""
+    """Create the stage for one model."""
 
     def run(context: Context) -> dict[str, Any]:
         base, tokenizer = context.model(model)
@@ -60,7 +60,7 @@ def profile_model(model: str) -> Callable[[Context], dict[str, Any]]:
 
         def fit(steps: int) -> None:
             examples = [TokenExample(tuple(prompt))] * steps
-            student.fit([UpdatePlan(tuple(examples), epochs=1, seed=i) for i in range(slots)], start)
+            student.fit([Update(tuple(examples), UpdateConfig(epochs=1), seed=i) for i in range(slots)], start)
 
         def answer(steps: int) -> None:
             student.answer(start, prompts, max_new_tokens=steps)
@@ -94,7 +94,7 @@ def _per_step(short: _Window, long: _Window, steps: int) -> dict[str, Any]:
 
 
 def _profiled(device: torch.device, run: Callable[[], object]) -> _Window:
-    """On the CPU operations take the place of kernels."""
+    """Profile ``run``; on the CPU, operations are counted in place of kernels."""
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if cuda else [ProfilerActivity.CPU]
     synchronize(device)
@@ -116,9 +116,9 @@ def _profiled(device: torch.device, run: Callable[[], object]) -> _Window:
 
 
 def busy_seconds(device: torch.device, run: Callable[[], object]) -> float | None:
-    """Seconds that a GPU is busy with what ``run`` asks of it, which has to be a few seconds at most.
+    """Seconds in which the kernels of ``run`` are running, which has to take a few seconds at most.
 
-    None on the CPU, and where the profiler may not see kernels.
+    None on the CPU, and if the profiler cannot see kernels.
     """
     if device.type != "cuda":
         return None

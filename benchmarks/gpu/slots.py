@@ -1,7 +1,7 @@
-"""Stage ``memory``: how many adapters fit, and that one more means smaller parts and one line in the log, never a crash.
+"""Stage ``memory``: how many adapters fit, and whether one more leads to smaller batches and a log line, and not to an error.
 
-Filling a large card would take minutes, as adapters come from the host. So PyTorch is held to some memory more than the model,
-the largest number that fits into that is searched, and what fits into all of the card follows from what one adapter took.
+It would take minutes to fill a large GPU, as adapters come from the host. Therefore PyTorch gets a limit on memory beside the
+model, the largest number of adapters within the limit is searched, and the number for the whole GPU is computed from it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from benchmarks.gpu.limited import limited_memory
 from benchmarks.gpu.suite import Context, check
 from seal_env.student import FitResult, FitStatus, Student
 from seal_env.student.memory import available_bytes
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update, UpdateConfig
 
 _LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-# Of what training moved. In bfloat16 other batches round otherwise; a state that was not restored is another update.
+# Relative to the change by training. In bfloat16 batches round differently; a state that is not restored has a larger error.
 _ROUNDING = 0.1
-_STATE = 12  # bytes a parameter of an adapter in training takes at the least: itself and AdamW's two moments
+_STATE = 12  # bytes per parameter of an adapter in training: its weight and AdamW's two moments
 
 
 def memory(model: str) -> Any:
-    """The stage for one model."""
+    """Create the stage for one model."""
 
     def run(context: Context) -> dict[str, Any]:
         base, tokenizer = context.model(model)
@@ -54,7 +54,7 @@ def memory(model: str) -> Any:
             "model": model,
             "figures": figures,
             "checks": [
-                check("one slot too many: plans trained", trained / len(above.reports), least=1),
+                check("one slot too many: updates trained", trained / len(above.reports), least=1),
                 check("one slot too many: slots used", above.slots, most=largest),
                 check("one slot too many: lines in the log", abs(len(lines) - 1), most=0),
                 check("slots that fit", largest, least=1),
@@ -71,17 +71,15 @@ class _Bench:
         size = student.adapter_size
         at_most = 4 if context.tiny else 12
         self.most = 3 * at_most
-        host = 4 * size * self.most * (context.device.type == "cpu")  # the results, which on the CPU are in the same memory
+        host = 4 * size * self.most * (context.device.type == "cpu")  # the results, if they are in the same memory
         self.room = int(_STATE * size * at_most + host + (8 << 20 if context.tiny else 3 << 30))
         examples = (TokenExample(tuple(range(2, 34))),)
-        self.plans = [UpdatePlan(examples, epochs=2, learning_rate=1e-4, seed=i) for i in range(self.most)]
-        self.start = student.fresh([plan.seed for plan in self.plans])
-        student.fit(
-            self.plans[:1], self.start[:1]
-        )  # what is made once, such as libraries' workspaces, is made before the limit
+        self.updates = [Update(examples, UpdateConfig(epochs=2, learning_rate=1e-4), seed=i) for i in range(self.most)]
+        self.start = student.fresh([update.seed for update in self.updates])
+        student.fit(self.updates[:1], self.start[:1])  # workspaces of libraries are allocated once, before the limit
 
     def fit(self, slots: int) -> tuple[FitResult, list[str]]:
-        """So many plans with as many slots, in little memory; and the lines that say that it ran out."""
+        """Fit ``slots`` updates with as many slots within the limit; also the log lines about memory that ran out."""
         lines = _Lines()
         logger = logging.getLogger("seal_env.student.fit")
         logger.addHandler(lines)
@@ -89,14 +87,14 @@ class _Bench:
         try:
             self.student.network.release()
             with limited_memory(self.context.device, self.room):
-                result = self.student.fit(self.plans[:slots], self.start[:slots])
+                result = self.student.fit(self.updates[:slots], self.start[:slots])
         finally:
             logger.removeHandler(lines)
             self.student.max_slots = None
         return result, lines.texts
 
     def largest(self) -> int:
-        """The largest number of adapters that are in training at once, if need be with smaller steps, by bisection."""
+        """The largest number of adapters that are in training at once, also with smaller batches, by bisection."""
         fits, too_many = 0, self.most + 1
         while too_many - fits > 1 and (not fits or self.context.left > 0):
             middle = (fits + too_many) // 2
@@ -105,10 +103,10 @@ class _Bench:
         return fits
 
     def difference(self, result: FitResult) -> float:
-        """The greatest relative difference, in L2 norm, of adapters to those trained without a limit."""
+        """The greatest relative difference, in L2 norm, to adapters that were trained without a limit."""
         count = len(result.reports)
         self.student.max_slots = count
-        expected = self.student.fit(self.plans[:count], self.start[:count]).adapters
+        expected = self.student.fit(self.updates[:count], self.start[:count]).adapters
         self.student.max_slots = None
         moved = (expected - self.start[:count]).norm(dim=1)
         return ((result.adapters - expected).norm(dim=1) / moved.clamp(min=torch.finfo().tiny)).max().item()

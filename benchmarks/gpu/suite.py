@@ -1,6 +1,6 @@
-"""Run stages one after the other within a time limit, and keep a JSON line of each as soon as it ends.
+"""Run stages in order within a time limit, and write a JSON line for each when it ends.
 
-A run that is cut keeps the stages that were done, and the next run with the same folder goes on with the others.
+A run that was interrupted is resumed by the next one with the same folder.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Check = dict[str, Any]  # name, value, bar, passed
 
 @dataclass
 class Context:
-    """What stages are given.
+    """Argument of stages.
 
     Attributes:
         device: where they run.
-        tiny: whether a dry run is wanted: the smallest models and numbers, without bars on speed.
-        out: the folder for files besides the JSON line.
-        folder: a model with trained weights, or None.
-        deadline: ``time.perf_counter()`` when the running stage has to end; it looks between repeats.
+        tiny: a dry run with the smallest models and sizes, without bars on speed.
+        out: folder for other files than the JSON lines.
+        folder: of a model with trained weights, or None.
+        deadline: ``time.perf_counter()`` at which the running stage has to end; it is checked between repeats.
     """
 
     device: torch.device
@@ -53,16 +53,16 @@ class Context:
 
     @property
     def dtype(self) -> str:
-        """Of the models that are measured."""
+        """Of the measured models."""
         return "float32" if self.tiny else "bfloat16"
 
     def model(self, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """``shape:NAME`` with random weights, or a folder; it stays on the device until another one is asked for.
+        """Load ``shape:NAME`` with random weights, or a folder; it stays on the device until another one is loaded.
 
-        No token ends what it writes, so that all answers are of one length.
+        It has no end token, so that all answers have the same length.
         """
         if self._model is None or self._model[0] != name:
-            self.forget()
+            self.free()
             if name.startswith("shape:"):
                 dtype = getattr(torch, self.dtype)
                 model, tokenizer = random_model(shape_config(name), self.device, dtype), byte_tokenizer()
@@ -73,8 +73,8 @@ class Context:
             self._model = name, model, tokenizer
         return self._model[1:]
 
-    def forget(self) -> None:
-        """Free the model."""
+    def free(self) -> None:
+        """Free the memory of the model."""
         self._model = None
         gc.collect()
         if self.device.type == "cuda":
@@ -86,9 +86,9 @@ class Stage:
     """One part of the suite.
 
     Attributes:
-        name: of its line.
-        run: returns what is recorded; ``checks`` among it, a list of ``{name, value, bar, passed}``, is what the table judges.
-        seconds: what it needs on a GPU; with less left it is skipped.
+        name: of the stage, in its line.
+        run: returns the record; its ``checks`` are a list of ``{name, value, bar, passed}``.
+        seconds: expected duration on a GPU; the stage is skipped if less time remains.
         limit: most seconds that it may take.
     """
 
@@ -99,17 +99,17 @@ class Stage:
 
 
 def check(name: str, value: float, *, most: float | None = None, least: float | None = None) -> Check:
-    """An entry of ``checks``: ``value`` may be at most, or must be at least, so much."""
+    """An entry of ``checks``: whether ``value`` is at most ``most``, or at least ``least``."""
     if most is not None:
         return {"name": name, "value": value, "bar": f"<= {most:g}", "passed": bool(value <= most)}
     return {"name": name, "value": value, "bar": f">= {least:g}", "passed": bool(value >= (least or 0.0))}
 
 
 class Records:
-    """The lines of a folder, ``stages.jsonl``.
+    """The lines of ``stages.jsonl`` in a folder.
 
     Args:
-        folder: it is made if it is not there. A torn last line, of a run that was killed, is removed.
+        folder: created if it does not exist. An incomplete last line, of a run that was killed, is removed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,10 +132,10 @@ class Records:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file, without a last one that is torn; none where there is no such file.
+    """The lines of a file, without an incomplete last line; none if there is no such file.
 
     Raises:
-        ValueError: another line is no JSON.
+        ValueError: another line is not JSON.
     """
     if not path.is_file():
         return []
@@ -146,22 +146,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             lines += [json.loads(text)] if text else []
         except json.JSONDecodeError as error:
             if number < len(raw):
-                raise ValueError(f"{path}, line {number} is not JSON: take another --out, or remove the line") from error
+                raise ValueError(f"{path}, line {number} is not JSON: use another --out, or remove the line") from error
     return lines
 
 
 def run_stages(stages: Sequence[Stage], context: Context, header: Mapping[str, Any], minutes: float) -> Records:
-    """Run what is not done yet, in order, and stop beginning stages when the time is up.
+    """Run the stages that are not done yet, in order, and skip those that take longer than the remaining time.
 
     Raises:
-        ValueError: the folder holds the lines of another machine or of other options.
+        ValueError: the folder has lines of another machine or of other options.
     """
     records, end = Records(context.out), time.perf_counter() + 60 * minutes
     if not records.lines:
         records.add({"stage": HEADER, "status": "done", **header})
     for name in ("device", "card", "tiny", "model"):
         if (before := records.lines[0].get(name)) != header[name]:
-            raise ValueError(f"{records.path} was begun with {name}={before!r}, not {header[name]!r}: take another --out")
+            raise ValueError(f"{records.path} has a run with {name}={before!r}, not {header[name]!r}: use another --out")
     for stage in stages:
         if records.done(stage.name):
             print(f"{stage.name}: done before", flush=True)
@@ -178,10 +178,10 @@ def run_stages(stages: Sequence[Stage], context: Context, header: Mapping[str, A
         line: dict[str, Any] = {"stage": stage.name}
         try:
             line |= {"status": "done", **stage.run(context)}
-        except Exception:  # whatever it was, the other stages can still tell something
+        except Exception:  # of any kind: the other stages can still run
             line |= {"status": "failed", "error": traceback.format_exc().strip().splitlines()[-12:]}
             print("\n".join(line["error"]), flush=True)
-            context.forget()  # the memory may be full
+            context.free()  # the memory may be full
         line["seconds"] = round(time.perf_counter() - started, 2)
         records.add(line)
         print(f"{stage.name}: {line['status']} in {line['seconds']:.1f} s", flush=True)
@@ -189,7 +189,7 @@ def run_stages(stages: Sequence[Stage], context: Context, header: Mapping[str, A
 
 
 def _finite(tree: Any) -> Any:
-    """``tree`` without what JSON has no word for: NaN and infinity become None."""
+    """``tree`` with None for NaN and infinity, which JSON does not have."""
     if isinstance(tree, dict):
         return {name: _finite(value) for name, value in tree.items()}
     if isinstance(tree, (list, tuple)):

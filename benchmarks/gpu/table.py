@@ -1,4 +1,4 @@
-"""The table of a run, made of its JSON lines alone."""
+"""The table of a run, from its JSON lines only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST = 160  # characters of a cell
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Markdown: the machine, every check with its bar, the speeds, and what was skipped or failed."""
+    """Markdown: the machine, every check with its bar, the speeds, and stages that were skipped or failed."""
     header = next((line for line in lines if line["stage"] == HEADER), {})
     stages = {line["stage"]: line for line in lines if line["stage"] != HEADER}  # the last line of each
     machine = ", ".join(f"{name} {header[name]}" for name in header if name not in ("stage", "status"))

@@ -1,8 +1,7 @@
-"""Stages ``speed-...``: seconds per self-edit of one model and one kind of adapter, the student beside the plain PEFT loop.
+"""Stages ``speed-...``: seconds per self-edit of one model and one kind of adapter, for the student and a plain PEFT loop.
 
-Edits have SEAL's lengths; each is learnt and asked for five answers of a fixed length, and edits of a fixed length are
-written. No token ends a text, and every plan must end ``trained`` with all its tokens: nothing that leaves early flatters a
-figure.
+Edits have SEAL's lengths; each adapter is trained and generates five answers of a fixed length, and a policy writes edits of a
+fixed length. There is no end token, and every update must end ``trained`` with all its tokens, so that all work is measured.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from benchmarks.gpu.profiling import busy_seconds
 from benchmarks.gpu.suite import Check, Context, check
 from benchmarks.measurements.peak import peak_rate, synchronize
 from benchmarks.measurements.reference import PeftLoop
-from benchmarks.measurements.workload import edit_lengths, make_plans, make_prompts
+from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
 from seal_env.student import Student
 from seal_env.student.fit import FitResult, FitStatus
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update, UpdateConfig
 
 _Result = TypeVar("_Result")
 
@@ -34,18 +33,18 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "q_proj v_proj r=32": {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]},
     "all-linear r=16": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
 }
-FULL_SLOTS = (32, 64, 8, 1, 128)  # in order of worth
+FULL_SLOTS = (32, 64, 8, 1, 128)  # in order of importance
 TINY_SLOTS = (2, 1)
 REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """The sizes of a measurement.
 
     Attributes:
-        slots: adapters at once; as many edits are learnt, at least ``fewest``.
-        fewest: edits, also of the PEFT loop.
+        slots: adapters at once, and number of edits, if it is at least ``fewest``.
+        fewest: number of edits of the PEFT loop.
         questions: answers an edit.
         new_tokens: of an answer.
         written: tokens of a self-edit.
@@ -66,7 +65,7 @@ _TINY = Sizes(TINY_SLOTS, fewest=2, questions=2, new_tokens=3, written=4, epochs
 
 
 def speed(model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[Check]]) -> Callable[[Context], dict[str, Any]]:
-    """The stage for a model (``shape:NAME`` or a folder) and one of :data:`ADAPTERS`; ``bars`` judges its timings."""
+    """Create the stage for a model (``shape:NAME`` or a folder) and one of :data:`ADAPTERS`; ``bars`` checks its timings."""
 
     def run(context: Context) -> dict[str, Any]:
         bench = _Bench(context, model, LoraConfig(**ADAPTERS[adapter]))
@@ -102,7 +101,7 @@ def bars_half_b(timings: list[dict[str, Any]]) -> list[Check]:
 
 
 def no_bars(timings: list[dict[str, Any]]) -> list[Check]:
-    """For models without a bar of their own."""
+    """For models without a bar."""
     return []
 
 
@@ -114,12 +113,12 @@ class _Bench:
         self.rate, self.rate_kind = peak_rate(self.device, self.model.dtype)
         edits = max(self.sizes.slots)
         lengths = edit_lengths(self.sizes.lengths, edits, seed=0)
-        self.plans = make_plans(lengths, self.model.config.vocab_size, {"epochs": self.sizes.epochs})
+        self.updates = make_updates(lengths, self.model.config.vocab_size, {"epochs": self.sizes.epochs})
         self.prompts, self.prompt_ids = make_prompts(
             edits, self.sizes.questions, lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         )
         self.student = Student(self.model, self.tokenizer, lora)
-        self.operations = [training_operations(self.model, self.student.adapter_size, plan) for plan in self.plans]
+        self.operations = [training_operations(self.model, self.student.adapter_size, update) for update in self.updates]
         self.left_out: list[str] = []
         self.fresh, self.starting = self.student.zero(0), 0.0
 
@@ -128,9 +127,9 @@ class _Bench:
         return statistics.mean(self.operations)
 
     def measure(self) -> list[dict[str, Any]]:
-        """Timings in order of worth, as many as time allows; what is left out is in :attr:`left_out`."""
+        """Timings in order of importance, as many as time allows; the others are listed in :attr:`left_out`."""
         timings: list[dict[str, Any]] = []
-        per_edit = 0.0  # of the student's measurement before
+        per_edit = 0.0  # of the previous measurement of the student
         for slots in (self.sizes.slots[0], 0, *self.sizes.slots[1:]):  # 0: the PEFT loop
             edits = max(self.sizes.fewest, slots)
             expected = (10 if slots < 8 else 1.5) * per_edit * edits  # few at once are slower
@@ -140,31 +139,31 @@ class _Bench:
                 continue
             timings.append(self._ours(slots, edits) if slots else self._peft(edits))
             per_edit = timings[-1]["fit_answer"] if slots else per_edit
-            shown = ", ".join(f"{name} {timings[-1].get(name) or 0:.3f}" for name in ("fit", "answer", "write"))
-            print(f"  {method}: {shown} s an edit", flush=True)
+            seconds = ", ".join(f"{name} {timings[-1].get(name) or 0:.3f}" for name in ("fit", "answer", "write"))
+            print(f"  {method}: {seconds} s an edit", flush=True)
         return timings
 
     def _ours(self, slots: int, edits: int) -> dict[str, Any]:
-        student, plans = self.student, self.plans[:edits]
+        student, updates = self.student, self.updates[:edits]
         student.max_slots = slots
         start = self._start(edits)
-        student.fit([_one_step(plan) for plan in plans[:slots]], start[:slots])  # kernels are chosen, tables are made
+        student.fit([_one_step(update) for update in updates[:slots]], start[:slots])  # warm-up
         reset_peak_memory(self.device)
-        seconds, result = self._timed(lambda: student.fit(plans, start))
+        seconds, result = self._timed(lambda: student.fit(updates, start))
         fits, answers, adapters = [seconds], list[float](), result.adapters
         while self._again(fits):
-            seconds, result = self._timed(lambda: student.fit(plans, start))
+            seconds, result = self._timed(lambda: student.fit(updates, start))
             fits.append(seconds)
-        _check_all_trained(result, plans)
+        _check_all_trained(result, updates)
         student.answer(adapters[:1], self.prompt_ids[:1], max_new_tokens=2)
         while self._again(answers):
             answers.append(self._answer(adapters))
-        timing = self._record(f"ours, {slots} slots", slots, plans, fits, answers)
+        timing = self._record(f"ours, {slots} slots", slots, updates, fits, answers)
         timing |= {"start": self.starting, "slots_used": result.slots, "step_tokens": result.step_tokens}
         timing["useful_share"] = result.useful_tokens / result.padded_tokens
-        timing["waiting"] = self._waiting(plans[:slots], start[:slots])
+        timing["waiting"] = self._waiting(updates[:slots], start[:slots])
         if slots in self.sizes.slots[:2] and self.context.left > 10 * answers[-1]:
-            student.network.static_decoding = True  # not the default: here is where it has to win
+            student.network.static_decoding = True  # it becomes the default if it is faster here
             try:
                 timing["answer_static"] = self._answer(adapters) / edits
             finally:
@@ -173,18 +172,18 @@ class _Bench:
         return timing
 
     def _answer(self, adapters: Tensor) -> float:
-        """Seconds of all answers of these adapters."""
+        """Seconds for all answers of these adapters."""
         prompts = self.prompt_ids[: len(adapters)]
-        seconds, written = self._timed(lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens))
-        lengths = [len(answer.ids) for group in written for answer in group]
+        seconds, answers = self._timed(lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens))
+        lengths = [len(answer.ids) for group in answers for answer in group]
         _check_lengths(lengths, len(adapters) * self.sizes.questions, self.sizes.new_tokens)
         return seconds
 
     def _start(self, edits: int) -> Tensor:
-        """Fresh adapters ``(edits, adapter_size)``, which are kept, and seconds for one in :attr:`starting`."""
+        """Fresh adapters ``(edits, adapter_size)``, which are cached, and seconds for one in :attr:`starting`."""
         if (have := len(self.fresh)) < edits:
             started = time.perf_counter()
-            more = self.student.fresh([plan.seed for plan in self.plans[have:edits]])
+            more = self.student.fresh([update.seed for update in self.updates[have:edits]])
             self.starting = (time.perf_counter() - started) / len(more)
             self.fresh = torch.cat([self.fresh, more])
         return self.fresh[:edits]
@@ -193,12 +192,12 @@ class _Bench:
         return not seconds or (len(seconds) < REPEATS and 8 * seconds[-1] < self.context.left)
 
     def _peft(self, edits: int) -> dict[str, Any]:
-        loop, plans = PeftLoop(self.model, self.lora), self.plans[:edits]
+        loop, updates = PeftLoop(self.model, self.lora), self.updates[:edits]
         try:
             start = self._start(edits)
-            loop.fit(_one_step(plans[0]), start[0])
+            loop.fit(_one_step(updates[0]), start[0])
             reset_peak_memory(self.device)
-            seconds, adapters = self._timed(lambda: [loop.fit(plan, row) for plan, row in zip(plans, start)])
+            seconds, adapters = self._timed(lambda: [loop.fit(update, row) for update, row in zip(updates, start)])
             lengths: list[int] = []
 
             def answer() -> None:
@@ -211,31 +210,31 @@ class _Bench:
         finally:
             loop.peft.unload()
             self.model.eval().requires_grad_(False)
-        return self._record("peft", 0, plans, [seconds], [answering])
+        return self._record("peft", 0, updates, [seconds], [answering])
 
     def _record(
-        self, method: str, slots: int, plans: Sequence[UpdatePlan], fits: Sequence[float], answers: Sequence[float]
+        self, method: str, slots: int, updates: Sequence[Update], fits: Sequence[float], answers: Sequence[float]
     ) -> dict[str, Any]:
         fit, answer = statistics.median(fits), statistics.median(answers)
-        tokens = sum(map(_tokens, plans))
+        tokens = sum(map(_tokens, updates))
         return {
             "method": method,
             "slots": slots,
-            "edits": len(plans),
+            "edits": len(updates),
             "repeats": [len(fits), len(answers)],
-            "fit": fit / len(plans),
-            "answer": answer / len(plans),
-            "fit_answer": (fit + answer) / len(plans),
-            "edits_per_second": len(plans) / (fit + answer),
+            "fit": fit / len(updates),
+            "answer": answer / len(updates),
+            "fit_answer": (fit + answer) / len(updates),
+            "edits_per_second": len(updates) / (fit + answer),
             "tokens_per_second": tokens / fit,
-            "peak_share": sum(self.operations[: len(plans)]) / fit / self.rate,
+            "peak_share": sum(self.operations[: len(updates)]) / fit / self.rate,
             "peak_gib": peak_memory_mib(self.device) / 1024,
-            "all_trained": True,  # what is not raises
+            "all_trained": True,  # otherwise an error was raised
             "answer_tokens": self.sizes.new_tokens,
         }
 
     def _write(self, edits: int) -> float:
-        """Seconds an edit of writing ``edits`` edits together, with the policy's adapter and SEAL's sampling."""
+        """Seconds per edit to write ``edits`` edits together, with the policy's adapter and SEAL's sampling."""
         policy = Policy(self.model, self.tokenizer, max_new_tokens=self.sizes.written, template="base")
         instructions = [f"Passage {i}: {'the story of it ' * 12}\nImplications:\n" for i in range(edits)]
         seeds = list(range(edits))
@@ -244,14 +243,14 @@ class _Bench:
         _check_lengths([len(completion.ids) for completion in completions], edits, self.sizes.written)
         return seconds / edits
 
-    def _waiting(self, plans: list[UpdatePlan], start: Tensor) -> float | None:
-        """The share of the time that a GPU waits while it trains; None on the CPU.
+    def _waiting(self, updates: list[Update], start: Tensor) -> float | None:
+        """Share of the training time in which no kernel runs; None on the CPU.
 
-        Of some more steps against fewer: what a call does once is much of such a short one.
+        It is the difference of a long and a short call, without what a call does only once.
         """
         seconds, busy = [], []
         for examples in (2, 6):
-            some = [UpdatePlan(plan.examples[:examples], epochs=1, seed=plan.seed) for plan in plans]
+            some = [Update(update.examples[:examples], UpdateConfig(epochs=1), seed=update.seed) for update in updates]
             seconds.append(self._timed(lambda: self.student.fit(some, start))[0])  # noqa: B023 (called at once)
             busy.append(busy_seconds(self.device, lambda: self.student.fit(some, start)))  # noqa: B023
         if busy[0] is None or busy[1] is None or seconds[1] <= seconds[0]:
@@ -266,24 +265,24 @@ class _Bench:
         return time.perf_counter() - started, result
 
 
-def _one_step(plan: UpdatePlan) -> UpdatePlan:
-    return UpdatePlan(plan.examples[:1], epochs=1, seed=plan.seed)
+def _one_step(update: Update) -> Update:
+    return Update(update.examples[:1], UpdateConfig(epochs=1), seed=update.seed)
 
 
-def _tokens(plan: UpdatePlan) -> int:
+def _tokens(update: Update) -> int:
     """Tokens read in training, over all epochs."""
-    return plan.epochs * sum(len(example.ids) for example in plan.examples if isinstance(example, TokenExample))
+    return update.config.epochs * sum(len(example.ids) for example in update.examples if isinstance(example, TokenExample))
 
 
-def _check_all_trained(result: FitResult, plans: Sequence[UpdatePlan]) -> None:
-    """Raise where a plan did not end trained with all its tokens."""
-    for plan, report in zip(plans, result.reports):
-        tokens = _tokens(plan)
+def _check_all_trained(result: FitResult, updates: Sequence[Update]) -> None:
+    """Raise an error if an update did not end trained with all its tokens."""
+    for update, report in zip(updates, result.reports):
+        tokens = _tokens(update)
         if report.status is not FitStatus.TRAINED or report.tokens != tokens:
-            raise RuntimeError(f"a plan of {tokens} tokens ended {report.status} after {report.tokens}: its time says nothing")
+            raise RuntimeError(f"an update of {tokens} tokens ended {report.status} after {report.tokens}: it cannot be timed")
 
 
 def _check_lengths(lengths: Sequence[int], count: int, tokens: int) -> None:
-    """Raise where not all texts have the length that is measured."""
+    """Raise an error if the texts do not have the measured length."""
     if list(lengths) != [tokens] * count:
-        raise RuntimeError(f"{count} texts of {tokens} tokens were wanted, and their lengths are {sorted(set(lengths))}")
+        raise RuntimeError(f"expected {count} texts of {tokens} tokens, got {len(lengths)} of lengths {sorted(set(lengths))}")

@@ -1,4 +1,4 @@
-"""How many floating-point operations a second the machine reaches at most, as the roof that training is measured against."""
+"""The highest rate of floating-point operations of the machine, to which training is compared."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _REPEATS = 7
 
 
 def peak_rate(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """Operations per second, and what reached them.
+    """Operations per second, and how they were measured.
 
-    On the CPU in float32 they are fused multiply-adds on values in registers, with all of PyTorch's threads: no product can be
-    faster. Elsewhere, and where nothing can be compiled, a square matrix product, which is not the most that is possible.
+    On the CPU in float32: fused multiply-adds in registers, with all of PyTorch's threads, which no product can exceed.
+    Otherwise, and if nothing can be compiled: a square matrix product, which may be below the peak.
     """
     if device.type == "cpu" and dtype == torch.float32:
         library = compile_library(_SOURCE)
@@ -42,7 +42,7 @@ def _multiply_add_rate(library: ctypes.CDLL) -> float:
 
 
 def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Of the best size, median over repeats."""
+    """Rate of the best size, the median over repeats."""
     rates = []
     for size in (512, 1024, 2048) if device.type == "cpu" else (4096, 8192):
         a, b = torch.randn(2, size, size, device=device).to(dtype)
@@ -60,6 +60,6 @@ def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what was started on a GPU."""
+    """Wait for all kernels on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

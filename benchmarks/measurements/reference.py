@@ -1,13 +1,13 @@
-"""The inner loop as everybody writes it, one adapter at a time: the rulers that the student is measured against.
+"""Reference implementations of the inner loop, one adapter at a time, to compare the student with.
 
-- :class:`PeftLoop`: ``peft`` and ``torch.optim.AdamW`` in a plain loop, nothing else.
-- :class:`Float64Loop`: the same in float64. The definition of the right result: over ten epochs rounding alone parts two right
-  float32 loops.
-- :class:`TrainerLoop`: ``peft`` and ``transformers.Trainer``, as SEAL's published code does it.
-- :class:`TunedLoop`: the best sequential loop found; see its docstring.
+- :class:`PeftLoop`: ``peft`` and ``torch.optim.AdamW`` in a plain loop.
+- :class:`Float64Loop`: the same in float64. It defines the exact result: over ten epochs float32 loops differ by
+  rounding alone.
+- :class:`TrainerLoop`: ``peft`` and ``transformers.Trainer``, as in SEAL's published code.
+- :class:`TunedLoop`: the fastest sequential loop; see its docstring.
 
-All carry out the same :class:`~seal_env.update.UpdatePlan` from the same initial weights, with the same order of examples, and
-answer with Hugging Face's own ``generate``.
+All fit the same :class:`~seal_env.update.Update` from the same initial weights, with the same order of examples, and
+answer with the ``generate`` of Transformers.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from seal_env.student.layout import AdapterLayout, adapter_layout
-from seal_env.update import Example, TokenExample, UpdatePlan
+from seal_env.update import Example, TokenExample, Update, UpdateConfig
 
 
 class PeftLoop:
-    """PEFT and AdamW in a plain loop, one adapter after the other."""
+    """PEFT and AdamW in a plain loop, one adapter after the other.
 
-    fused_optimizer: bool | None = None  # PyTorch's own choice
+    Attributes:
+        fused_optimizer: of ``torch.optim.AdamW``; None is PyTorch's own choice.
+    """
+
+    fused_optimizer: bool | None = None
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig, dtype: torch.dtype = torch.float32) -> None:
         self.layout: AdapterLayout = adapter_layout(model, lora)
@@ -53,7 +57,7 @@ class PeftLoop:
         return self._flatten(lambda weight: weight.detach())
 
     def gradient(self) -> Tensor:
-        """What backward passes left at A and B, as a flat adapter ``(numel,)``; it is cleared."""
+        """The gradients of A and B as a flat adapter ``(numel,)``; they are cleared."""
         flat = self._flatten(lambda weight: weight.grad)
         for parameter in self.parameters:
             parameter.grad = None
@@ -67,19 +71,21 @@ class PeftLoop:
             target.b(flat)[0].copy_(part(module.lora_B["default"].weight))
         return flat[0]
 
-    def fit(self, plan: UpdatePlan, start: Tensor) -> Tensor:
-        """Train one adapter from ``start: (numel,)`` on a plan of :class:`TokenExample`."""
+    def make_optimizer(self, config: UpdateConfig) -> torch.optim.Optimizer:
+        """A fresh optimizer; its learning rate is set before each step."""
+        return torch.optim.AdamW(self.parameters, weight_decay=config.weight_decay, fused=self.fused_optimizer)
+
+    def fit(self, update: Update, start: Tensor) -> Tensor:
+        """Train one adapter from ``start: (numel,)`` on an update of :class:`TokenExample`."""
         self.load(start)
         self.peft.train()
-        optimizer = torch.optim.AdamW(
-            self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=self.fused_optimizer
-        )
-        batches = [self._inputs([plan.examples[i] for i in step]) for step in plan.steps(len(plan.examples))]
+        optimizer = self.make_optimizer(update.config)
+        batches = [self._inputs([update.examples[i] for i in step]) for step in update.steps(len(update.examples))]
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
-                group["lr"] = plan.learning_rate_at(step, len(batches))
+                group["lr"] = update.config.learning_rate_at(step, len(batches))
             self._loss(batch).backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters, plan.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(self.parameters, update.config.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
         return self.flat()
@@ -100,7 +106,7 @@ class PeftLoop:
         return self.peft(**batch).loss
 
     def _inputs(self, examples: Sequence[Example | TokenExample]) -> dict[str, Tensor]:
-        """Padded ids, mask and labels of one step."""
+        """Padded token ids, mask and labels of one step."""
         rows = [example for example in examples if isinstance(example, TokenExample)]
         if len(rows) < len(examples):
             raise TypeError("the reference loops take TokenExample only: tokenize first")
@@ -120,15 +126,15 @@ class PeftLoop:
 
 
 class Float64Loop(PeftLoop):
-    """:class:`PeftLoop` in float64: what float32 loops are measured against.
+    """:class:`PeftLoop` in float64, the reference for errors of float32 loops.
 
-    Transformers computes norms and losses in float32 whatever the model's dtype is, so both are replaced here.
+    Transformers computes norms and losses in float32 for every dtype, so that both are replaced here.
 
     Args:
-        model: with norms as Llama's; it is changed.
+        model: a model with norms as Llama's; it is changed.
 
     Raises:
-        ValueError: a model with other norms.
+        ValueError: the model has other norms.
     """
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig) -> None:
@@ -150,17 +156,16 @@ def _rms_norm(module: Any, x: Tensor) -> Tensor:
 
 
 def relative_errors(adapters: Tensor, exact: Tensor) -> Tensor:
-    """How far each of ``adapters: (plans, numel)`` is from ``exact``, in L2 norm over that of ``exact``: ``(plans,)``."""
+    """Distance of each of ``adapters: (updates, numel)`` to ``exact``, relative to the L2 norm of ``exact``, ``(updates,)``."""
     exact = exact.double()
     return (adapters.double() - exact).norm(dim=1) / exact.norm(dim=1)
 
 
 class TunedLoop(PeftLoop):
-    """The strongest loop we know that still trains one adapter at a time.
+    """The fastest loop that trains one adapter at a time.
 
-    On top of :class:`PeftLoop`: the fused AdamW, the loss from the logits of the learnt tokens only, gradients kept in place,
-    freed memory kept by the C library (for the whole process), and optionally ``torch.compile`` of the decoder or bfloat16
-    autocast.
+    In addition to :class:`PeftLoop`: fused AdamW, logits of the learnt tokens only, and optionally ``torch.compile`` of the
+    decoder or bfloat16 autocast.
     """
 
     fused_optimizer = True
@@ -186,21 +191,21 @@ class TunedLoop(PeftLoop):
 class TrainerLoop(PeftLoop):
     """PEFT and ``transformers.Trainer`` with the settings of SEAL's code (without its padding to 2,048 tokens)."""
 
-    def fit(self, plan: UpdatePlan, start: Tensor) -> Tensor:
+    def fit(self, update: Update, start: Tensor) -> Tensor:
         self.load(start)
-        steps = plan.steps(len(plan.examples))
+        steps = update.steps(len(update.examples))
         flat_order = [i for step in steps for i in step]
-        rows = [{k: v[0] for k, v in self._inputs([example]).items()} for example in plan.examples]
+        rows = [{k: v[0] for k, v in self._inputs([example]).items()} for example in update.examples]
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
-                per_device_train_batch_size=plan.batch_size,
+                per_device_train_batch_size=update.config.batch_size,
                 num_train_epochs=1,
-                learning_rate=plan.learning_rate,
-                lr_scheduler_type=plan.schedule,
-                warmup_steps=plan.warmup_steps,
-                weight_decay=plan.weight_decay,
-                max_grad_norm=plan.max_grad_norm,
+                learning_rate=update.config.learning_rate,
+                lr_scheduler_type=update.config.schedule,
+                warmup_steps=update.config.warmup_steps,
+                weight_decay=update.config.weight_decay,
+                max_grad_norm=update.config.max_grad_norm,
                 save_strategy="no",
                 logging_strategy="no",
                 report_to=[],

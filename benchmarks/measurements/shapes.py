@@ -1,6 +1,6 @@
-"""Models of a true architecture with random weights, for measuring speed and exactness where no trained weights are needed.
+"""Models with random weights, to measure speed and exactness without trained weights.
 
-``shape:NAME`` stands for one of :data:`SHAPES`. The tokenizer reads bytes: any Unicode text, 258 tokens.
+``shape:NAME`` is one of :data:`SHAPES`. The tokenizer has a token for each byte, 258 in all.
 """
 
 from __future__ import annotations
@@ -114,16 +114,16 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_random_model(config: PretrainedConfig, folder: str | Path, seed: int = 0) -> None:
-    """Write a random model and the byte tokenizer as a Hugging Face folder (safetensors)."""
+    """Save a random model and the byte tokenizer as a Hugging Face folder (safetensors)."""
     random_model(config, seed=seed).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
 
 
 def shape_config(name: str) -> PretrainedConfig:
-    """The configuration behind ``shape:NAME`` (with or without the prefix).
+    """The configuration of ``shape:NAME`` (with or without the prefix).
 
     Raises:
-        ValueError: no such shape.
+        ValueError: there is no such shape.
     """
     key = name.removeprefix("shape:")
     if key not in SHAPES:

@@ -1,7 +1,7 @@
-"""Many adapters at once the way PyTorch offers it: ``torch.func.vmap`` over a functional PEFT model, in lock-step.
+"""Many adapters at once with ``torch.func.vmap`` over a functional PEFT model, in lock-step.
 
-All adapters of a wave take their k-th step together, padded to the longest of its sequences; those that are done idle. The
-obvious way to batch, and the measure of what a schedule is worth.
+All adapters of a wave take their k-th step together, padded to the longest sequence; finished adapters idle. The comparison
+with the student shows the value of its scheduler.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch.func import functional_call, grad, vmap
 from transformers import PreTrainedModel
 
 from benchmarks.measurements.reference import PeftLoop
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update
 
 
 class VmapLoop(PeftLoop):
-    """AdamW without weight decay over stacked adapters; plans of one sequence a step."""
+    """AdamW without weight decay over stacked adapters, for updates with a ``batch_size`` of 1."""
 
     def __init__(self, model: PreTrainedModel, lora: LoraConfig, slots: int = 16) -> None:
         model.set_attn_implementation("eager")  # the others cannot be vmapped
@@ -45,43 +45,43 @@ class VmapLoop(PeftLoop):
 
         self._grad = vmap(grad(loss))
 
-    def fit_wave(self, plans: list[UpdatePlan], start: Tensor) -> tuple[Tensor, int]:
-        """Adapters ``(plans, numel)`` and the padded tokens computed."""
+    def fit_wave(self, updates: list[Update], start: Tensor) -> tuple[Tensor, int]:
+        """Adapters ``(updates, numel)``, and the number of padded tokens."""
         device = self.peft.device
         flat = start.to(device).clone()
         mean, square = torch.zeros_like(flat), torch.zeros_like(flat)
-        orders = [plan.steps(len(plan.examples)) for plan in plans]
+        orders = [update.steps(len(update.examples)) for update in updates]
         padded = 0
         for step in range(max(len(order) for order in orders)):
-            rows = [self._ids(plan, order[step][0]) if step < len(order) else () for plan, order in zip(plans, orders)]
+            rows = [self._ids(update, order[step][0]) if step < len(order) else () for update, order in zip(updates, orders)]
             longest = max(len(row) for row in rows)
             padded += longest * len(rows)
             tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
             counts = torch.tensor([len(row) - 1 for row in rows], device=device)
             weights = (torch.arange(longest - 1, device=device) < counts[:, None]) / counts.clamp(min=1)[:, None]
             grads = self._grad(flat, tokens, weights)
-            limits = torch.tensor([plan.max_grad_norm for plan in plans], device=device)
+            limits = torch.tensor([update.config.max_grad_norm for update in updates], device=device)
             grads *= (limits / (grads.norm(dim=1) + 1e-6)).clamp(max=1.0)[:, None]
-            rates = [p.learning_rate_at(step, len(o)) if step < len(o) else 0.0 for p, o in zip(plans, orders)]
+            rates = [u.config.learning_rate_at(step, len(o)) if step < len(o) else 0.0 for u, o in zip(updates, orders)]
             mean.lerp_(grads, 0.1)
             square.mul_(0.999).addcmul_(grads, grads, value=0.001)
             scale = torch.tensor(rates, device=device)[:, None] / (1 - 0.9 ** (step + 1))
             flat -= scale * mean / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         return flat.cpu(), padded
 
-    def fit(self, plans: list[UpdatePlan], start: Tensor) -> tuple[Tensor, float]:  # type: ignore[override]
-        """Adapters of all plans, wave after wave, and the share of tokens that was not padding."""
+    def fit(self, updates: list[Update], start: Tensor) -> tuple[Tensor, float]:  # type: ignore[override]
+        """Adapters of all updates, wave after wave, and the share of tokens that are not padding."""
         adapters, padded = [], 0
-        for first in range(0, len(plans), self.slots):
-            wave = slice(first, min(first + self.slots, len(plans)))
-            trained, computed = self.fit_wave(plans[wave], start[wave])
+        for first in range(0, len(updates), self.slots):
+            wave = slice(first, min(first + self.slots, len(updates)))
+            trained, computed = self.fit_wave(updates[wave], start[wave])
             adapters.append(trained)
             padded += computed
-        useful = sum(p.epochs * sum(len(self._ids(p, i)) for i in range(len(p.examples))) for p in plans)
+        useful = sum(u.config.epochs * sum(len(self._ids(u, i)) for i in range(len(u.examples))) for u in updates)
         return torch.cat(adapters), useful / padded
 
     @staticmethod
-    def _ids(plan: UpdatePlan, index: int) -> tuple[int, ...]:
-        example = plan.examples[index]
+    def _ids(update: Update, index: int) -> tuple[int, ...]:
+        example = update.examples[index]
         assert isinstance(example, TokenExample)
         return example.ids

@@ -1,6 +1,6 @@
 """Rewards on many workers, with the same numbers: processes of this machine, any executor, or Ray.
 
-A worker holds a student and knows nothing of tasks, exams or keys: it gets plans and prompts, and gives back what was written
+A worker holds a student and knows nothing of tasks, exams or keys: it gets updates and prompts, and gives back what was written
 (:mod:`seal_env.student.requests`). What is sent says which student with which base weights must do it, and a worker that has
 another refuses; an outcome is a function of all that, so that whoever does it, and how often, changes nothing.
 """

@@ -1,6 +1,6 @@
 """Who does what, and when: small portions, the longest first, pulled by whoever is free.
 
-A portion is as large as is good for a student, which learns several plans at a time, and no larger than a part of each worker's
+A portion is as large as is good for a student, which fits several updates at a time, and no larger than a part of each worker's
 fair share of what is left, so that all end at about the same time (guided self-scheduling, Polychronopoulos and Kuck 1987).
 ``python -m benchmarks.measurements.scale`` simulates it beside other schedules; its constants were chosen there.
 """

@@ -129,8 +129,10 @@ class Dispatcher:
 def cost(request: UpdateRequest) -> float:
     """How long a work takes, in characters that are read."""
     learnt = 0
-    if request.plan is not None:
-        learnt = request.plan.epochs * sum(len(e.text if isinstance(e, Example) else e.ids) for e in request.plan.examples)
+    if request.update is not None:
+        learnt = request.update.config.epochs * sum(
+            len(e.text if isinstance(e, Example) else e.ids) for e in request.update.examples
+        )
     return learnt + sum(map(len, request.prompts)) + 1
 
 

@@ -91,7 +91,7 @@ class BaseVersion:
 
 @dataclass(frozen=True)
 class ChunkContext:
-    """What a portion of work must be done with; the seeds are in the plans."""
+    """What a portion of work must be done with; the seeds are in the updates."""
 
     recipe: Recipe
     base: BaseVersion

@@ -11,7 +11,7 @@ from seal_env.student import Student
 from seal_env.tasks import Task
 from seal_env.tasks.arc import ArcPrompts, ArcTask
 from seal_env.tasks.arc.arc_sources import load_arc
-from seal_env.update import UpdatePlan
+from seal_env.update import Update
 
 
 class Arc:
@@ -43,5 +43,5 @@ class Arc:
         assert isinstance(task, ArcTask)
         return parse_tools(action, task.demonstrations, self._settings, seed, prompts=self._prompts, tokens=self._tokens)
 
-    def joint_plan(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
+    def joint_update(self, sequences: tuple[str, ...], seed: int) -> Update:
         raise NotImplementedError("ArcConfig refuses mode='corpus'")

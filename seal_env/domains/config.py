@@ -203,10 +203,8 @@ class KnowledgeConfig(EnvConfig):
 
     def _settings(self, template: Template) -> EditSettings:
         base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
-        _check_options(
-            "inner_loop", self.inner_loop, [f.name for f in fields(EditSettings) if f.name not in ("format", "template")]
-        )
-        return replace(base, format=self.edit_format, template=template, **self.inner_loop)
+        _check_options("inner_loop", self.inner_loop, EditSettings.option_names())
+        return base.with_options(format=self.edit_format, template=template, **self.inner_loop)
 
     @property
     def answer_tokens(self) -> int:
@@ -279,12 +277,12 @@ class ArcConfig(EnvConfig):
 
     def settings(self) -> ToolSettings:
         """What the edit does not choose: the model's defaults, then ``inner_loop``."""
-        _check_options("inner_loop", self.inner_loop, [f.name for f in fields(ToolSettings)])
+        _check_options("inner_loop", self.inner_loop, ToolSettings.option_names())
         base = NANO_ARC_SETTINGS if self.bundled else ToolSettings()
         shape = replace(self.mini_arc_config(), seed=0, tests=1)
         if self.dataset not in (MINI_ARC, FILTERED) or shape != MiniArcConfig():
             base = replace(base, max_tokens=ToolSettings.max_tokens)  # the model's limit is for what it was made for
-        return replace(base, **self.inner_loop)
+        return base.with_options(**self.inner_loop)
 
     def mini_arc_config(self) -> MiniArcConfig:
         """The mini-arc that tasks come from."""

@@ -12,7 +12,7 @@ from seal_env.evaluation import Evaluator
 from seal_env.rewards import Proxy
 from seal_env.student import Student
 from seal_env.tasks import Task, TaskSource
-from seal_env.update import UpdatePlan
+from seal_env.update import Update
 
 
 class Domain(Protocol):
@@ -36,7 +36,7 @@ class Domain(Protocol):
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         """What an action means for a task; no action raises."""
 
-    def joint_plan(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
+    def joint_update(self, sequences: tuple[str, ...], seed: int) -> Update:
         """One update on the sequences of several edits (``mode="corpus"``)."""
 
 

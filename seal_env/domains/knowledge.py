@@ -14,7 +14,7 @@ from seal_env.rewards import Proxy
 from seal_env.student import Student
 from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD
-from seal_env.update import UpdatePlan
+from seal_env.update import Update
 
 _TRIED = 32  # documents that a model may find no question for before its data set is refused
 
@@ -57,8 +57,8 @@ class Knowledge:
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         return parse(action, task, self._settings, seed)
 
-    def joint_plan(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
-        return self._settings.plan(sequences, seed)
+    def joint_update(self, sequences: tuple[str, ...], seed: int) -> Update:
+        return self._settings.update(sequences, seed)
 
 
 def _source(config: KnowledgeConfig) -> TaskSource:

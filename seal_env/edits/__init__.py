@@ -1,9 +1,9 @@
-"""What an action means: from a task to the prompt that asks for a self-edit, and from the self-edit to an ``UpdatePlan``.
+"""Prompts that ask for a self-edit, and the parsing of self-edits into an ``Update``.
 
 settings = EditSettings(format="implications")
 prompt = get_format(settings.format).prompt(task)
 edit = parse("1. The Shah fled.\\n2. Otrar fell in 1219.", task, settings, seed=0)
-edit.plan       # for Student.fit: two sequences and the passage, 10 epochs
+edit.update     # for Student.fit: two sequences and the passage, 10 epochs
 edit.status     # EditStatus.OK
 """
 

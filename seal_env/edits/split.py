@@ -1,7 +1,7 @@
-"""Where a self-edit is cut: from one text to the segments that are learnt one by one.
+"""Split a self-edit into the segments that are trained on.
 
-The rules are SEAL's. What they leave open was settled by the self-edits that its authors recorded; each such decision is a
-comment here. The functions take any text, in time linear in its length, and return stripped segments, none of them empty.
+The rules are SEAL's. Where they are ambiguous, they follow the self-edits that its authors recorded, as comments explain. The
+functions take any text, in time linear in its length, and return stripped segments that are not empty.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _IMPLICATIONS = re.compile(r"^[#* \t]*Implications:[* \t]*", re.MULTILINE)  # al
 
 
 class Splitter(Protocol):
-    """How a format cuts a self-edit, see :func:`segments` for the arguments."""
+    """Splits a self-edit; see :func:`segments` for the arguments."""
 
     def __call__(self, text: str, opening: str, split_newlines: bool) -> list[str]: ...
 
@@ -32,38 +32,39 @@ def segments(text: str, opening: str = "", split_newlines: bool = True) -> list[
 
     Args:
         text: the self-edit.
-        opening: what the prompt already wrote of the edit's first line ("Question 1: "), given back to the first question.
-        split_newlines: False leaves the pieces between separators whole.
+        opening: the part of the edit's first line that is in the prompt ("Question 1: "); it is prepended to the first
+            question.
+        split_newlines: False splits at separators only.
     """
-    # Wherever it stands, "---" separates: the records have it on lines of its own and inside the rules of Markdown tables.
+    # "---" separates anywhere: in the records it is on its own line, and in the rules of Markdown tables.
     pieces = text.split(SEPARATOR)
     if not split_newlines:
         return _stripped(pieces)
-    # "Answer:" is meant literally. Most recorded self-qa edits number their answers ("Answer 1:") and so are learnt line by
-    # line, a question apart from its answer, as the authors' rules have it; 24 of 250 are split by question.
+    # "Answer:" is literal. Most recorded self-qa edits number their answers ("Answer 1:") and are therefore split by line, so
+    # that a question is separate from its answer; 24 of 250 are split by question.
     if _QUESTION.search(text) and "Answer:" in text:
         pairs = _stripped([pair for piece in pieces for pair in _BEFORE_QUESTION.split(piece)])
-        # The self-qa prompt ends in "Question 1: ", so that every recorded edit begins after it; a text that is learnt line
-        # by line does not get it back.
+        # The self-qa prompt ends in "Question 1: ", so that every recorded edit begins after it. It is not prepended to a text
+        # that is split by line.
         if pairs and not pairs[0].startswith("Question"):
             pairs[0] = opening + pairs[0]
         return pairs
-    # Indentation and trailing blanks go, list markers and numbers ("1. ") stay: no rule takes them away.
+    # Lines are stripped, but list markers and numbers ("1. ") stay.
     lines = _stripped([line for piece in pieces for line in piece.splitlines()])
-    # "Line 2" counts non-empty lines of the whole edit: recorded preambles are followed by an empty line or by "---".
+    # The second non-empty line of the edit: recorded preambles are followed by an empty line or by "---".
     if len(lines) > 1 and lines[1].startswith("1."):
         del lines[0]
     return lines
 
 
 def segments_after_thoughts(text: str, opening: str = "", split_newlines: bool = True) -> list[str]:
-    """As :func:`segments`, of what follows the first line that begins with ``Implications:``; of all where none does."""
+    """As :func:`segments`, of the text after the first line that begins with ``Implications:``, if there is one."""
     heading = _IMPLICATIONS.search(text)
     return segments(text[heading.end() :] if heading else text, opening, split_newlines)
 
 
 def pairs_text(pairs: Iterable[tuple[str, str]]) -> str:
-    """Questions and answers as a self-edit that :func:`segments` cuts into one segment a pair."""
+    """Questions and answers as a self-edit that :func:`segments` splits into one segment for each pair."""
     return "\n".join(f"Question {i}: {question}\nAnswer: {answer}" for i, (question, answer) in enumerate(pairs, 1))
 
 

@@ -4,9 +4,10 @@
                          "use_chain_augmentations": false, "use_repeat_augmentations": false},
      "training": {"strategy": "train_using_output_tokens", "learning_rate": 0.0001, "num_train_epochs": 2}}
 
-The training set is made of the demonstrations as in SEAL's published code (after Akyürek et al., arXiv 2411.07279): each one in
-turn is to be predicted from all others (leave one out) and from all others but one (leave two out); these small tasks are
-augmented; of everything there is one more copy in which demonstrations change places and, if there are augmentations, colours.
+The training set is built from the demonstrations as in SEAL's published code (after Akyürek et al., arXiv 2411.07279): each
+demonstration is predicted from all others (leave one out) and from all others but one (leave two out); these small tasks are
+augmented; each of them is added once more with its demonstrations in another order and, if there are augmentations, other
+colours.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import json
 import random
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 from seal_env.chat import without_thoughts
 from seal_env.checks import check_count
@@ -25,7 +26,7 @@ from seal_env.edits.parse import EditStatus, ParsedEdit
 from seal_env.tasks.arc.augment import GROUPS, Pair, augmentations, random_colours
 from seal_env.tasks.arc.grid_prompts import ArcPrompts, pairs_text
 from seal_env.tasks.arc.grids import GridText, fits
-from seal_env.update import Example, Schedule, TokenExample, UpdatePlan
+from seal_env.update import Example, InnerLoopSettings, TokenExample, Update, UpdateConfig
 
 SWITCHES = tuple(f"use_{group}_augmentations" for group in GROUPS)
 STRATEGIES = ("train_using_all_tokens", "train_using_output_tokens")
@@ -46,19 +47,19 @@ A model is about to be fine-tuned on these demonstrations. Decide how, and answe
 JSON:
 """
 
-SmallTask = tuple[Pair, ...]  # demonstrations, and last the pair that is to be predicted from them
+SmallTask = tuple[Pair, ...]  # demonstrations; the last pair is predicted from the others
 
 
 def tool_prompt(demonstrations: Sequence[Pair], style: GridText = "spaced") -> str:
-    """What the policy reads: the demonstrations, and :data:`INSTRUCTION`."""
+    """The prompt of the policy: the demonstrations, then :data:`INSTRUCTION`."""
     return pairs_text(demonstrations, style) + INSTRUCTION
 
 
 class ToolEditError(ValueError):
-    """Text that is no choice of tools.
+    """A text is not a valid choice of tools.
 
     Attributes:
-        status: what is wrong with it.
+        status: the kind of error.
     """
 
     def __init__(self, status: EditStatus, message: str) -> None:
@@ -71,12 +72,12 @@ class ToolEdit:
     """A choice of tools and settings.
 
     Attributes:
-        basic: whether to learn turned, flipped, mirrored and moved copies.
-        size: whether to learn enlarged ones.
-        chain: whether to learn ones that are turned or flipped, then enlarged.
-        repeat: whether to learn ones that are repeated side by side.
-        strategy: one of :data:`STRATEGIES`: what the loss is taken on, all tokens or those of the output to be predicted.
-        learning_rate: peak, at least 0.
+        basic: train on turned, flipped, mirrored and moved copies.
+        size: train on enlarged copies.
+        chain: train on copies that are turned or flipped, then enlarged.
+        repeat: train on copies that are repeated side by side.
+        strategy: one of :data:`STRATEGIES`: the loss is on all tokens, or on those of the predicted output.
+        learning_rate: peak learning rate, at least 0.
         num_train_epochs: passes over the training set, at least 1.
 
     Raises:
@@ -115,10 +116,10 @@ class ToolEdit:
 
     @classmethod
     def read(cls, text: str) -> ToolEdit:
-        """The choice that ``text`` holds: the JSON object and nothing else, but blanks around it.
+        """Parse ``text``: one JSON object, and nothing else but blanks around it.
 
         Raises:
-            ToolEditError: it holds none.
+            ToolEditError: the text is no such object, or a key or a value is wrong.
         """
         try:
             tree = json.loads(text)
@@ -134,48 +135,27 @@ _TRAINING = tuple(f.name for f in fields(ToolEdit))[4:]
 
 
 @dataclass(frozen=True)
-class ToolSettings:
-    """What of an inner loop the edit does not choose. The defaults are SEAL's.
+class ToolSettings(InnerLoopSettings):
+    """Settings of an inner loop that the edit does not choose. The defaults are SEAL's.
 
     Attributes:
         max_examples: a larger training set is thinned out at random.
-        max_steps: an edit that takes more optimizer steps is not carried out.
-        max_tokens: longer examples are left out.
-        batch_size: examples an optimizer step.
-        schedule: of the learning rate, after the warm-up.
-        warmup_steps: in which the learning rate climbs.
-        max_grad_norm: of the gradient.
-        weight_decay: decoupled.
+        max_steps: an edit that takes more optimizer steps trains on nothing.
+        max_tokens: longer examples are left out. It is also the ``max_length`` of the update.
+        update_config: how examples are learnt, but for the learning rate and the epochs, which the edit chooses.
     """
 
     max_examples: int = 250
     max_steps: int = 375
     max_tokens: int = 8191
-    batch_size: int = 2
-    schedule: Schedule = "cosine"
-    warmup_steps: int = 11
-    max_grad_norm: float = 1.0
-    weight_decay: float = 0.0
+    update_config: UpdateConfig = field(default=UpdateConfig(batch_size=2, schedule="cosine", warmup_steps=11), kw_only=True)
+
+    not_options: ClassVar[frozenset[str]] = frozenset({"learning_rate", "epochs", "max_length"})
 
     def __post_init__(self) -> None:
-        for name in ("max_examples", "max_steps"):
-            check_count(name, getattr(self, name))
-        self.plan((), 0.0, 1, 0)  # UpdatePlan checks what it takes
-
-    def plan(self, examples: tuple[Example | TokenExample, ...], learning_rate: float, epochs: int, seed: int) -> UpdatePlan:
-        """The plan that learns ``examples`` with these settings."""
-        return UpdatePlan(
-            examples,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            schedule=self.schedule,
-            warmup_steps=self.warmup_steps,
-            max_grad_norm=self.max_grad_norm,
-            weight_decay=self.weight_decay,
-            max_length=self.max_tokens,
-            seed=seed,
-        )
+        check_count("max_examples", self.max_examples)
+        check_count("max_steps", self.max_steps)
+        object.__setattr__(self, "update_config", replace(self.update_config, max_length=self.max_tokens))
 
 
 def parse_tools(
@@ -187,76 +167,82 @@ def parse_tools(
     prompts: ArcPrompts,
     tokens: Callable[[str], int],
 ) -> ParsedEdit:
-    """Read ``action`` as a choice of tools for a task with these demonstrations; no action raises.
+    """Parse ``action`` as a choice of tools for a task with these demonstrations. No action raises.
 
-    What is no such choice, or takes too many steps, trains on nothing: the reward is then that of the un-updated model.
-    Thoughts before the JSON, between tags such as ``<think>`` and ``</think>``, are no part of it.
+    An action that is no valid choice, or takes too many steps, trains on nothing: its reward is that of the un-updated model.
+    Thoughts before the JSON, between tags such as ``<think>`` and ``</think>``, are removed.
 
     Args:
-        action: what the policy wrote.
+        action: output of the policy.
         demonstrations: of the task.
         settings: what the edit does not choose.
-        seed: of the plan, and of what is drawn for the training set.
-        prompts: how tasks are put to the student.
-        tokens: how many a text has.
+        seed: of the update, and of the augmentations.
+        prompts: how tasks are written for the student.
+        tokens: returns the number of tokens of a text.
     """
-    nothing = settings.plan((), 0.0, 1, seed)
+    nothing = Update((), settings.update_config, seed)
     if not isinstance(action, str):
         return ParsedEdit(nothing, (), EditStatus.NOT_TEXT)
-    written = without_thoughts(action)
-    if not written.strip():
+    text = without_thoughts(action)
+    if not text.strip():
         return ParsedEdit(nothing, (), EditStatus.EMPTY)
     try:
-        edit = ToolEdit.read(written)
+        edit = ToolEdit.read(text)
     except ToolEditError as error:
         return ParsedEdit(nothing, (), error.status, problem=str(error))
     rng = random.Random(seed)
-    small = training_set(demonstrations, edit, rng)
-    rng.shuffle(small)
+    small_tasks = training_set(demonstrations, edit, rng)
+    rng.shuffle(small_tasks)
     examples: list[Example | TokenExample] = []
     texts: list[str] = []
     outputs_only = edit.strategy == "train_using_output_tokens"
-    for *shown, target in small:
+    for *context, target in small_tasks:
         if len(examples) == settings.max_examples:
             break
-        text, output = prompts.example(shown, target)
+        text, output = prompts.example(context, target)
         example = prompts.encode(text, output if outputs_only else 0)
         if (tokens(text) if isinstance(example, Example) else len(example.ids)) <= settings.max_tokens:
             examples.append(example)
             texts.append(text)
-    steps = edit.num_train_epochs * -(-len(examples) // settings.batch_size)
+    config = replace(settings.update_config, learning_rate=edit.learning_rate, epochs=edit.num_train_epochs)
+    steps = edit.num_train_epochs * -(-len(examples) // (config.batch_size or max(1, len(examples))))
     if steps > settings.max_steps:
         problem = f"{steps} optimizer steps, more than {settings.max_steps}"
         return ParsedEdit(nothing, (), EditStatus.TOO_MANY_STEPS, problem=problem)
-    plan = settings.plan(tuple(examples), edit.learning_rate, edit.num_train_epochs, seed)
-    return ParsedEdit(plan, tuple(texts), EditStatus.OK, dropped=len(small) - len(examples))
+    update = Update(tuple(examples), config, seed)
+    return ParsedEdit(update, tuple(texts), EditStatus.OK, dropped=len(small_tasks) - len(examples))
 
 
 def training_set(demonstrations: Sequence[Pair], edit: ToolEdit, rng: random.Random) -> list[SmallTask]:
-    """Small tasks made of the demonstrations; each is some of them and, last, the one to be predicted."""
-    small = [task for left_out in (1, 2) for task in leave_out(demonstrations, left_out)]
+    """Small tasks: some of the demonstrations each, the last of which is predicted from the others."""
+    small_tasks = [task for left_out in (1, 2) for task in leave_out(demonstrations, left_out)]
     chosen = [group for group, on in zip(GROUPS, edit.switches) if on]
-    augmented = [one.pairs(task) for group in chosen for one in augmentations(group, demonstrations, rng) for task in small]
-    every = small + [task for task in augmented if all(fits(grid) for pair in task for grid in pair)]
-    every = list(dict.fromkeys(every))
-    return list(dict.fromkeys([*every, *(_permuted(task, rng, colours=bool(chosen)) for task in every)]))
+    augmented = [
+        augmentation.pairs(task)
+        for group in chosen
+        for augmentation in augmentations(group, demonstrations, rng)
+        for task in small_tasks
+    ]
+    small_tasks += [task for task in augmented if all(fits(grid) for pair in task for grid in pair)]
+    small_tasks = list(dict.fromkeys(small_tasks))
+    return list(dict.fromkeys([*small_tasks, *(_permuted(task, rng, colours=bool(chosen)) for task in small_tasks)]))
 
 
 def leave_out(demonstrations: Sequence[Pair], count: int) -> list[SmallTask]:
-    """Each demonstration is to be predicted from the others without ``count - 1`` of them, in every way."""
-    found = []
+    """Each demonstration, predicted from the others without ``count - 1`` of them, in all combinations."""
+    small_tasks = []
     for i, target in enumerate(demonstrations):
         others = [pair for j, pair in enumerate(demonstrations) if j != i]
         kept = len(others) - (count - 1)
         if kept >= 0:
-            found += [(*shown, target) for shown in combinations(others, kept)]
-    return found
+            small_tasks += [(*context, target) for context in combinations(others, kept)]
+    return small_tasks
 
 
 def _permuted(task: SmallTask, rng: random.Random, colours: bool) -> SmallTask:
-    *shown, target = random_colours(rng).pairs(task) if colours else task
-    rng.shuffle(shown)
-    return (*shown, target)
+    *context, target = random_colours(rng).pairs(task) if colours else task
+    rng.shuffle(context)
+    return (*context, target)
 
 
 def _check_keys(where: str, tree: Any, known: Sequence[str]) -> None:

@@ -261,20 +261,20 @@ class Engine:
         results = {}
         for i in actions:
             own = [outcomes[j] for j in jobs_of[i]]
-            results[i] = self._settle(self.states[i], parsed[i], own, [jobs[j].plan.seed for j in jobs_of[i]])
+            results[i] = self._settle(self.states[i], parsed[i], own, [jobs[j].update.seed for j in jobs_of[i]])
         return results
 
     def _jobs(self, state: EpisodeState, edit: ParsedEdit, seeds: list[int]) -> list[Job]:
         tasks: tuple[Task, ...] = (state.task,)
-        plan = edit.plan
+        update = edit.update
         if self.config.mode == "continual":
             tasks = tuple(state.tasks[: state.step + 1])
         if self.config.mode == "corpus":
             state.sequences += edit.sequences
             if state.step + 1 < self.config.updates:
                 return []
-            tasks, plan = tuple(state.tasks), self.domain.joint_plan(tuple(state.sequences), seeds[0])
-        return [Job(tasks, replace(plan, seed=seed), state.adapter) for seed in seeds]
+            tasks, update = tuple(state.tasks), self.domain.joint_update(tuple(state.sequences), seeds[0])
+        return [Job(tasks, replace(update, seed=seed), state.adapter) for seed in seeds]
 
     def _settle(
         self, state: EpisodeState, edit: ParsedEdit, outcomes: list[Outcome], seeds: list[int]
@@ -360,7 +360,7 @@ class Engine:
         return Student(model, tokenizer, self.config.lora_config())
 
     def score_on(self, executor: Executor) -> None:
-        """Have plans learnt and prompts answered on ``executor`` from now on.
+        """Have updates learnt and prompts answered on ``executor`` from now on.
 
         Raises:
             ValueError: it forks.

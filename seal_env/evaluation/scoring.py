@@ -1,4 +1,4 @@
-"""Jobs in, outcomes out: updates the student on each job's plan and asks it the tasks' questions.
+"""Jobs in, outcomes out: updates the student by each job and asks it the tasks' questions.
 
 This is the whole of a SEAL reward. An outcome is a function of its job, the base weights and the scorer's settings: scoring
 jobs together, or elsewhere, only saves time. What an un-updated student answers is the same for all edits of a task, so it is
@@ -17,7 +17,7 @@ from seal_env.evaluation import Answers, Evaluator, Scores, Verdicts, mean
 from seal_env.student import FitReport, Student
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, run_updates, tensor
 from seal_env.tasks import Task
-from seal_env.update import UpdatePlan
+from seal_env.update import Update
 
 
 class RunUpdates(Protocol):
@@ -34,12 +34,12 @@ class Job:
 
     Attributes:
         tasks: what is asked after the update.
-        plan: what the edit turned into.
-        start: adapter to go on from, ``(adapter_size,)``; a fresh one, seeded by the plan, by default.
+        update: what the edit turned into.
+        start: adapter to go on from, ``(adapter_size,)``; a fresh one, seeded by the update, by default.
     """
 
     tasks: tuple[Task, ...]
-    plan: UpdatePlan
+    update: Update
     start: Tensor | None = None
 
 
@@ -135,7 +135,7 @@ class Scorer:
     Args:
         student: updated and asked; its base may change between calls by :meth:`Student.merge` and :meth:`Student.load_base`.
         exam: how it is asked and marked. Answers are marked in this process, wherever they were written.
-        carry_out: where plans are learnt and prompts answered: by ``student`` itself, in this process, or by workers that each
+        carry_out: where updates are fitted and prompts answered: by ``student``, in this process, or by workers that each
             hold its like (:class:`seal_env.distributed.Dispatcher`).
         adapters: whether outcomes hold the adapters, which can be large.
     """
@@ -169,9 +169,9 @@ class Scorer:
         started = list({(id(job.start), job.tasks): job for job in jobs if job.start is not None}.values())
         prompts = {task: self.evaluator.prompts(task) for task in dict.fromkeys(task for job in jobs for task in job.tasks)}
 
-        def request(tasks: Sequence[Task], plan: UpdatePlan | None = None, start: Tensor | None = None) -> UpdateRequest:
+        def request(tasks: Sequence[Task], update: Update | None = None, start: Tensor | None = None) -> UpdateRequest:
             asked = tuple(prompt for task in tasks for prompt in prompts[task])
-            return UpdateRequest(asked, plan, None if start is None else start.numpy())
+            return UpdateRequest(asked, update, None if start is None else start.numpy())
 
         def answers(tasks: Sequence[Task], done: UpdateResult) -> list[Answers]:
             texts = iter(done.texts or ())
@@ -180,7 +180,7 @@ class Scorer:
         requests = [
             *(request((task,)) for task in unseen),
             *(request(job.tasks, None, job.start) for job in started),
-            *(request(job.tasks, job.plan, job.start) for job in jobs),
+            *(request(job.tasks, job.update, job.start) for job in jobs),
         ]
         done = iter(self._run_updates(self.student, requests, self._generation, progress=progress))
         for task in unseen:

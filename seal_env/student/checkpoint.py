@@ -1,4 +1,4 @@
-"""One adapter to and from a PEFT checkpoint folder (``adapter_config.json`` and ``adapter_model.safetensors``)."""
+"""Save and load an adapter as a PEFT checkpoint folder (``adapter_config.json`` and ``adapter_model.safetensors``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PREFIX = "base_model.model."
 
 
 def save_adapter(layout: AdapterLayout, adapter: Tensor, folder: str | os.PathLike[str], base_model: str) -> None:
-    """Write ``adapter: (numel,)`` so that ``PeftModel.from_pretrained(base, folder)`` loads it."""
+    """Save ``adapter: (numel,)`` so that ``PeftModel.from_pretrained(base, folder)`` loads it."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     flat = adapter.detach().to("cpu", torch.float32)[None]
@@ -31,7 +31,7 @@ def save_adapter(layout: AdapterLayout, adapter: Tensor, folder: str | os.PathLi
     config.base_model_name_or_path = base_model
     config.inference_mode = True
     config.task_type = "CAUSAL_LM"
-    # Each file appears whole or not at all.
+    # Each file is written atomically.
     with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as temporary:
         save_file(tensors, Path(temporary) / "adapter_model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(temporary)
@@ -40,11 +40,11 @@ def save_adapter(layout: AdapterLayout, adapter: Tensor, folder: str | os.PathLi
 
 
 def load_adapter(layout: AdapterLayout, folder: str | os.PathLike[str]) -> Tensor:
-    """Read a PEFT LoRA checkpoint with the same targets, ranks and scalings as ``layout``, as ``(numel,)`` float32.
+    """Load a PEFT LoRA checkpoint with the same targets, ranks and scalings as ``layout``, as ``(numel,)`` float32.
 
     Raises:
-        FileNotFoundError: the folder holds no PEFT checkpoint.
-        ValueError: it is not a LoRA, or its targets, ranks or scaling differ; the difference is named.
+        FileNotFoundError: the folder has no PEFT checkpoint.
+        ValueError: it is not a LoRA, or its targets, ranks or scaling differ; the message names the difference.
     """
     source = Path(folder)
     weights = source / "adapter_model.safetensors"

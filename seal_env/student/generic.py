@@ -1,4 +1,4 @@
-"""Any Hugging Face causal LM as a network of stacked adapters: its own forward pass, hooks that add the adapters, autograd."""
+"""Any Hugging Face causal LM with stacked adapters: its own forward pass, forward hooks that add the adapters, and autograd."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from seal_env.student.network import DecodingSession, Network, TrainBatch
 class GenericNetwork(Network):
     """Adds ``scaling * B (A x)`` to the output of every target layer through forward hooks.
 
-    Sequences are padded on the right for training, which no causal model can see. Prompts are padded on the left for decoding
-    where the model masks padding in all layers and takes positions from outside; otherwise (recurrent and convolutional layers,
+    Sequences are padded on the right for training, which does not affect a causal model. Prompts are padded on the left for
+    decoding if the model masks padding in all layers and takes position ids; otherwise (recurrent and convolutional layers,
     positions that depend on the batch) only prompts of one length are decoded together.
 
     Raises:
-        ValueError: in a forward pass, a target that does not read one vector a token.
+        ValueError: in a forward pass, the input of a target is not one vector for each token.
     """
 
     def __init__(self, model: PreTrainedModel, layout: AdapterLayout) -> None:
         super().__init__(model, layout)
-        self.takes = frozenset(inspect.signature(model.forward).parameters)
-        # Longer sequences turn all positions by other angles ("longrope"); None: angles do not depend on the length.
+        self.parameters = frozenset(inspect.signature(model.forward).parameters)
+        # Longer sequences rotate all positions by other angles ("longrope"); None: angles do not depend on the length.
         self.rope_switch = _rope_switch(model)
-        self.pads_prompts = self.rope_switch is None and "position_ids" in self.takes and _masks_padding(model)
+        self.pads_prompts = self.rope_switch is None and "position_ids" in self.parameters and _masks_padding(model)
 
     @contextmanager
     def use(self, adapters: Tensor, counts: list[int], time: int) -> Iterator[set[str]]:
-        """Within: rows of ``time`` tokens pass through their adapters, ``counts[i]`` neighbouring rows through the i-th.
+        """Context in which rows of ``time`` tokens pass through their adapters, ``counts[i]`` adjacent rows through the i-th.
 
         Yields the names of the targets that were called.
         """
@@ -98,19 +98,19 @@ class GenericNetwork(Network):
 
 
 def logits_at(model: PreTrainedModel, pick: Callable[[Tensor], Tensor], **inputs: Any) -> tuple[Tensor, Tensor | None]:
-    """The logits that ``model`` itself gives at some positions, without computing those of the others.
+    """Logits of ``model`` at some positions only.
 
-    The head's input is replaced by what is picked of it, so that everything the model does to logits after its head (soft caps,
-    scales, multipliers) is done by its own code.
+    The head's input is replaced by these positions, so that the model's own code computes all that follows (soft caps, scales,
+    multipliers).
 
     Args:
         model: a causal LM.
-        pick: from ``(rows, time, features)`` to the positions wanted, ``(a, b, features)``.
+        pick: selects positions, ``(rows, time, features)`` to ``(a, b, features)``.
         inputs: of the model's forward pass.
 
     Returns:
-        Logits ``(a, b, vocabulary)`` and the head's input there, ``(a, b, hidden_size)``; None in place of that where the model
-        computes logits without calling its head.
+        Logits ``(a, b, vocabulary)`` and the head's input ``(a, b, hidden_size)`` at these positions; the input is None if the
+        model computes logits without calling its head.
     """
     head, picked = model.get_output_embeddings(), list[Tensor]()
 
@@ -128,10 +128,10 @@ def logits_at(model: PreTrainedModel, pick: Callable[[Tensor], Tensor], **inputs
 
 
 class _AddAdapters:
-    """A forward hook for each target: adds what the adapters give for the vectors that the layer reads.
+    """A forward hook of each target: adds the adapters' output to the layer's.
 
-    These are ``(rows * time, features)`` or ``(rows, ..., features)``, with ``time`` vectors a row or, in a layer that also
-    reads what was cached of earlier tokens, more.
+    Inputs are ``(rows * time, features)`` or ``(rows, ..., features)``, with ``time`` vectors in a row or, in a layer that also
+    reads a cache, more.
     """
 
     def __init__(self, adapters: Tensor, counts: list[int], time: int, called: set[str]) -> None:
@@ -143,20 +143,20 @@ class _AddAdapters:
         x = arguments[0]
         if len(x) != (self._rows if x.dim() > 2 else self._rows * self._time):
             raise ValueError(
-                f"{target.name!r} reads vectors {tuple(x.shape)} where {self._rows} rows of {self._time} tokens are read: it is"
-                " not known which are whose, so take it out of target_modules"
+                f"the input of {target.name!r} has shape {tuple(x.shape)} for {self._rows} rows of {self._time} tokens, so that"
+                " its vectors cannot be assigned to adapters: remove it from target_modules"
             )
-        each = x.shape[1:-1].numel() if x.dim() > 2 else self._time
-        if each not in self._groups:
-            self._groups[each] = Groups([count * each for count in self._counts], x.device)
-        groups = self._groups[each]
+        vectors = x.shape[1:-1].numel() if x.dim() > 2 else self._time  # in a row
+        if vectors not in self._groups:
+            self._groups[vectors] = Groups([count * vectors for count in self._counts], x.device)
+        groups = self._groups[vectors]
         a, b = target.a(self._adapters).to(x.dtype), target.b(self._adapters).to(x.dtype)
         h = torch.bmm(groups.spread(x.reshape(-1, target.in_features)), a.transpose(1, 2))
         return output + groups.collect(torch.bmm(h, b.transpose(1, 2)) * target.scaling).view_as(output)
 
 
 class _GenericSession(DecodingSession):
-    """Rows lie flush right (padded on the left), as Hugging Face caches want them."""
+    """Rows are padded on the left, as caches of Transformers need it."""
 
     def __init__(self, network: GenericNetwork, adapters: Tensor, adapter_of_row: list[int], prompts: list[list[int]]) -> None:
         self.network = network
@@ -180,7 +180,7 @@ class _GenericSession(DecodingSession):
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         if self.network.rope_switch is not None:
             self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
-            if self.tokens.shape[1] == self.network.rope_switch + 1:  # all earlier positions turn: read everything again
+            if self.tokens.shape[1] == self.network.rope_switch + 1:  # all earlier positions rotate: process everything again
                 self.cache = DynamicCache(config=self.network.model.config)
                 return self.prefill()
         return self._forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
@@ -191,7 +191,7 @@ class _GenericSession(DecodingSession):
         self.counts = row_counts(self.adapter_of_row, len(used))
         self.mask = self.mask.index_select(0, rows)
         self.tokens = self.tokens.index_select(0, rows)
-        self.cache.reorder_cache(rows)  # unlike batch_select_indices it knows all kinds of layers
+        self.cache.reorder_cache(rows)  # unlike batch_select_indices it supports all kinds of layers
 
     @torch.no_grad()
     def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -199,23 +199,24 @@ class _GenericSession(DecodingSession):
         inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": True}
         if network.pads_prompts:
             inputs["attention_mask"] = self.mask
-        inputs["cache_params" if "cache_params" in network.takes else "past_key_values"] = self.cache
-        if "position_ids" in network.takes:
+        inputs["cache_params" if "cache_params" in network.parameters else "past_key_values"] = self.cache
+        if "position_ids" in network.parameters:
             inputs["position_ids"] = positions
         with network.use(self.adapters, self.counts, tokens.shape[1]):
             logits, _ = logits_at(network.model, lambda x: x[:, -1:], **inputs)
         return logits[:, -1]
 
 
-_decodable: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # models that were tried already
+_decodable: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # models that passed check_usable
 
 
 @torch.no_grad()
 def check_usable(network: GenericNetwork) -> None:
-    """Try whether the model calls all targets, and reads on from its cache, also after a row has left, as it reads the whole.
+    """Check that the model calls all targets, and that decoding with its cache, also after a row has left, gives the right
+    logits.
 
     Raises:
-        ValueError: an adapter would do nothing, or a student or a policy could write nothing right; what went wrong is named.
+        ValueError: an adapter would have no effect, or answers would be wrong; the message says why.
     """
     model = network.model
     first = model.get_input_embeddings().weight.shape[0] // 2
@@ -230,7 +231,7 @@ def check_usable(network: GenericNetwork) -> None:
         if missed:
             ends = sorted({".".join(name.split(".")[-2:]) for name in missed})
             raise ValueError(
-                f"it computes without calling {missed[0]!r}, so that an adapter of it would do nothing: say"
+                f"it does not call {missed[0]!r}, so that its adapter would have no effect: use"
                 f' lora={{"exclude_modules": {json.dumps(ends)}, ...}}'
             )
         if model in _decodable:
@@ -239,15 +240,15 @@ def check_usable(network: GenericNetwork) -> None:
         prompts = session.prefill().float()
         session.keep(torch.tensor([1], device=model.device))
         after = session.step(rows[1:, 3]).float()
-        # Relative errors: right caches have up to 0.01 in bfloat16, more where rounding sends a token to another expert; wrong
-        # ones have 0.3 and more.
+        # Relative errors: right caches have up to 0.01 in bfloat16, more if rounding sends a token to another expert; wrong
+        # caches have 0.3 and more.
         tolerance = 0.02 if network.dtype == torch.float32 else 0.15
-        for found, wanted in ((prompts, expected[:, 2]), (after, expected[1:, 3])):
-            error = (found - wanted).norm() / (wanted - wanted.mean(-1, keepdim=True)).norm()
-            if error > tolerance:  # False for weights that are not finite: whatever they are, the cache is not to blame
+        for logits, reference in ((prompts, expected[:, 2]), (after, expected[1:, 3])):
+            error = (logits - reference).norm() / (reference - reference.mean(-1, keepdim=True)).norm()
+            if error > tolerance:  # False for weights that are not finite, which are no error of the cache
                 raise ValueError(
-                    "reading on from its cache gives other logits than reading the whole text; it takes a causal language model"
-                    " with a cache of keys and values or of recurrent states"
+                    "decoding with its cache gives other logits than one pass over the text; only causal language models with a"
+                    " cache of keys and values or of recurrent states are supported"
                 )
     except Exception as error:  # from anywhere inside the model
         reason = " ".join(str(error).split())[:400] or type(error).__name__
@@ -256,18 +257,20 @@ def check_usable(network: GenericNetwork) -> None:
 
 
 def _rope_switch(model: PreTrainedModel) -> int | None:
-    """The longest sequence that is read with a rotary embedding's short factors; None where there is but one set."""
+    """The longest sequence with a rotary embedding's short factors; None if it has one set of factors."""
     parameters = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
-    found = [
-        one["original_max_position_embeddings"]
-        for one in (parameters, *parameters.values())  # for all layers, or by the type of layer
-        if isinstance(one, dict) and one.get("rope_type") == "longrope"
+    lengths = [
+        rope["original_max_position_embeddings"]
+        for rope in (parameters, *parameters.values())  # for all layers, or by the type of layer
+        if isinstance(rope, dict) and rope.get("rope_type") == "longrope"
     ]
-    return min(found, default=None)
+    return min(lengths, default=None)
 
 
 def _masks_padding(model: PreTrainedModel) -> bool:
-    """Whether no layer reads padding on the left: all are attention with an ordinary cache, by code of Transformers."""
+    """Whether padding on the left is masked in all layers: all are attention with an ordinary cache, in code of
+    Transformers.
+    """
     layers = DynamicCache(config=model.config).layers
     if not type(model).__module__.startswith("transformers.") or any(isinstance(m, nn.Conv1d) for m in model.modules()):
         return False

@@ -1,4 +1,4 @@
-"""Which adapter, and which sequence, each row of a batch belongs to."""
+"""The adapter and the sequence of each row of a batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 
 class Groups:
-    """Rows ``(n, features)`` that belong to adapters: those of one adapter are neighbours, adapters come in order.
+    """Rows ``(n, features)`` of several adapters, sorted by adapter.
 
-    Batched products with the adapters need a rectangle ``(adapters, most rows of one, features)``: :meth:`spread` brings rows
-    into it and :meth:`collect` brings them back. It is at least two rows wide, so that a product never falls into the
-    matrix-vector kernels, whose rounding differs.
+    Batched products with the adapters need a rectangle ``(adapters, width, features)``: :meth:`spread` copies rows into it and
+    :meth:`collect` copies them back. It is at least two rows wide, so that a product never falls into matrix-vector kernels,
+    whose rounding differs.
 
     Args:
-        counts: how many rows each adapter has.
-        device: where the rows are.
+        counts: number of rows of each adapter.
+        device: of the rows.
     """
 
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
@@ -32,11 +32,11 @@ class Groups:
 
     @cached_property
     def starts(self) -> Tensor:
-        """Where the rows of each adapter begin, and where the last ones end, ``(adapters + 1,)``."""
+        """The first row of each adapter, and the number of rows, ``(adapters + 1,)``."""
         return _offsets(self._counts, self._device)
 
     def spread(self, x: Tensor) -> Tensor:
-        """``(n, features)`` to ``(adapters, width, features)``; unused cells repeat some row."""
+        """``(n, features)`` to ``(adapters, width, features)``; unused cells repeat a row."""
         if not self._full:
             x = x.index_select(0, self._cell_indices()[1])
         return x.view(self.adapters, self._width, x.shape[1])
@@ -47,8 +47,8 @@ class Groups:
         return x if self._full else x.index_select(0, self._cell_indices()[0])
 
     def _cell_indices(self) -> tuple[Tensor, Tensor]:
-        """The cell of each row, and a row for each cell."""
-        if self._cells is None:  # from the counts, without asking the device
+        """The cell of each row, and the row of each cell."""
+        if self._cells is None:  # from the counts, without a synchronization with the device
             cell_of_row = torch.cat([torch.arange(count) + i * self._width for i, count in enumerate(self._counts)])
             row_of_cell = torch.zeros(self.adapters * self._width, dtype=torch.long)
             row_of_cell[cell_of_row] = torch.arange(len(cell_of_row))
@@ -57,11 +57,11 @@ class Groups:
 
 
 class Sequences:
-    """Rows ``(n, features)`` that are the positions of sequences, one sequence after the other.
+    """Rows ``(n, features)`` of the positions of several sequences, one sequence after the other.
 
     Args:
         lengths: of each sequence.
-        device: where the rows are.
+        device: of the rows.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
@@ -72,12 +72,12 @@ class Sequences:
 
     @cached_property
     def starts(self) -> Tensor:
-        """Where each sequence begins, and where the last one ends, ``(sequences + 1,)``."""
+        """The first row of each sequence, and the number of rows, ``(sequences + 1,)``."""
         return _offsets(self._lengths, self._device)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """``(sequences, time)`` of sequences that are equally long."""
+        """``(sequences, time)`` of sequences of equal lengths."""
         assert self.even
         return self.count, self.longest
 
@@ -87,7 +87,7 @@ def _offsets(counts: Sequence[int], device: torch.device) -> Tensor:
 
 
 def row_counts(adapter_of_row: Sequence[int], adapters: int) -> list[int]:
-    """How many rows each of ``adapters`` has."""
+    """Number of rows of each of ``adapters``."""
     counts = [0] * adapters
     for adapter in adapter_of_row:
         counts[adapter] += 1
@@ -95,8 +95,7 @@ def row_counts(adapter_of_row: Sequence[int], adapters: int) -> list[int]:
 
 
 def keep_rows(adapter_of_row: Sequence[int], rows: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The adapters that ``rows`` (ascending) still use, and which of these each row has."""
-    owners = [adapter_of_row[row] for row in rows]
-    used = sorted(set(owners))
+    """The adapters that ``rows`` (ascending) use, and the adapter of each row as an index into these."""
+    used = sorted({adapter_of_row[row] for row in rows})
     index = {adapter: i for i, adapter in enumerate(used)}
-    return used, [index[owner] for owner in owners]
+    return used, [index[adapter_of_row[row]] for row in rows]

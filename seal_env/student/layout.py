@@ -1,10 +1,10 @@
-"""Which weights an adapter has, and where they lie in its flat vector.
+"""The weights of an adapter, and their offsets in its flat vector.
 
 PEFT itself decides what a ``LoraConfig`` adapts and how it is scaled: the configuration is applied to a copy of the model
-on the meta device and the result is read off. An adapter is then one float32 vector: for each parent module in the model's
-order (``...layers.0.self_attn``, ``...layers.0.mlp``, ...), the A matrices of its adapted linear layers, then their B
-matrices, transposed so that all rows are long. Projections that share an input therefore have neighbouring A matrices, which
-lets one product serve them all.
+on the meta device. An adapter is then one float32 vector: for each parent module in the model's order
+(``...layers.0.self_attn``, ``...layers.0.mlp``, ...), the A matrices of its adapted linear layers, then their B matrices,
+transposed so that all rows are long. Projections that share an input have adjacent A matrices, so that one product computes all
+of them.
 """
 
 from __future__ import annotations
@@ -29,36 +29,18 @@ from transformers.pytorch_utils import Conv1D
 
 _log = logging.getLogger(__name__)
 
-# What of peft.LoraConfig the student carries out; any other option must be left at its default.
-SUPPORTED_LORA_OPTIONS = frozenset(
-    [
-        "r",
-        "lora_alpha",
-        "use_rslora",
-        "target_modules",
-        "exclude_modules",
-        "layers_to_transform",
-        "layers_pattern",
-        "rank_pattern",
-        "alpha_pattern",
-        "fan_in_fan_out",
-    ]
-)
-# Parts of a module's name that say that only some tokens pass through it.
+# Options of peft.LoraConfig that the student supports; any other option must have its default value.
+SUPPORTED_LORA_OPTIONS = frozenset({
+    "r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
+    "rank_pattern", "alpha_pattern", "fan_in_fan_out",
+})  # fmt: skip
+# Parts of the name of a module that only some tokens pass through.
 _EXPERTS = re.compile(r"(?!shared_).*experts?")
 # Fields that describe the checkpoint and change nothing about training.
-_DESCRIPTIVE_OPTIONS = frozenset(
-    [
-        "task_type",
-        "peft_type",
-        "auto_mapping",
-        "peft_version",
-        "base_model_name_or_path",
-        "revision",
-        "inference_mode",
-        "runtime_config",
-    ]
-)
+_DESCRIPTIVE_OPTIONS = frozenset({
+    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "runtime_config",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,7 +78,7 @@ class LoraTarget:
 
 @dataclass(frozen=True)
 class AdapterLayout:
-    """The targets of one (model, LoraConfig) and their places in a flat adapter of ``numel`` floats."""
+    """The targets of one (model, LoraConfig), and the size ``numel`` of a flat adapter."""
 
     targets: tuple[LoraTarget, ...]
     numel: int
@@ -107,7 +89,7 @@ class AdapterLayout:
         return {target.name: target for target in self.targets}
 
     def init(self, seeds: list[int]) -> Tensor:
-        """Fresh adapters ``(len(seeds), numel)`` as PEFT starts them: A Kaiming-uniform with ``a = sqrt(5)``, B zero."""
+        """Initial adapters ``(len(seeds), numel)`` as in PEFT: A Kaiming-uniform with ``a = sqrt(5)``, B zero."""
         flat = torch.zeros(len(seeds), self.numel)
         for row, seed in zip(flat, seeds):
             generator = torch.Generator().manual_seed(seed)
@@ -118,38 +100,38 @@ class AdapterLayout:
 
 
 def adapter_layout(model: PreTrainedModel, lora: LoraConfig) -> AdapterLayout:
-    """Find what ``lora`` adapts in ``model``.
+    """The layout of the adapters that ``lora`` configures for ``model``.
 
-    ``target_modules=None`` takes PEFT's default for the architecture, ``"all-linear"`` the linear layers of the text decoder
+    ``target_modules=None`` is PEFT's default for the architecture, ``"all-linear"`` are the linear layers of the text decoder
     without the head. Layers that only some tokens pass through (routed experts, their routers) and other towers (vision, audio)
     are never adapted.
 
     Raises:
-        ValueError: an option of ``lora`` that the student does not carry out, an architecture without default targets, or a
-            target that is not a linear layer inside the decoder; the message names it, and names that this model has.
+        ValueError: an option of ``lora`` is not supported, the architecture has no default targets, or a target is not a linear
+            layer inside the decoder; the message names it, and the names that this model has.
     """
     _check_options(lora)
     decoder, adaptable = _adaptable_layers(model)
-    chosen, lora = lora.target_modules, copy.deepcopy(lora)
-    everything = isinstance(chosen, str) and chosen.lower() == "all-linear"
-    lora.target_modules = set(adaptable) if everything else chosen or _default_targets(model, adaptable, lora)
+    requested, lora = lora.target_modules, copy.deepcopy(lora)
+    all_linear = isinstance(requested, str) and requested.lower() == "all-linear"
+    lora.target_modules = set(adaptable) if all_linear else requested or _default_targets(model, adaptable, lora)
     try:
-        found, resolved = _adapted_layers(model, lora)
-        if wrong := [name for name in found if name not in adaptable and (name.startswith(decoder) or name == _head(model))]:
+        layers, resolved = _adapted_layers(model, lora)
+        if wrong := [name for name in layers if name not in adaptable and (name.startswith(decoder) or name == _head(model))]:
             raise ValueError(f"{wrong[0]!r} is not a linear layer inside the decoder that every token passes through")
-        if not any(name in adaptable for name in found):
-            raise ValueError("nothing of it is inside the text decoder")
+        if not any(name in adaptable for name in layers):
+            raise ValueError("none of them is inside the text decoder")
     except ValueError as error:
         accepted = _accepted(model, adaptable, lora)
-        if not everything or not accepted or len(accepted) == len(adaptable):
+        if not all_linear or not accepted or len(accepted) == len(adaptable):
             what_works = _what_works(model, accepted)
-            raise ValueError(f"target_modules={chosen!r}: {str(error).rstrip('.')}. {what_works}") from error
+            raise ValueError(f"target_modules={requested!r}: {str(error).rstrip('.')}. {what_works}") from error
         return adapter_layout(model, _with_targets(lora, accepted))
-    if outside := found.keys() - set(adaptable):
+    if outside := layers.keys() - set(adaptable):
         _log.info("%s: %d layers outside the text decoder are not adapted", type(model).__name__, len(outside))
-        return adapter_layout(model, _with_targets(lora, [name for name in found if name not in outside]))
+        return adapter_layout(model, _with_targets(lora, [name for name in layers if name not in outside]))
     offset, targets = 0, []
-    for _, group in groupby(found.items(), key=lambda item: item[0].rpartition(".")[0]):
+    for _, group in groupby(layers.items(), key=lambda item: item[0].rpartition(".")[0]):
         members = [(name, layer.in_features, layer.out_features, layer.r["default"], layer) for name, layer in group]
         b_offset = offset + sum(r * in_features for _, in_features, _, r, _ in members)
         for name, in_features, out_features, r, layer in members:
@@ -161,7 +143,7 @@ def adapter_layout(model: PreTrainedModel, lora: LoraConfig) -> AdapterLayout:
 
 
 def _adapted_layers(model: PreTrainedModel, lora: LoraConfig) -> tuple[dict[str, LoraLayer], LoraConfig]:
-    """What PEFT adapts in a copy of ``model`` without weights, by name, and the configuration as PEFT resolved it."""
+    """The layers that PEFT adapts in a copy of ``model`` without weights, by name, and the configuration that PEFT resolved."""
     with torch.device("meta"):
         skeleton = type(model)(copy.deepcopy(model.config))
     with warnings.catch_warnings():
@@ -174,10 +156,10 @@ def _adapted_layers(model: PreTrainedModel, lora: LoraConfig) -> tuple[dict[str,
 
 
 def _adaptable_layers(model: PreTrainedModel) -> tuple[str, list[str]]:
-    """What all names in the text decoder begin with, and its linear layers that every token passes through."""
+    """The prefix of all names in the text decoder, and the names of its linear layers that every token passes through."""
     decoder, head = model.get_decoder(), _head(model)
-    found = (name for name, module in model.named_modules() if module is decoder and isinstance(module, PreTrainedModel))
-    prefix = f"{name}." if (name := next(found, "")) else ""
+    names = (name for name, module in model.named_modules() if module is decoder and isinstance(module, PreTrainedModel))
+    prefix = f"{name}." if (name := next(names, "")) else ""
     return prefix, [
         name
         for name, module in model.named_modules()
@@ -190,7 +172,9 @@ def _adaptable_layers(model: PreTrainedModel) -> tuple[str, list[str]]:
 
 @torch.no_grad()
 def _is_linear(module: nn.Module) -> bool:
-    """Whether it gives a vector for each vector; a router may be a subclass of Linear that returns something else."""
+    """Whether the output is a vector for each input vector; a router may be a subclass of Linear that returns something
+    else.
+    """
     if type(module).forward in (nn.Linear.forward, Conv1D.forward):
         return True
     if not isinstance(module, nn.Linear):
@@ -219,18 +203,18 @@ def _default_targets(model: PreTrainedModel, adaptable: list[str], lora: LoraCon
 
 
 def _accepted(model: PreTrainedModel, adaptable: list[str], lora: LoraConfig) -> list[str]:
-    """Those of ``adaptable`` that PEFT adapts as they are when it is asked for all layers of their last name.
+    """The layers of ``adaptable`` that PEFT adapts, and no others, when it is given their last names.
 
-    For some architectures it refuses a name, or takes ``gate_proj`` to mean the experts' as well.
+    For some architectures PEFT refuses a name, or also adapts the experts' ``gate_proj``.
     """
     accepted = []
     for last in dict.fromkeys(_last(name) for name in adaptable):
         names = [name for name in adaptable if _last(name) == last]
         try:
-            found, _ = _adapted_layers(model, _with_targets(lora, names))
+            layers, _ = _adapted_layers(model, _with_targets(lora, names))
         except ValueError:
             continue
-        if found.keys() <= set(names):
+        if layers.keys() <= set(names):
             accepted += names
     return accepted
 
@@ -249,14 +233,14 @@ def _what_works(model: PreTrainedModel, accepted: list[str]) -> str:
     names = list(dict.fromkeys(map(_last, accepted)))
     if not names:
         return f"{type(model).__name__} has no linear layer that could be adapted"
-    return f'Say lora={{"target_modules": {json.dumps(names)}}}, or some of these, or "all-linear"'
+    return f'Use lora={{"target_modules": {json.dumps(names)}}}, or some of them, or "all-linear"'
 
 
 def as_trained(lora: LoraConfig) -> LoraConfig:
-    """The configuration of an adapter that was trained elsewhere, without what mattered only while it was trained.
+    """The configuration of an adapter that was trained elsewhere, without the options that only matter in training.
 
-    That is dropout, and how its weights were drawn; but not where they came from the base weights (``pissa``, ``olora``,
-    ``corda``, ``loftq``, ``lora_ga``), since that changes the base too.
+    These are dropout and the initialization of weights, unless it also changed the base (``pissa``, ``olora``, ``corda``,
+    ``loftq``, ``lora_ga``).
     """
     lora = copy.deepcopy(lora)
     lora.lora_dropout = 0.0

@@ -1,10 +1,10 @@
 """Llama-shaped decoders (Llama, Qwen2, Mistral, ...), written for training and decoding many adapters at once.
 
-The forward and backward passes are spelled out instead of left to autograd: the base is frozen, so no gradient of a base
-weight is ever formed; products with the base are two-dimensional over all tokens of all adapters; projections that share
-an input share one product; and every operation treats rows, or adapters, independently of their neighbours. On the CPU in
-float32 with compiled kernels (``native.py``) the result for one adapter is therefore the same to the last bit whoever shares
-the batch (``tests/test_student_exact.py``); with PyTorch's products it is the same to about 1e-7.
+The forward and backward passes are written out, without autograd: the base is frozen, so that no gradient of a base weight is
+computed; products with the base are two-dimensional over all tokens of all adapters; projections that share an input share
+one product; and every operation treats rows, or adapters, independently of each other. On the CPU in float32 with compiled
+kernels (``native.py``) the result for one adapter is therefore the same to the last bit in any batch
+(``tests/test_student_exact.py``); with PyTorch's products it is the same to about 1e-7.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from seal_env.student.layout import AdapterLayout, LoraTarget
 from seal_env.student.network import DecodingSession, Network, TrainBatch
 from seal_env.student.ops import MATH_ATTENTION_LENGTH, Attention, TorchOps, heads_first, rotate
 
-# Class names of the models whose decoder layers are exactly: RMSNorm, attention with rotary positions, RMSNorm, SwiGLU.
+# Models whose decoder layers are exactly: RMSNorm, attention with rotary positions, RMSNorm, SwiGLU.
 LLAMA_SHAPED = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM"})
 
-# Labels whose logits are taken at a time: logits are the largest tensors by far, and stay in the cache this way.
+# Labels whose logits are computed at a time: logits are the largest tensors by far, and stay in the CPU's cache this way.
 LOSS_ROWS = 128
-# Tokens that decoding reads at a time, for the same reason.
+# Prompt tokens that are processed at a time, for the same reason.
 READ_TOKENS = 1024
 # Cache lengths that static decoding rounds up to.
 STATIC_TIME = 64
 
 
 class _Linear(NamedTuple):
-    """One linear layer of a site, and what an adapter adds to it, if it is adapted."""
+    """A linear layer of a site, and its target; None if it is not adapted."""
 
     module: nn.Linear
     target: LoraTarget | None
 
 
 class _SiteViews(NamedTuple):
-    """Where a site's adapters (or their gradients) stand in a buffer ``(groups, numel)``."""
+    """Views of a site's adapters (or their gradients) in a buffer ``(groups, numel)``."""
 
-    a: Tensor  # (groups, rank, in): the A matrices of all adapted layers under each other
+    a: Tensor  # (groups, rank, in): the A matrices of all adapted layers, stacked
     b_t: list[Tensor]  # (groups, r, out): the transposed B of each adapted layer
 
     def narrow(self, first: int, last: int) -> _SiteViews:
@@ -50,7 +50,7 @@ class _SiteViews(NamedTuple):
 
 
 class _Site:
-    """Linear layers that read the same input; the A matrices of those that are adapted make one product with it."""
+    """Linear layers with the same input; one product computes the A matrices of those that are adapted."""
 
     def __init__(self, linears: list[tuple[str, nn.Linear]], layout: AdapterLayout) -> None:
         self.linears = [_Linear(module, layout.by_name.get(name)) for name, module in linears]
@@ -90,7 +90,7 @@ class _Site:
         grads: _SiteViews | None,
         need_dx: bool = True,
     ) -> Tensor | None:
-        """Write the gradients of A and B into ``grads``; return the gradient of ``x``, ``(rows, in)``, if wanted."""
+        """Write the gradients of A and B into ``grads``; return the gradient of ``x``, ``(rows, in)``, if ``need_dx``."""
         dx = None
         if need_dx:
             for dy, linear in zip(d_outputs, self.linears):
@@ -150,7 +150,7 @@ class _Workspace:
 
 
 class _Saved(NamedTuple):
-    """What one layer's backward pass needs of its forward pass."""
+    """Activations of one layer for its backward pass."""
 
     x: Tensor
     x_rstd: Tensor
@@ -170,11 +170,11 @@ class _Saved(NamedTuple):
 
 
 class LlamaNetwork(Network):
-    """See the module's docstring."""
+    """A Llama-shaped decoder with stacked adapters."""
 
     @staticmethod
     def supports(model: PreTrainedModel) -> bool:
-        """Whether ``model`` is one of the shapes written out here."""
+        """Whether ``model`` has such a decoder."""
         config = model.config
         return (
             type(model).__name__ in LLAMA_SHAPED
@@ -202,24 +202,24 @@ class LlamaNetwork(Network):
 
     @torch.no_grad()
     def train_step(self, state: Tensor, slots: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
-        work = self._workspace(len(slots), state.shape[1])
-        self.ops.gather_(work.adapters, state, slots)
+        workspace = self._workspace(len(slots), state.shape[1])
+        self.ops.gather_(workspace.adapters, state, slots)
         groups, sequences = Groups(batch.group_lengths, self.device), Sequences(batch.lengths, self.device)
         x = self.embedding(batch.tokens)
         saved = []
-        for layer, views in zip(self.layers, work.views):
-            x, kept = self._layer_forward(layer, groups, sequences, x, views)
-            saved.append(kept)
+        for layer, views in zip(self.layers, workspace.views):
+            x, activations = self._layer_forward(layer, groups, sequences, x, views)
+            saved.append(activations)
         losses, dx = self._loss(x, batch)
         while saved:
             i = len(saved) - 1
-            dx = self._layer_backward(self.layers[i], groups, dx, saved.pop(), work.views[i], need_dx=i > 0)
-        return losses, work.grads
+            dx = self._layer_backward(self.layers[i], groups, dx, saved.pop(), workspace.views[i], need_dx=i > 0)
+        return losses, workspace.grads
 
     def _workspace(self, groups: int, numel: int) -> _Workspace:
         if groups not in self._workspaces:
             if self._buffers is None or len(self._buffers[0]) < groups:
-                self.release()  # the old ones, before the new ones are there
+                self.release()  # before the new ones are allocated
                 shape = (groups, numel)
                 self._buffers = (
                     torch.empty(shape, dtype=self.dtype, device=self.device),
@@ -250,40 +250,37 @@ class LlamaNetwork(Network):
         )  # fmt: skip
 
     def _layer_backward(
-        self, layer: _Layer, groups: Groups, dz: Tensor, kept: _Saved, views: _LayerViews, need_dx: bool
+        self, layer: _Layer, groups: Groups, dz: Tensor, saved: _Saved, views: _LayerViews, need_dx: bool
     ) -> Tensor:
-        """Turn the gradient of the layer's output, ``dz: (n, hidden)``, into that of its input, in place."""
+        """From the gradient of the layer's output, ``dz: (n, hidden)``, to that of its input, in place."""
         ops = self.ops
-        d_down_in = layer.down.backward(ops, groups, [dz], kept.down_in, kept.h_down, *views[3])
+        d_down_in = layer.down.backward(ops, groups, [dz], saved.down_in, saved.h_down, *views[3])
         assert d_down_in is not None
-        d_gate_up = ops.swiglu_backward(d_down_in, kept.gate, kept.up)
-        d_normed = layer.gate_up.backward(ops, groups, list(d_gate_up), kept.y_normed, kept.h_gate_up, *views[2])
+        d_gate_up = ops.swiglu_backward(d_down_in, saved.gate, saved.up)
+        d_normed = layer.gate_up.backward(ops, groups, list(d_gate_up), saved.y_normed, saved.h_gate_up, *views[2])
         assert d_normed is not None
-        ops.rms_norm_backward_(dz, d_normed, kept.y, kept.y_rstd, layer.norm_2.weight)
+        ops.rms_norm_backward_(dz, d_normed, saved.y, saved.y_rstd, layer.norm_2.weight)
 
-        d_o_in = layer.o.backward(ops, groups, [dz], kept.o_in, kept.h_o, *views[1])
+        d_o_in = layer.o.backward(ops, groups, [dz], saved.o_in, saved.h_o, *views[1])
         assert d_o_in is not None
-        d_qkv = list(kept.attention.backward(d_o_in))
-        d_normed = layer.qkv.backward(ops, groups, d_qkv, kept.x_normed, kept.h_qkv, *views[0], need_dx=need_dx)
+        d_qkv = list(saved.attention.backward(d_o_in))
+        d_normed = layer.qkv.backward(ops, groups, d_qkv, saved.x_normed, saved.h_qkv, *views[0], need_dx=need_dx)
         if d_normed is not None:
-            ops.rms_norm_backward_(dz, d_normed, kept.x, kept.x_rstd, layer.norm_1.weight)
+            ops.rms_norm_backward_(dz, d_normed, saved.x, saved.x_rstd, layer.norm_1.weight)
         return dz
 
     def _loss(self, x: Tensor, batch: TrainBatch) -> tuple[Tensor, Tensor]:
-        """Losses ``(groups,)`` and the gradient of the last layer's output ``x: (rows, hidden)``.
-
-        Taken ``LOSS_ROWS`` labels at a time.
-        """
-        # Summed in float64: the order of the terms, which padding could change, no longer shows in float32.
+        """Losses ``(groups,)`` and the gradient of the last layer's output ``x: (rows, hidden)``."""
+        # Summed in float64, so that the order of the terms, which padding could change, has no effect in float32.
         losses = torch.zeros(len(batch.group_lengths), dtype=torch.float64, device=x.device)
         dx = torch.zeros_like(x)
         weight = self.head.weight
-        pieces = -(-len(batch.label_ids) // LOSS_ROWS)
+        parts = -(-len(batch.label_ids) // LOSS_ROWS)
         for positions, ids, weights, groups in zip(
-            batch.label_positions.tensor_split(pieces),
-            batch.label_ids.tensor_split(pieces),
-            batch.label_weights.tensor_split(pieces),
-            batch.label_groups.tensor_split(pieces),
+            batch.label_positions.tensor_split(parts),
+            batch.label_ids.tensor_split(parts),
+            batch.label_weights.tensor_split(parts),
+            batch.label_groups.tensor_split(parts),
         ):
             rows = x.index_select(0, positions)
             normed, rstd = self.ops.rms_norm(rows, self.norm.weight, self.norm.eps)
@@ -328,10 +325,10 @@ class LlamaNetwork(Network):
 
     @torch.no_grad()
     def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
-        session = _LlamaSession(self, adapters, adapter_of_row, room=tokens.shape[1])
+        session = _LlamaSession(self, adapters, adapter_of_row, capacity=tokens.shape[1])
         log_probs = []
         for rows, hidden in session.read(tokens):
-            for row, ids in zip(hidden, tokens[rows]):  # a row at a time: its logits are large enough
+            for row, ids in zip(hidden, tokens[rows]):  # a row at a time: its logits are large
                 logits = self.logits(row[:-1])
                 log_probs.append(torch.log_softmax(logits, -1, dtype=torch.float32).gather(1, ids[1:, None]).squeeze(1))
         return torch.stack(log_probs)
@@ -346,24 +343,25 @@ class LlamaNetwork(Network):
         return session
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Of the last layer's output ``hidden: (n, hidden)``."""
+        """Logits ``(n, vocabulary)`` of the last layer's output ``hidden: (n, hidden)``."""
         return self.ops.product(self._normed(hidden, self.norm), self.head.weight, self.head.bias)
 
 
 class _StepGraph:
-    """A step of decoding as a CUDA graph: its kernels are launched at once, which for small models takes longer than they run.
+    """A decoding step as a CUDA graph, whose kernels are launched together: for small models launching takes longer than
+    running.
 
     Args:
-        session: the session before the step, which stays as it is.
+        session: the session before the step; it is not changed.
         tokens: of the step.
-        longest: cache length that the graph is for.
+        longest: cache length of the graph.
     """
 
     def __init__(self, session: _LlamaSession, tokens: Tensor, longest: int) -> None:
         self.longest, self.tokens = longest, tokens.clone()
         lengths, stream = session.lengths.clone(), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # what is allocated or chosen once must not be captured
+        with torch.cuda.stream(stream):  # allocations and choices of kernels that happen once must not be captured
             session.eager_step(self.tokens, longest)
             session.lengths.copy_(lengths)
         torch.cuda.current_stream().wait_stream(stream)
@@ -372,25 +370,25 @@ class _StepGraph:
             self.logits = session.eager_step(self.tokens, longest)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """The logits, which the next call overwrites."""
+        """The next logits; they are overwritten by the next call."""
         self.tokens.copy_(tokens)
         self.graph.replay()
         return self.logits
 
 
 class _LlamaSession(DecodingSession):
-    """Rows lie flush left in the cache, each writing at its own position, so that no row depends on another's length."""
+    """Rows begin at the left of the cache, and each writes at its own position, so that no row depends on another's length."""
 
-    def __init__(self, network: LlamaNetwork, adapters: Tensor, adapter_of_row: list[int], room: int) -> None:
+    def __init__(self, network: LlamaNetwork, adapters: Tensor, adapter_of_row: list[int], capacity: int) -> None:
         self.network = network
         self.prompts: list[list[int]] = []
-        self.room = room
+        self.capacity = capacity
         self._set_adapters(adapters.to(network.dtype), adapter_of_row)
-        shape = (len(adapter_of_row), network.kv_heads, room, network.head_dim)
+        shape = (len(adapter_of_row), network.kv_heads, capacity, network.head_dim)
         empty = torch.zeros(0, dtype=network.dtype, device=network.device)
         self.cache = [(empty.new_zeros(shape), empty.new_zeros(shape)) for _ in network.layers]
         self.lengths = torch.zeros(len(adapter_of_row), dtype=torch.long, device=network.device)
-        self._longest = 0  # max of lengths, without asking the device
+        self._longest = 0  # max of lengths, known without a synchronization with the device
         self._graph: _StepGraph | None = None
 
     def _set_adapters(self, adapters: Tensor, adapter_of_row: list[int]) -> None:
@@ -416,7 +414,7 @@ class _LlamaSession(DecodingSession):
     def step(self, tokens: Tensor) -> Tensor:
         longest = self._longest
         if self.network.static_decoding:
-            longest = min(self.room, (longest // STATIC_TIME + 1) * STATIC_TIME) - 1
+            longest = min(self.capacity, (longest // STATIC_TIME + 1) * STATIC_TIME) - 1
         if self.network.static_decoding and tokens.device.type == "cuda":
             if self._graph is None or self._graph.longest != longest:
                 self._graph = _StepGraph(self, tokens, longest)
@@ -427,10 +425,10 @@ class _LlamaSession(DecodingSession):
         return logits
 
     def eager_step(self, tokens: Tensor, longest: int) -> Tensor:
-        """The step, for caches of at most ``longest`` tokens; on the host nothing of it depends on the tokens or on lengths."""
+        """The step, for caches of at most ``longest`` tokens. No operation on the host depends on tokens or lengths."""
         network, ops = self.network, self.network.ops
         x = network.embedding(tokens)
-        rotary = network._rotary(self.room)
+        rotary = network._rotary(self.capacity)
         for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):
             (q, k, v), _ = layer.qkv.forward(ops, self.groups, network._normed(x, layer.norm_1), views[0])
             out = ops.attend_cached(q, k, v, keys, values, self.lengths, longest, rotary)
@@ -439,7 +437,7 @@ class _LlamaSession(DecodingSession):
         return network.logits(x)
 
     def keep(self, rows: Tensor) -> None:
-        self._graph = None  # of other tensors
+        self._graph = None  # it is for the old tensors
         used, adapter_of_row = keep_rows(self.adapter_of_row, rows.tolist())
         self._set_adapters(self.adapters[used], adapter_of_row)
         self.cache = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cache]
@@ -448,20 +446,19 @@ class _LlamaSession(DecodingSession):
 
     def read(self, tokens: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Fill the cache with ``tokens: (rows, time)``; yields rows and their hidden states ``(rows, time, hidden)``."""
-        time = tokens.shape[1]
-        at_a_time = max(1, READ_TOKENS // time)
-        for start in range(0, len(tokens), at_a_time):
-            rows = slice(start, min(start + at_a_time, len(tokens)))
+        count = max(1, READ_TOKENS // tokens.shape[1])
+        for start in range(0, len(tokens), count):
+            rows = slice(start, min(start + count, len(tokens)))
             yield rows, self._read(tokens[rows], rows)
 
     def _read(self, tokens: Tensor, rows: slice) -> Tensor:
         network, ops, shape = self.network, self.network.ops, (len(tokens), tokens.shape[1])
         x = network.embedding(tokens.flatten())
         rotary = network._rotary(shape[1])
-        # Of all adapters, those of these rows, which are neighbours.
-        owners = self.adapter_of_row[rows]
-        first, last = owners[0], owners[-1] + 1
-        counts = row_counts([owner - first for owner in owners], last - first)
+        # The adapters of these rows, which are adjacent.
+        adapters = self.adapter_of_row[rows]
+        first, last = adapters[0], adapters[-1] + 1
+        counts = row_counts([adapter - first for adapter in adapters], last - first)
         groups = Groups([count * shape[1] for count in counts], x.device)
         sequences = Sequences([shape[1]] * shape[0], x.device)
         for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):

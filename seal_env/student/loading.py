@@ -25,12 +25,12 @@ def load_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the causal LM ``name``: bundled (``seal-nano``), a folder on disk or a hub id. Weights are safetensors only.
 
-    Where ``name`` holds a PEFT adapter (``adapter_config.json``) and no model of its own, the adapter is merged, in float32,
-    into the base that it names. The tokenizer is then the adapter's if it has one, else the base's.
+    If ``name`` is a PEFT adapter (``adapter_config.json`` without a ``config.json``), it is merged, in float32, into its base
+    model. The tokenizer is then the adapter's if it has one, else the base's.
 
     Raises:
-        ValueError: no such model, weights that are missing, unreadable or another model's (the file or the weight is named), an
-            adapter that cannot be merged, unknown ``dtype`` or a device that this machine lacks.
+        ValueError: there is no such model, weights are missing, unreadable or of another model (the message names the file or
+            the weight), an adapter cannot be merged, or ``dtype`` or ``device`` is not available.
     """
     torch_dtype = check_dtype(dtype)
     target = check_device(device)
@@ -39,7 +39,7 @@ def load_base(
 
 
 def adapter_base(folder: str | Path) -> str | None:
-    """The base that the PEFT adapter in ``folder`` names; None where the folder holds none, or none is named."""
+    """The base model of the PEFT adapter in ``folder``; None if there is no adapter, or it names no base."""
     config = Path(folder) / "adapter_config.json"
     if not config.is_file():
         return None
@@ -48,7 +48,7 @@ def adapter_base(folder: str | Path) -> str | None:
 
 
 def base_name(name: str) -> str:
-    """The model that ``name`` is or was made from: ``seal-nano`` for its folder, an adapter's base for the adapter's folder."""
+    """The model that ``name`` is or was trained from: ``seal-nano`` for its folder, the base for an adapter's folder."""
     seen: set[str] = set()
     while name not in seen:
         seen.add(name)
@@ -57,7 +57,7 @@ def base_name(name: str) -> str:
 
 
 def _bundled_name(recorded: str) -> str | None:
-    """A bundled model is wherever the package is, and not where it was when its folder was recorded."""
+    """The bundled model of a recorded path, as the package may have moved since."""
     name = Path(recorded).name
     return name if bundled_folder(name) else None
 
@@ -81,15 +81,14 @@ def check_device(device: str | torch.device) -> torch.device:
 def _load(
     name: str, trust_remote_code: bool, dtype: torch.dtype, loading: tuple[str, ...]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model on the CPU; ``loading`` are the adapters whose base it is."""
+    """The model on the CPU; ``loading`` are the adapters that have it as their base."""
     folder = bundled_folder(name) or Path(name).expanduser()
     if not folder.is_dir() and Path(name).is_absolute():
         raise ValueError(f"model {name!r}: there is no such folder; give a folder with a config.json or a hub id")
     source = str(folder) if folder.is_dir() else name
     try:
         adapter = find_adapter_config_file(source)
-        whole = adapter is None or Path(adapter).with_name("config.json").is_file()
-        if not whole:
+        if adapter and not Path(adapter).with_name("config.json").is_file():
             return _load_adapted(name, source, trust_remote_code, dtype, (*loading, source))
         model, info = AutoModelForCausalLM.from_pretrained(
             source,
@@ -116,7 +115,7 @@ def _load(
 
 
 class _LoadingError(ValueError):
-    """An error that already says which model and what is wrong with it."""
+    """An error whose message is complete."""
 
 
 def _load_adapted(
@@ -142,12 +141,12 @@ def _load_adapted(
         raise _LoadingError(
             f"model {name!r}: its {kind} adapter cannot be merged into {base!r} ({_reason(error)}); give a folder with a model"
         ) from error
-    # What is trained over these weights must not name the base without the adapter.
+    # An adapter that is trained on these weights must not name the base without this adapter.
     merged.config._name_or_path = merged.name_or_path = source
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError):
-        _log.info("%s holds no tokenizer: that of %s is used", source, base)
+        _log.info("%s has no tokenizer: that of %s is used", source, base)
     return merged.to(dtype), tokenizer
 
 
@@ -162,7 +161,7 @@ def _merge_layers(model: PreTrainedModel) -> None:
 
 
 def _check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Raise a ValueError where Transformers filled in weights that the files do not hold."""
+    """Raise a ValueError if Transformers initialized weights that are not in the files."""
     source = f"model {name!r} ({type(model).__name__})"
     if missing := sorted(info.get("missing_keys") or ()):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Memory: keeping what the C library would hand back, how much there is to use, and what to do where it runs out."""
+"""Memory: how much is available, how to keep freed memory, and how to recognize that it ran out."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _log = logging.getLogger(__name__)
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next allocation instead of returning it to the system.
 
-    Large tensors otherwise live in fresh pages each time, and a training loop on the CPU can spend a third of its time
-    having them zeroed by the kernel. For the whole process, once; the cost is that its resident size stays at its peak.
+    Otherwise large tensors get fresh pages each time, and a training loop on the CPU can spend a third of its time in the
+    kernel, which zeroes them. The setting is for the whole process, whose resident size then stays at its peak.
 
     Returns:
-        Whether the setting took (False, with a line in the log, where the C library is another one).
+        Whether it could be set (False, with a line in the log, for other C libraries).
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -39,7 +39,7 @@ def keep_freed_memory() -> bool:
 
 
 def available_bytes(device: torch.device) -> int:
-    """Memory that is free now on ``device``."""
+    """Free memory of ``device``."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -49,7 +49,7 @@ def available_bytes(device: torch.device) -> int:
         return 4 << 30
 
 
-# Of those that raise a plain RuntimeError: the CPU's allocator, CUDA's own, the workspaces of cuBLAS and cuDNN.
+# In the messages of plain RuntimeErrors: the CPU's allocator, CUDA, the workspaces of cuBLAS and cuDNN.
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 
 
@@ -57,11 +57,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that an allocation failed, on any device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _NO_MEMORY)
 
 
 def free_cached(device: torch.device) -> None:
-    """Hand back what PyTorch keeps for later allocations. Call it when the error is gone: its traceback holds tensors."""
+    """Free PyTorch's cached memory. Call it outside of the except clause, as the traceback of an error holds tensors."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

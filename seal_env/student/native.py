@@ -1,7 +1,7 @@
 """Compiled kernels for the CPU: ``kernels.c``, built once with the machine's C compiler and kept in the user's cache.
 
-Where there is no compiler, no vector maths library, or ``SEAL_ENV_NATIVE=0`` is set, PyTorch's operations do the same work
-more slowly; one line in the log says so.
+Without a compiler or a vector maths library, and with ``SEAL_ENV_NATIVE=0``, PyTorch's operations compute the same more slowly;
+one line in the log says so.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from ctypes import CDLL
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +26,36 @@ from transformers import PreTrainedModel
 
 from seal_env.student.groups import Groups, Sequences
 from seal_env.student.memory import available_bytes
-from seal_env.student.ops import AdamWSteps, Attention, Rotary, TorchOps
+from seal_env.student.ops import Attention, Rotary, TorchOps
 
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 _WIDE = "-mprefer-vector-width=512"
-# Longer sequences are PyTorch's: each thread holds one head's probabilities, which grow with the square.
+# Longer sequences take PyTorch's attention: each thread holds one head's probabilities, which grow with the square.
 _ATTENTION_LENGTH = 4096
 
 
 def best_ops(model: PreTrainedModel) -> TorchOps:
-    """The fastest operations for the model's device and precision; the log says, once, where they are not the compiled ones."""
+    """The fastest operations for the model's device and precision; if these are not the compiled ones, the log says why,
+    once.
+    """
     if _forked:
-        _say(
+        _warn_once(
             "this process was forked and computes with one thread, since OpenMP's threads do not survive a fork; processes that"
             " are spawned use several"
         )
     if model.device.type != "cpu":
         if model.device.type == "cuda" and model.dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(False):
-            _say("this GPU has no bfloat16 units: it emulates them, and float32 may be faster")
+            _warn_once("this GPU has no bfloat16 units: it emulates them, and float32 may be faster")
         return TorchOps()
     if model.dtype != torch.float32:
-        _say(
+        _warn_once(
             f"{str(model.dtype).removeprefix('torch.')} on the CPU runs on PyTorch's operations: no kernels are compiled for it"
         )
         return TorchOps()
     if os.environ.get("SEAL_ENV_NATIVE", "1") == "0":
-        _say("SEAL_ENV_NATIVE=0: PyTorch's operations in place of compiled kernels, which are faster")
+        _warn_once("SEAL_ENV_NATIVE=0: PyTorch's operations in place of compiled kernels, which are faster")
         return TorchOps()
     library = compile_library(_SOURCE)
     if library is None:
@@ -59,7 +63,7 @@ def best_ops(model: PreTrainedModel) -> TorchOps:
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     packed = 2 * size < available_bytes(model.device) // 4
     if not packed:
-        _say(
+        _warn_once(
             f"too little memory for two more copies of the base weights ({2 * size >> 20} MiB): base products are PyTorch's,"
             " whose rounding depends on the batch"
         )
@@ -67,8 +71,8 @@ def best_ops(model: PreTrainedModel) -> TorchOps:
 
 
 @functools.cache
-def _say(message: str) -> None:
-    """A warning, once a process."""
+def _warn_once(message: str) -> None:
+    """Log a warning, once in a process."""
     _log.warning(message)
 
 
@@ -83,31 +87,33 @@ def _after_fork() -> None:
         library.omp_set_num_threads(1)
 
 
-# A forked process has OpenMP's locks but not its threads: whatever waits for these waits for ever.
+# A forked process has OpenMP's locks but not its threads, and would wait for them forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
 class NativeOps(TorchOps):
-    """:class:`TorchOps` on contiguous float32 CPU tensors; errors are the caller's: nothing is checked here.
+    """:class:`TorchOps` on contiguous float32 CPU tensors. The caller is responsible for shapes: nothing is checked here.
 
     Args:
         library: the compiled kernels.
-        pack_weights: keep each base weight in two more copies, laid out for the forward and the backward product; these
-            products give a row the same bits whatever other rows there are. Otherwise they are PyTorch's.
+        pack_weights: keep each base weight in two more copies, laid out for the forward and the backward product. A row of
+            these products has the same bits whatever other rows there are. Otherwise they are PyTorch's.
     """
 
-    def __init__(self, library: ctypes.CDLL, pack_weights: bool) -> None:
-        self._lib = library
+    library: CDLL
+
+    def __init__(self, library: CDLL, pack_weights: bool) -> None:
+        self.library = library
         self._pack_weights = pack_weights
         self._lanes, self._panel = library.lanes(), library.panel_width()
         self._packed: dict[tuple[int, bool], tuple[int, Tensor, Tensor]] = {}  # version, weight (kept alive), panels
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _native_ops, (self._pack_weights,)
+        return _unpickle, (self._pack_weights,)
 
     def gather_(self, out: Tensor, state: Tensor, slots: Tensor) -> None:
-        self._lib.gather(_n(len(slots)), _n(state.shape[1]), _p(slots), _p(state), _p(out))
+        call(self.library.gather, len(slots), state.shape[1], slots, state, out)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
         if not self._pack_weights:
@@ -124,31 +130,29 @@ class NativeOps(TorchOps):
         return out
 
     def _product(self, x: Tensor, panels: Tensor, bias: Tensor | None, plus: Tensor | None, out: Tensor) -> None:
-        threads = torch.get_num_threads()
         sizes = (len(x), out.shape[1], x.shape[1])
-        self._lib.product(*map(_n, sizes), _p(x), _p(panels), _p(bias), _p(plus), _p(out), _n(threads))
+        call(self.library.product, *sizes, x, panels, bias, plus, out, torch.get_num_threads())
 
     def _panels(self, weight: Tensor, backward: bool) -> Tensor:
-        """``weight`` as the product's kernel reads it; made anew after the weight was changed in place."""
+        """``weight`` in the layout of the product's kernel; packed again after the weight was changed in place."""
         key, version = (weight.data_ptr(), backward), weight._version
-        made, _, panels = self._packed.get(key, (-1, weight, weight))
-        if made != version:
+        packed_version, _, panels = self._packed.get(key, (-1, weight, weight))
+        if packed_version != version:
             rows, columns = weight.shape
             depth, width, strides = (rows, columns, (columns, 1)) if backward else (columns, rows, (1, columns))
             panels = weight.new_empty(-(-width // self._panel) * self._panel * depth)
-            self._lib.pack(*map(_n, (depth, width)), _p(weight), *map(_n, strides), _p(panels))
+            call(self.library.pack, depth, width, weight, *strides, panels)
             self._packed[key] = (version, weight, panels)
         return panels
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
-        size = x.shape[-1]
         normed, rstd = torch.empty_like(x), x.new_empty(*x.shape[:-1], 1)
-        self._lib.rms_norm(_n(rstd.numel()), _n(size), _p(x), _p(weight), ctypes.c_float(eps), _p(normed), _p(rstd))
+        call(self.library.rms_norm, rstd.numel(), x.shape[-1], x, weight, float(eps), normed, rstd)
         return normed, rstd
 
     def rms_norm_backward_(self, dx: Tensor, d_normed: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> None:
-        self._lib.rms_norm_backward(_n(len(x)), _n(x.shape[1]), _p(d_normed), _p(x), _p(weight), _p(rstd), _p(dx))
+        call(self.library.rms_norm_backward, *x.shape, d_normed, x, weight, rstd, dx)
 
     def ragged(self, head_dim: int) -> int:
         return _ATTENTION_LENGTH if self._pack_weights and head_dim % self._lanes == 0 else 0
@@ -158,7 +162,7 @@ class NativeOps(TorchOps):
     ) -> tuple[Tensor, Attention]:
         if sequences.longest > _ATTENTION_LENGTH or head_dim % self._lanes:
             return super().attention(q, k, v, sequences, head_dim, rotary)
-        attention = _NativeAttention(self._lib, q, k, v, sequences, head_dim, rotary)
+        attention = _NativeAttention(self.library, q, k, v, sequences, head_dim, rotary)
         return attention.output, attention
 
     def attention_class(self, length: int) -> int:
@@ -167,107 +171,94 @@ class NativeOps(TorchOps):
     def attend_cached(
         self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, longest: int, rotary: Rotary
     ) -> Tensor:
-        rows, kv_heads, room, head_dim = keys.shape
+        rows, kv_heads, capacity, head_dim = keys.shape
         if head_dim % self._lanes:
             return super().attend_cached(q, k, v, keys, values, lengths, longest, rotary)
         out = torch.empty_like(q)
-        self._lib.attend_cached(
-            *map(_n, (rows, q.shape[1] // head_dim, kv_heads, head_dim, room)), _p(q), _p(k), _p(v), *map(_p, rotary),
-            _p(lengths), ctypes.c_float(head_dim**-0.5), _p(keys), _p(values), _p(out),
-        )  # fmt: skip
+        sizes = (rows, q.shape[1] // head_dim, kv_heads, head_dim, capacity)
+        call(self.library.attend_cached, *sizes, q, k, v, *rotary, lengths, head_dim**-0.5, keys, values, out)
         return out
 
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
         out = torch.empty_like(gate)
-        self._lib.swiglu(_n(gate.numel() // gate.shape[-1]), _n(gate.shape[-1]), _p(gate), _p(up), _p(out))
+        call(self.library.swiglu, gate.numel() // gate.shape[-1], gate.shape[-1], gate, up, out)
         return out
 
     def swiglu_backward(self, d_out: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-        self._lib.swiglu_backward(_n(len(gate)), _n(gate.shape[1]), _p(d_out), _p(gate), _p(up))
+        call(self.library.swiglu_backward, *gate.shape, d_out, gate, up)
         return gate, up
 
     def cross_entropy_(self, logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         nll = torch.empty_like(weights)
-        self._lib.cross_entropy(*map(_n, logits.shape), _p(logits), _p(labels), _p(weights), _p(nll))
+        call(self.library.cross_entropy, *logits.shape, logits, labels, weights, nll)
         return nll, logits
 
     def lora_down(self, groups: Groups, x: Tensor, w: Tensor, scale: float = 1.0) -> Tensor:
         h = x.new_empty(len(x), w.shape[1])
-        self._lib.lora_down(
-            *_rows(groups), *_sizes(w), _p(x), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(h), _n(h.stride(0))
-        )
+        call(self.library.lora_down, *_rows(groups), *_sizes(w), x, w, w.stride(0), scale, h, h.stride(0))
         return h
 
     def lora_up_(self, groups: Groups, y: Tensor, h: Tensor, w: Tensor, scale: float = 1.0) -> None:
-        self._lib.lora_up(
-            *_rows(groups), *_sizes(w), _p(h), _n(h.stride(0)), _p(w), _n(w.stride(0)), ctypes.c_float(scale), _p(y)
-        )
+        call(self.library.lora_up, *_rows(groups), *_sizes(w), h, h.stride(0), w, w.stride(0), scale, y)
 
     def lora_outer_(self, groups: Groups, out: Tensor, h: Tensor, x: Tensor, scale: float = 1.0) -> None:
-        adapters, _, starts = _rows(groups)
-        self._lib.lora_outer(adapters, starts, *_sizes(out), *_strided(h), _p(x), ctypes.c_float(scale), *_strided(out))
+        sizes = (groups.adapters, groups.starts, *_sizes(out))
+        call(self.library.lora_outer, *sizes, h, h.stride(0), x, scale, out, out.stride(0))
 
     def grad_norms(self, grads: Tensor) -> Tensor:
         norms = torch.empty(len(grads), dtype=torch.float64)
-        self._lib.grad_norms(*map(_n, grads.shape), _p(grads), _p(norms))
+        call(self.library.grad_norms, *grads.shape, grads, norms)
         return norms
 
-    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: AdamWSteps) -> None:
-        settings = map(_p, (steps.clips, steps.learning_rates, steps.weight_decays, steps.numbers))
-        state = map(_p, (weights, exp_avg, exp_avg_sq))
-        self._lib.adamw(*map(_n, grads.shape), _p(steps.slots), _p(grads), *settings, *state)
 
-
-def _native_ops(pack_weights: bool) -> TorchOps:
-    """:class:`NativeOps` where they come out of a pickle."""
+def _unpickle(pack_weights: bool) -> TorchOps:
+    """:class:`NativeOps` with the library of this machine, if it has one."""
     library = compile_library(_SOURCE)
     return TorchOps() if library is None else NativeOps(library, pack_weights)
 
 
 class _NativeAttention:
     def __init__(
-        self, library: ctypes.CDLL, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary
+        self, library: CDLL, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary
     ) -> None:
-        self._lib, self.inputs, self.sequences, self.rotary = library, (q, k, v), sequences, rotary
         sizes = (sequences.longest, q.shape[1] // head_dim, k.shape[1] // head_dim, head_dim)
-        self.sizes = (_n(sequences.count), _p(sequences.starts), *map(_n, sizes))
-        self.scale = ctypes.c_float(head_dim**-0.5)
+        self.library, self.inputs = library, (q, k, v)
+        self.arguments = (sequences.count, sequences.starts, *sizes, q, k, v, *rotary, head_dim**-0.5)
         self.output = torch.empty_like(q)
-        self._lib.attention(*self.sizes, *map(_p, (q, k, v, *rotary)), self.scale, _p(self.output))
+        call(library.attention, *self.arguments, self.output)
 
     def backward(self, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.inputs
-        gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        given = map(_p, (q, k, v, *self.rotary))
-        self._lib.attention_backward(*self.sizes, *given, self.scale, *map(_p, (self.output, d_output, *gradients)))
-        return gradients
+        dq, dk, dv = map(torch.empty_like, self.inputs)
+        call(self.library.attention_backward, *self.arguments, self.output, d_output, dq, dk, dv)
+        return dq, dk, dv
 
 
-_n = ctypes.c_long
+def call(kernel: Callable[..., object], *arguments: Tensor | int | float | None) -> None:
+    """Call a kernel with tensors as pointers (None as a null pointer), integers as ``long`` and floats as ``float``."""
+    kernel(*map(_c_argument, arguments))
 
 
-def _p(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def _c_argument(value: Tensor | int | float | None) -> ctypes.c_void_p | ctypes.c_long | ctypes.c_float:
+    if isinstance(value, int):
+        return ctypes.c_long(value)
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    return ctypes.c_void_p(None if value is None else value.data_ptr())
 
 
-def _strided(tensor: Tensor) -> tuple[ctypes.c_void_p, ctypes.c_long]:
-    """A tensor whose rows, contiguous each, stand ``stride`` floats apart."""
-    return _p(tensor), _n(tensor.stride(0))
+def _rows(groups: Groups) -> tuple[int, int, Tensor]:
+    """The number of adapters, the most rows of one adapter, and the first row of each."""
+    return groups.adapters, groups.most, groups.starts
 
 
-def _rows(groups: Groups) -> tuple[ctypes.c_long, ctypes.c_long, ctypes.c_void_p]:
-    """How many adapters, the most rows of one, and where the rows of each begin."""
-    return _n(groups.adapters), _n(groups.most), _p(groups.starts)
-
-
-def _sizes(w: Tensor) -> tuple[ctypes.c_long, ctypes.c_long]:
+def _sizes(w: Tensor) -> tuple[int, int]:
     """Width and rank of an adapter's matrix."""
-    return _n(w.shape[2]), _n(w.shape[1])
+    return w.shape[2], w.shape[1]
 
 
 @functools.cache
-def compile_library(source: Path) -> ctypes.CDLL | None:
-    """The C file as a library for this processor, built if it is not in the cache; None where that is not possible."""
+def compile_library(source: Path) -> CDLL | None:
+    """Compile a C file for this processor, or load it from the cache; None, with a line in the log, if that is not possible."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if platform.system() != "Linux" or ctypes.sizeof(ctypes.c_long) != 8:
         return _without_library(f"they are for 64-bit Linux, and this is {platform.system()} on {platform.machine()}")
@@ -285,21 +276,21 @@ def compile_library(source: Path) -> ctypes.CDLL | None:
                 command = [compiler, *flags, "-o", str(built), str(source), "-lm"]
                 subprocess.run(command, check=True, capture_output=True, timeout=120)
                 os.replace(built, target)
-        return ctypes.CDLL(str(target))
+        return CDLL(str(target))
     except subprocess.CalledProcessError as error:
-        words = error.stderr.decode(errors="replace").split()
-        return _without_library(f"{compiler} ended with {error.returncode}: {' '.join(words)[:200]}")
+        message = " ".join(error.stderr.decode(errors="replace").split())
+        return _without_library(f"{compiler} ended with {error.returncode}: {message[:200]}")
     except (OSError, subprocess.SubprocessError) as error:
         return _without_library(str(error))
 
 
-def _without_library(reason: str) -> ctypes.CDLL | None:
-    _say(f"no compiled kernels, PyTorch's operations do the same more slowly: {reason}")
+def _without_library(reason: str) -> CDLL | None:
+    _warn_once(f"no compiled kernels, PyTorch's operations do the same more slowly: {reason}")
     return None
 
 
 def _processor() -> str:
-    """What ``-march=native`` depends on."""
+    """Identifies the processor for ``-march=native``."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""What the inner loop needs of a language model: a training step and decoding, with many adapters at once.
+"""The interface of a language model to the inner loop: a training step and decoding, with many adapters at once.
 
-Two classes fulfil it: :class:`~seal_env.student.llama.LlamaNetwork` (Llama, Qwen2, Mistral and their kin: a decoder written
-for stacked adapters) and :class:`~seal_env.student.generic.GenericNetwork` (any other causal LM, through its own forward
-pass and autograd).
+There are two implementations: :class:`~seal_env.student.llama.LlamaNetwork` (Llama, Qwen2 and Mistral: a decoder written for
+stacked adapters) and :class:`~seal_env.student.generic.GenericNetwork` (any other causal LM, with its own forward pass and
+autograd).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from seal_env.student.native import best_ops
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """One optimizer step of several adapters, sequence after sequence, those of one adapter being neighbours.
+    """One optimizer step of several adapters: sequences one after the other, sorted by adapter.
 
     Attributes:
         tokens: ``(n,)`` token ids.
         lengths: of each sequence; all equal (padded on the right) unless the network is :attr:`Network.ragged`.
         group_lengths: tokens of each adapter.
         label_positions: ``(labels,)`` indices into ``tokens`` of the positions that predict a learnt token.
-        label_ids: ``(labels,)`` the tokens to predict there.
+        label_ids: ``(labels,)`` tokens to predict there.
         label_weights: ``(labels,)`` weight of each in its adapter's loss (1 / learnt tokens of that adapter's step).
-        label_groups: ``(labels,)`` which adapter each belongs to.
+        label_groups: ``(labels,)`` adapter of each label.
     """
 
     tokens: Tensor
@@ -40,28 +40,35 @@ class TrainBatch:
     label_weights: Tensor
     label_groups: Tensor
 
+    def to(self, device: torch.device) -> TrainBatch:
+        """The batch with its tensors on ``device``."""
+        tensors = (self.tokens, self.label_positions, self.label_ids, self.label_weights, self.label_groups)
+        tokens, *labels = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return TrainBatch(tokens, self.lengths, self.group_lengths, *labels)
+
 
 class DecodingSession(ABC):
-    """Rows being decoded together, each with its own adapter and its own key-value cache."""
+    """Rows that are decoded together, each with its own adapter and its own key-value cache."""
 
     @abstractmethod
     def prefill(self) -> Tensor:
-        """Read all prompts; return the logits after each, ``(rows, vocabulary)``."""
+        """Process all prompts; return the logits after each, ``(rows, vocabulary)``."""
 
     @abstractmethod
     def step(self, tokens: Tensor) -> Tensor:
-        """Append one token a row, ``tokens: (rows,)``; return the next logits, ``(rows, vocabulary)``."""
+        """Append one token to each row, ``tokens: (rows,)``; return the next logits, ``(rows, vocabulary)``."""
 
     @abstractmethod
     def keep(self, rows: Tensor) -> None:
-        """Forget all rows but these (ascending indices)."""
+        """Drop all rows but these (ascending indices)."""
 
 
 class Network(ABC):
     """A frozen causal LM that trains and applies adapters given as flat vectors.
 
     Attributes:
-        static_decoding: many steps of decoding have the same shapes, and run as one CUDA graph, where the network can do that.
+        static_decoding: decode with the same tensor shapes for many steps, as a CUDA graph on a GPU, if the network supports
+            it.
     """
 
     static_decoding = False
@@ -77,12 +84,12 @@ class Network(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the base weights and of the computation; adapters and their optimizer are always float32."""
+        """Of the base weights and of the computation; adapters and the optimizer state are always float32."""
         return self.model.dtype
 
     @property
     def ragged(self) -> int:
-        """Sequences of up to this length may be batched without padding; 0: all must be padded to one length."""
+        """Sequences up to this length are batched without padding; 0: all are padded to one length."""
         return 0
 
     @abstractmethod
@@ -93,29 +100,29 @@ class Network(ABC):
         """
 
     def release(self) -> None:  # noqa: B027 (most networks keep nothing)
-        """Free what is kept from one training step to the next."""
+        """Free buffers that are kept between training steps."""
 
     @abstractmethod
     def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
         """Log-probability of every token after the first given those before it, ``(rows, time - 1)``.
 
-        ``tokens: (rows, time)`` is padded on the right; what stands at padded places has no meaning.
+        ``tokens: (rows, time)`` is padded on the right; values at padded positions are undefined.
         """
 
     @abstractmethod
     def decode(
         self, adapters: Tensor, adapter_of_row: list[int], prompts: list[list[int]], max_new_tokens: int
     ) -> DecodingSession:
-        """Open a session for ``prompts``, one a row, each with its adapter, ``adapter_of_row`` ascending."""
+        """Begin to decode ``prompts``, one in each row; ``adapter_of_row`` ascends."""
 
     def length_class(self, length: int) -> int:
-        """Sequences of one class may share a batch without changing each other's result."""
+        """Class of a sequence; sequences of one class can share a batch without changing each other's results."""
         return 0
 
     def prompt_class(self, length: int) -> int:
-        """Prompts of one class may be decoded together without changing each other's result."""
+        """Class of a prompt; prompts of one class can be decoded together without changing each other's results."""
         return 0
 
     @abstractmethod
     def training_bytes_per_token(self) -> int:
-        """Estimate of the memory that one token of a training batch holds until its backward pass is over."""
+        """Estimate of the memory that one token of a training batch needs until its backward pass."""

@@ -1,13 +1,14 @@
 """The operations of a Llama-shaped network with stacked adapters, for any device and precision.
 
-:class:`TorchOps` defines them in PyTorch; :class:`~seal_env.student.native.NativeOps` carries out the same on the CPU in
-float32 with compiled kernels. Shapes: ``n`` rows are all tokens of all adapters, those of one adapter being neighbours
+:class:`TorchOps` defines them in PyTorch; :class:`~seal_env.student.native.NativeOps` computes the same on the CPU in float32
+with compiled kernels. Shapes: ``n`` rows are all tokens of all adapters, sorted by adapter
 (:class:`~seal_env.student.groups.Groups`). Operations whose name ends in an underscore write into their first argument.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from ctypes import CDLL
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,45 +16,33 @@ from torch import Tensor
 
 from seal_env.student.groups import Groups, Sequences
 
-Rotary = tuple[Tensor, Tensor]  # cosines and sines (time, head_dim / 2), which turn each pair (i, i + head_dim / 2)
+Rotary = tuple[Tensor, Tensor]  # cosines and sines, (time, head_dim / 2)
 
 # A product of fewer rows may fall into a matrix-vector kernel, which rounds differently.
 _MIN_ROWS = 16
 MATH_ATTENTION_LENGTH = 256
-# Above MATH_ATTENTION_LENGTH attention is PyTorch's; its CPU kernel changes block sizes (and so rounding) at 768 queries.
+# Longer attention is PyTorch's fused kernel; its CPU version changes block sizes (and so rounding) at 768 queries.
 _SDPA_BLOCK_LENGTH = 768
-# Floats of adapters that AdamW takes a step of at a time, for which it needs several times their memory.
-_STEP_NUMBERS = 1 << 26
-
-
-class AdamWSteps(NamedTuple):
-    """What optimizer steps need besides their gradients, one entry a step; on the device of the gradients.
-
-    Attributes:
-        slots: rows of the state.
-        numbers: of each slot's step, from 1.
-        clips: what each gradient is multiplied by, in float64, as the next two.
-    """
-
-    slots: Tensor
-    numbers: Tensor
-    clips: Tensor
-    learning_rates: Tensor
-    weight_decays: Tensor
 
 
 class Attention(Protocol):
-    """What :meth:`TorchOps.attention` leaves for its backward pass."""
+    """State of :meth:`TorchOps.attention` for its backward pass."""
 
     def backward(self, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of ``q``, ``k`` and ``v`` in their shapes, given that of the output, ``(n, heads * head_dim)``."""
 
 
 class TorchOps:
-    """See the module's docstring."""
+    """The operations in PyTorch.
+
+    Attributes:
+        library: the compiled kernels; None here.
+    """
+
+    library: CDLL | None = None
 
     def gather_(self, out: Tensor, state: Tensor, slots: Tensor) -> None:
-        """``out: (groups, numel)`` becomes rows ``slots`` of ``state: (slots, numel)``, in its own precision."""
+        """Copy rows ``slots`` of ``state: (slots, numel)`` into ``out: (groups, numel)``, in the precision of ``out``."""
         out.copy_(state.index_select(0, slots))
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
@@ -70,7 +59,7 @@ class TorchOps:
         return y[:rows] if len(y) > rows else y
 
     def product_backward(self, dy: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
-        """``dy @ weight``, for ``dy: (n, out)``; added to ``onto: (n, in)``, in place, if that is given."""
+        """``dy @ weight`` for ``dy: (n, out)``; added to ``onto: (n, in)``, in place, if that is given."""
         return torch.mm(dy, weight) if onto is None else onto.addmm_(dy, weight)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -83,13 +72,13 @@ class TorchOps:
         return (x * rstd).to(x.dtype).mul_(weight), rstd
 
     def rms_norm_backward_(self, dx: Tensor, d_normed: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> None:
-        """Add the gradient of a norm's input ``x: (n, hidden)`` to ``dx``, given that of its output."""
+        """Add the gradient of a norm's input ``x: (n, hidden)`` to ``dx``, given the gradient of its output."""
         scaled = d_normed * weight
         along = torch.linalg.vecdot(scaled.float(), x.float())[:, None].mul_(rstd.pow(3)).div_(-x.shape[-1])
         dx.addcmul_(scaled, rstd.to(dx.dtype)).addcmul_(x, along.to(dx.dtype))
 
     def ragged(self, head_dim: int) -> int:
-        """Length up to which sequences of different lengths may share an :meth:`attention`; 0: they must be equally long."""
+        """Longest sequences of different lengths that may share an :meth:`attention`; 0: they must be equally long."""
         return 0
 
     def attention(
@@ -97,7 +86,7 @@ class TorchOps:
     ) -> tuple[Tensor, Attention]:
         """Causal attention within each sequence with rotary positions, ``(n, heads * head_dim)``.
 
-        ``q: (n, heads * head_dim)`` and ``k, v: (n, kv_heads * head_dim)`` are not turned yet.
+        ``q: (n, heads * head_dim)`` and ``k, v: (n, kv_heads * head_dim)`` are not rotated yet.
         """
         attention = _TorchAttention(q, k, v, sequences.shape, head_dim, rotary)
         return heads_last(attention.output), attention
@@ -111,8 +100,8 @@ class TorchOps:
     ) -> Tensor:
         """One new token a row, ``q: (rows, heads * head_dim)``, over the row's cache; ``(rows, heads * head_dim)``.
 
-        ``k`` and ``v`` are first appended to ``keys, values: (rows, kv_heads, room, head_dim)`` at ``lengths: (rows,)``, the
-        greatest of which is ``longest``; ``rotary`` covers all of the room.
+        ``k`` and ``v`` are first written to the cache ``keys, values: (rows, kv_heads, capacity, head_dim)`` at ``lengths:
+        (rows,)``. ``longest`` is the greatest length, and ``rotary`` covers the whole capacity.
         """
         rows, kv_heads, _, head_dim = keys.shape
         cos, sin = (table.index_select(0, lengths)[:, None, :] for table in rotary)
@@ -149,51 +138,27 @@ class TorchOps:
         return at_label.log().neg_().squeeze(1), probs.to(logits.dtype)
 
     def lora_down(self, groups: Groups, x: Tensor, w: Tensor, scale: float = 1.0) -> Tensor:
-        """``scale * x w^T``: ``x: (n, d)`` with each adapter's ``w: (adapters, rank, d)`` to ``(n, rank)``."""
+        """``scale * x w^T`` of each adapter: ``x: (n, d)``, ``w: (adapters, rank, d)`` to ``(n, rank)``."""
         h = groups.collect(torch.bmm(groups.spread(x), w.transpose(1, 2)))
         return h if scale == 1.0 else h.mul_(scale)
 
     def lora_up_(self, groups: Groups, y: Tensor, h: Tensor, w: Tensor, scale: float = 1.0) -> None:
-        """``y: (n, d) += scale * h w``, for ``h: (n, rank)`` (a slice of columns will do)."""
+        """``y: (n, d) += scale * h w`` of each adapter; ``h: (n, rank)`` may be a slice of columns."""
         y.add_(groups.collect(torch.bmm(groups.spread(h.contiguous()), w)), alpha=scale)
 
     def lora_outer_(self, groups: Groups, out: Tensor, h: Tensor, x: Tensor, scale: float = 1.0) -> None:
-        """``out: (adapters, rank, d) = scale * h^T x``; the rows of adapters must be equally many here."""
+        """``out: (adapters, rank, d) = scale * h^T x``; all adapters must have the same number of rows here."""
         product = torch.bmm(h.unflatten(0, (len(out), -1)).transpose(1, 2), x.view(len(out), -1, x.shape[1]))
         torch.mul(product, scale, out=out)
 
     def grad_norms(self, grads: Tensor) -> Tensor:
-        """L2 norm of each row of ``grads: (groups, numel)``, ``(groups,)`` in float64."""
+        """L2 norms ``(groups,)`` of the rows of ``grads: (groups, numel)``, in float64."""
         # One row at a time: its rounding must not depend on how many others there are.
         return torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).double()
 
-    def adamw_(self, weights: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grads: Tensor, steps: AdamWSteps) -> None:
-        """One step of AdamW a row of ``grads: (groups, numel)``, each on its slot of the state ``(slots, numel)``.
-
-        Where memory runs out the state is as it was: all that is needed is allocated before anything is changed.
-        """
-        numbers = steps.numbers.double()
-        shrink = 1.0 - steps.learning_rates * steps.weight_decays
-        rates = steps.learning_rates / (1.0 - 0.9**numbers)
-        corrections = (1.0 - 0.999**numbers).sqrt()
-        factors = torch.stack([steps.clips, shrink, rates, corrections]).to(grads.dtype)[..., None]
-        # Many slots at once: on a GPU, launching kernels slot by slot would take longer than they run. The first of these
-        # parts is the largest, so that memory lasts for the others if it does for this one.
-        at_a_time = max(1, _STEP_NUMBERS // grads.shape[1])
-        for slots, some, (clip, keep, rate, correction) in zip(
-            steps.slots.split(at_a_time), grads.split(at_a_time), factors.split(at_a_time, 1)
-        ):
-            grad = some * clip
-            mean = exp_avg.index_select(0, slots).lerp_(grad, 1.0 - 0.9)
-            square = exp_avg_sq.index_select(0, slots).mul_(0.999).addcmul_(grad, grad, value=1.0 - 0.999)
-            root = torch.sqrt(square, out=grad).div_(correction).add_(1e-8).div_(rate)
-            weight = weights.index_select(0, slots).mul_(keep).addcdiv_(mean, root, value=-1.0)
-            for state, new in ((exp_avg, mean), (exp_avg_sq, square), (weights, weight)):
-                state.index_copy_(0, slots, new)
-
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: turn each pair (i, i + head_dim / 2) of ``x: (..., head_dim)`` by its angle."""
+    """Rotary positions: rotate each pair (i, i + head_dim / 2) of ``x: (..., head_dim)`` by its angle."""
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     x1, x2 = x.chunk(2, dim=-1)
     out1, out2 = out.chunk(2, dim=-1)
@@ -213,8 +178,8 @@ def heads_last(x: Tensor) -> Tensor:
 
 
 class _TorchAttention:
-    """Plain products while they are short enough for their memory (and then faster than PyTorch's CPU kernel); beyond
-    that, and on CUDA, ``scaled_dot_product_attention``.
+    """Plain products for short sequences, where they are faster than PyTorch's CPU kernel; ``scaled_dot_product_attention`` for
+    longer ones, whose probabilities would take too much memory, and on CUDA.
     """
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int], head_dim: int, rotary: Rotary) -> None:

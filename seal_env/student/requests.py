@@ -1,4 +1,4 @@
-"""What a student does for one self-edit: learn a plan, then answer prompts; here or wherever there is a student.
+"""What a student does for one self-edit: learn an update, then answer prompts; here or wherever there is a student.
 
 Nothing of it knows of tasks or exams, and all of it can be sent to another process: texts, numbers, numpy arrays.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seal_env.chat import Prompt
 from seal_env.student import FitReport, Student
-from seal_env.update import UpdatePlan
+from seal_env.update import Update
 
 Adapter = NDArray[np.float32]
 
@@ -26,12 +26,12 @@ class UpdateRequest:
 
     Attributes:
         prompts: to be answered after the update, each text or token ids.
-        plan: what to learn; None: nothing, the student answers as it is.
-        start: adapter to go on from, ``(adapter_size,)``; by default a fresh one, seeded by the plan.
+        update: what to learn; None: nothing, the student answers as it is.
+        start: adapter to go on from, ``(adapter_size,)``; by default a fresh one, seeded by the update.
     """
 
     prompts: tuple[Prompt, ...]
-    plan: UpdatePlan | None = None
+    update: Update | None = None
     start: Adapter | None = None
 
 
@@ -55,8 +55,8 @@ class UpdateResult:
     """What came of a :class:`UpdateRequest`.
 
     Attributes:
-        texts: what was written after each prompt; None where a plan taught nothing, so that nobody was asked.
-        report: of the update; None where there was no plan.
+        texts: what was written after each prompt; None where an update taught nothing, so that nobody was asked.
+        report: of the update; None where there was no update.
         adapter: after the update, if it was wanted.
     """
 
@@ -79,11 +79,11 @@ def run_updates(
     """
     reports: list[FitReport | None] = [None] * len(requests)
     adapters = [None if request.start is None else tensor(request.start) for request in requests]
-    learning = [(i, request.plan) for i, request in enumerate(requests) if request.plan is not None]
+    learning = [(i, request.update) for i, request in enumerate(requests) if request.update is not None]
     if learning:
-        fresh = student.fresh([plan.seed for _, plan in learning])
+        fresh = student.fresh([update.seed for _, update in learning])
         start = torch.stack([new if (own := adapters[i]) is None else own for (i, _), new in zip(learning, fresh)])
-        fitted = student.fit([plan for _, plan in learning], start, progress=progress)
+        fitted = student.fit([update for _, update in learning], start, progress=progress)
         for (i, _), adapter, report in zip(learning, fitted.adapters, fitted.reports):
             adapters[i], reports[i] = adapter, report
     asked = [i for i, report in enumerate(reports) if report is None or report.status.learnt]
