@@ -18,7 +18,7 @@ from benchmarks.cli import main
 from seal_env.domains.config import KnowledgeConfig
 from seal_env.evaluation.graders import Answered, GradingError, by_text, get_grader, grade
 from seal_env.evaluation.scoring import Outcome
-from seal_env.rewards import Rating, Written, get_proxy, rate
+from seal_env.rewards import EditText, Rating, get_proxy, rate
 from seal_env.student import FitReport, FitStatus
 from tests.toy import LORA, SMALL
 
@@ -37,7 +37,7 @@ def reward(outcome: Outcome) -> Any:
     return returned
 
 
-def proxy(edits: Sequence[Written]) -> Any:
+def proxy(edits: Sequence[EditText]) -> Any:
     return [returned for _ in edits]
 
 
@@ -227,13 +227,13 @@ def test_the_command_ends_with_one_line(returns, capsys, option: str) -> None:
 
 # Proxies ----------------------------------------------------------------------------------------------------------------
 
-EDIT = Written("Otrar", "Otrar fell in 1219.", ("It fell in 1219.",))
+EDIT = EditText("Otrar", "Otrar fell in 1219.", ("It fell in 1219.",))
 
 
 @pytest.mark.filterwarnings("ignore:Warning. converting a masked element to nan")
 @pytest.mark.parametrize("value", [None, *NO_NUMBER], ids=repr)
 def test_a_rating_of_anything_but_finite_numbers_names_the_proxy(returns, value: Any) -> None:
-    for rating, named in ((Rating(value), "reward is"), (Rating(0.5, {"length": value}), "mark 'length' is")):
+    for rating, named in ((Rating(value), "reward is"), (Rating(0.5, {"length": value}), "component 'length' is")):
         returns(rating)
         with pytest.raises(ValueError) as caught:
             rate(get_proxy(f"{__name__}:proxy"), [EDIT])
@@ -244,14 +244,16 @@ def test_a_rating_of_anything_but_finite_numbers_names_the_proxy(returns, value:
 @pytest.mark.parametrize("value", [0.5, (0.5, {}), "good", {"reward": 1}], ids=repr)
 def test_what_is_no_rating_is_named(returns, value: Any) -> None:
     returns(value)
-    with pytest.raises(ValueError, match=f"proxy {NAMED}proxy' returned .* gives one seal_env.rewards.Rating an edit, or None"):
+    with pytest.raises(
+        ValueError, match=f"proxy {NAMED}proxy' returned .* returns one seal_env.rewards.Rating per edit, or None"
+    ):
         rate(get_proxy(f"{__name__}:proxy"), [EDIT])
 
 
-@pytest.mark.parametrize("marks", [None, [1.0], {1: 1.0}], ids=repr)
-def test_marks_without_names_are_named(returns, marks: Any) -> None:
-    returns(Rating(0.5, marks))
-    with pytest.raises(ValueError, match=r"a Rating whose marks are .* they must be numbers by name"):
+@pytest.mark.parametrize("components", [None, [1.0], {1: 1.0}], ids=repr)
+def test_components_without_names_are_named(returns, components: Any) -> None:
+    returns(Rating(0.5, components))
+    with pytest.raises(ValueError, match=r"a Rating whose components are .* they must be numbers by name"):
         rate(get_proxy(f"{__name__}:proxy"), [EDIT])
 
 
@@ -259,4 +261,4 @@ def test_a_rating_holds_python_numbers(returns) -> None:
     returns(Rating(np.float32(0.5), {"length": np.int64(3), "share": torch.tensor(0.25)}))
     rating = rate(get_proxy(f"{__name__}:proxy"), [EDIT])[EDIT]
     assert rating == Rating(0.5, {"length": 3, "share": 0.25})
-    assert [type(value) for value in (rating.reward, *rating.marks.values())] == [float, int, float]
+    assert [type(value) for value in (rating.reward, *rating.components.values())] == [float, int, float]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from seal_env.chat import Template, check_template, without_thoughts
-from seal_env.edits.formats import get_format
+from seal_env.edits.formats import EditFormat, get_format
 from seal_env.tasks import Document, Task
 from seal_env.update import Example, Schedule, UpdatePlan
 
@@ -34,7 +34,7 @@ class EditSettings:
     """How self-edits are read and learnt. The defaults are SEAL's; those of the update are :class:`UpdatePlan`'s own.
 
     Attributes:
-        format: name of a registered format, see :func:`seal_env.edits.available_formats`.
+        format: an edit format, see :func:`seal_env.edits.get_format`.
         template: whether the policy was given the prompt of a ``base`` or an ``instruct`` model.
         split_newlines: one sequence per line; False: one per piece between ``---`` (SEAL's joint update of many passages).
         append_passage: learn the passage itself, too, after the edit's own sequences.
@@ -45,7 +45,7 @@ class EditSettings:
     The other attributes are those of :class:`UpdatePlan`.
     """
 
-    format: str = "implications"
+    format: str | EditFormat = "implications"
     template: Template = "base"
     split_newlines: bool = True
     append_passage: bool = True

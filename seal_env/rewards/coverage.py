@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from seal_env.checks import check_count
-from seal_env.rewards.proxy import Rating, Written
+from seal_env.rewards.proxy import EditText, Rating
 from seal_env.tasks.answer_match import normalize
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*\w*|\w+")
@@ -44,10 +44,10 @@ class Coverage:
     def __repr__(self) -> str:
         return f"Coverage(run={self.run})"
 
-    def __call__(self, edits: Sequence[Written]) -> list[Rating]:
+    def __call__(self, edits: Sequence[EditText]) -> list[Rating]:
         return [Rating(share, {"coverage": share}) for share in map(self._share, edits)]
 
-    def _share(self, edit: Written) -> float:
+    def _share(self, edit: EditText) -> float:
         wanted = facts(edit.title, edit.context)
         if not wanted:
             return 0.0

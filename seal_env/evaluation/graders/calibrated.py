@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seal_env.evaluation.graders.grader import Answered, Grader, Verdict
+from seal_env.evaluation.graders.grader import Answered, Verdict
 from seal_env.tasks.answer_match import checked, normalize
 
 PARAMETERS = Path(__file__).with_name("calibrated.json")
@@ -105,7 +105,7 @@ _AFTERTHOUGHT = re.compile(r"[,;(]|\b(?:who|which|that|because)\b")
 _MANY = 5  # candidates more than the accepted answer names, from which a prediction is a list of guesses
 
 
-def make_calibrated(threshold: float = 0.5) -> Grader:
+class Calibrated:
     """A local grader that predicts GPT-4.1's verdict from the question, the accepted answers and the prediction.
 
     Right and wrong come from boosted trees over forty features: how many of the accepted answer's words the prediction
@@ -130,14 +130,15 @@ def make_calibrated(threshold: float = 0.5) -> Grader:
     right words in the wrong role are where it errs. It was made for English answers of a sentence or two and for short
     accepted answers. For a single answer it is a guess; for the mean over many it is a fair stand-in.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
-    trees = load_trees()
 
-    def grader(answered: Sequence[Answered]) -> list[Verdict]:
-        return [score > threshold for score in scores(answered, trees)]
+    def __init__(self, threshold: float = 0.5) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
+        self.threshold = threshold
+        self.trees = load_trees()
 
-    return grader
+    def __call__(self, answered: Sequence[Answered]) -> list[Verdict]:
+        return [score > self.threshold for score in scores(answered, self.trees)]
 
 
 @dataclass(frozen=True)

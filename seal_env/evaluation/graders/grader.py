@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from seal_env.checks import brief, finite_number, instantiate, name_of
+from seal_env.checks import brief, finite_number
+from seal_env.registry import Registry, callable_problem, name_of
 from seal_env.tasks.answer_match import contains, exact, f1
 
 Score = bool | float  # right or wrong, or from 0 to 1
@@ -56,32 +57,26 @@ def by_text(rule: Callable[[str, Sequence[str]], Score]) -> Grader:
     return grader
 
 
-GRADERS: dict[str, tuple[Callable[..., Grader] | str, str]] = {
-    "exact": (lambda: by_text(exact), "equal to an accepted answer after SQuAD's normalization"),
-    "contains": (lambda: by_text(contains), "holds an accepted answer as whole words, after the same normalization"),
-    "f1": (lambda: by_text(f1), "SQuAD's F1 over words: a mark from 0 to 1"),
-    "calibrated": (
-        "seal_env.evaluation.graders.calibrated:make_calibrated",
-        "predicts the verdict of a careful judge from the words of question, accepted answer and answer",
-    ),
-    "judge": (
-        "seal_env.evaluation.graders.judge:Judge",
-        "a model behind an OpenAI-compatible endpoint says whether it agrees with an accepted answer, as in SEAL",
-    ),
-    "local-judge": (
-        "seal_env.evaluation.graders.local_judge:LocalJudge",
-        "the same by an instruct model on this machine: is yes likelier than no?",
-    ),
-}
+_GRADERS = "seal_env.evaluation.graders"
+GRADERS: Registry[Any] = Registry("grader", "seal_env.graders", callable_problem)  # graders, and classes of graders
+GRADERS.register("exact", by_text(exact), "equal to an accepted answer after SQuAD's normalization")
+GRADERS.register("contains", by_text(contains), "contains an accepted answer as whole words, after the same normalization")
+GRADERS.register("f1", by_text(f1), "SQuAD's F1 over words: a score from 0 to 1")
+GRADERS.register("calibrated", f"{_GRADERS}.calibrated:Calibrated", "a local model that was fitted to GPT-4.1's verdicts")
+GRADERS.register("judge", f"{_GRADERS}.judge:Judge", "a model behind an OpenAI-compatible endpoint, with SEAL's rule")
+GRADERS.register("local-judge", f"{_GRADERS}.local_judge:LocalJudge", "an instruct model on this machine, with the same rule")
 
 
-def get_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
-    """The grader of this name with its ``options``, or the function at ``package.module:name``, which gets them as keywords.
+def get_grader(name: str | Grader, options: Mapping[str, Any] | None = None) -> Grader:
+    """A grader by name, by import path (``package.module:object``) or as it is, with its options.
+
+    A class, such as that of the ``judge``, is instantiated with the options. A function ``grade(answered)`` gets them as
+    keywords.
 
     Raises:
-        ValueError: there is none, or it has no such option; the closest is named.
+        ValueError: there is no such grader, or it has no such option; the closest is named.
     """
-    return instantiate("grader", name, {known: make for known, (make, _) in GRADERS.items()}, options)
+    return GRADERS.create(name, options)
 
 
 class GradingError(RuntimeError):

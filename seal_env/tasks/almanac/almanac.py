@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from seal_env.tasks.almanac.facts import Draw, Fact, Kind, Relation, Value
 from seal_env.tasks.almanac.kinds import ALL, KINDS
-from seal_env.tasks.almanac.names import SPLITS, Names, is_woman
+from seal_env.tasks.almanac.names import Names, is_woman
 from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator, Pronouns
+from seal_env.tasks.sources import TaskSource, check_split
 from seal_env.tasks.task import Question, Task
 
 MIN_WORDS, MAX_WORDS = 40, 120
@@ -97,6 +98,14 @@ class Article:
         """Every fact as a question and its answer; the wording is drawn apart from the task's."""
         rng = random.Random(f"{self.seed}/pairs")
         return [(fact.question(rng.randrange(1000)), fact.value) for fact in self.facts]
+
+
+def load(split: str, *, almanac: AlmanacConfig | None = None) -> TaskSource:
+    """The dataset ``almanac``: the endless tasks of a split."""
+    check_split(split)
+    if not isinstance(almanac, AlmanacConfig | None):
+        raise ValueError(f"almanac must be an AlmanacConfig, got {almanac!r}")
+    return TaskSource("almanac", partial(Almanac(almanac).task, split))
 
 
 class Almanac:
@@ -268,6 +277,4 @@ def _pronouns(kind: Kind, title: str) -> Pronouns:
 
 @cache
 def _names(split: str) -> Names:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     return Names(split)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from seal_env.tasks.almanac.facts import Value
-
-SPLITS = ("train", "validation", "test")
+from seal_env.tasks.task import SPLITS
 
 
 def _listed(text: str) -> list[str]:

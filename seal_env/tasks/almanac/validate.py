@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from seal_env.tasks.almanac.almanac import MAX_WORDS, MIN_WORDS, Almanac, Article
 from seal_env.tasks.almanac.facts import Kind, Relation, takes_an
 from seal_env.tasks.almanac.kinds import KINDS
-from seal_env.tasks.almanac.names import SPLITS, Names
+from seal_env.tasks.almanac.names import Names
 from seal_env.tasks.answer_match import exact, normalize
+from seal_env.tasks.task import SPLITS
 
 GUESSABLE = 0.05  # share of a relation's questions that the best constant answer may get right
 _DRAWS = 2000

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import combinations_with_replacement, product
 
 from seal_env.checks import check_choice
@@ -22,8 +22,9 @@ from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import COLOURS, Grid
 from seal_env.tasks.arc.rules import KINDS, Composition, all_rules, compose, draw_rule, shift
+from seal_env.tasks.sources import TaskSource, check_split
+from seal_env.tasks.task import SPLITS
 
-SPLITS = ("train", "validation", "test")
 # What is composed. The others are single rules alone: of their compositions an update of a student of this size reaches few
 # (measured on training tasks: 7 % with swap_colours, 30 % with gravity and sort), or there is little left to see (keep).
 COMPOSED = tuple(kind for kind in KINDS if kind not in ("gravity", "sort", "swap_colours", "keep"))
@@ -61,6 +62,14 @@ class MiniArcConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
                 raise ValueError(f"{name} must be an integer from {least} to {most}, got {value!r}")
+
+
+def load(split: str, *, mini_arc: MiniArcConfig | None = None) -> TaskSource:
+    """The dataset ``mini-arc``: the endless tasks of a split."""
+    check_split(split)
+    if not isinstance(mini_arc, MiniArcConfig | None):
+        raise ValueError(f"mini_arc must be a MiniArcConfig, got {mini_arc!r}")
+    return TaskSource("mini-arc", partial(MiniArc(mini_arc).task, split))
 
 
 class MiniArc:
