@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from seal_env.checks import brief, check_count, did_you_mean
-from seal_env.registry import Registry, callable_problem
+from seal_env.registry import Registry, callable_problem, name_of
 from seal_env.tasks.folder import DOCUMENTS
 from seal_env.tasks.records import from_records, keys_of, numbered, numbered_items
 from seal_env.tasks.tables import TABLES, rows_of
@@ -222,9 +222,14 @@ def load_source(
     elif callable(dataset):
         load = DATASETS.create(dataset, options)
     else:
-        load, name = DATASETS.create(from_memory, {**options, "data": dataset}, "in memory"), "dataset"
+        load = DATASETS.create(from_memory, {**options, "data": dataset}, "in memory")
     source = load(split)
-    return source if isinstance(source, TaskSource) else from_memory(split, data=source)
+    if isinstance(source, TaskSource):
+        return source
+    try:
+        return from_memory(split, data=source)
+    except ValueError as error:
+        raise ValueError(f"dataset {name_of(load)!r} returned something that cannot be read: {error}") from error
 
 
 def from_memory(split: str, *, data: Any, columns: Mapping[str, str] | None = None) -> TaskSource:
