@@ -1,4 +1,4 @@
-"""The Almanac: a procedural world of articles and questions about invented things.
+"""The Almanac: generated articles and questions about invented things.
 
 almanac = Almanac(AlmanacConfig(seed=0))
 article = almanac.article("train", 0)
