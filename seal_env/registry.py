@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class NamedFunction:
-    """A function with the name that a user gave for it, and with keywords that are passed in every call."""
+    """A function with the name that errors call it, and with keywords that it gets in every call."""
 
     name: str
     function: Callable[..., Any]
@@ -157,7 +157,9 @@ class Registry(Generic[T]):
             needed = parameter.name
             if needed not in options and parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
                 raise ValueError(f"{self.kind} {name!r} needs {needed}: {self.kind}_options={{{needed!r}: ...}}")
-        return target(**options) if isinstance(target, type) else NamedFunction(name, target, options)  # type: ignore[arg-type]
+        if isinstance(target, type):
+            return target(**options)
+        return NamedFunction(name, target, options) if options or isinstance(key, str) else target  # type: ignore[arg-type]
 
     def _target(self, name: str) -> Any:
         """What is registered under ``name``, or the path to import."""

@@ -315,7 +315,7 @@ def test_requests_are_put_as_an_endpoint_wants_them(judge, endpoint: Endpoint, c
         assert body["messages"] == [{"role": "user", "content": f"{SYSTEM}\n\n{prompt[1]['content']}"}]
     else:
         assert body["messages"] == prompt
-    (line,) = [record.getMessage() for record in caplog.records if "as the endpoint asks" in record.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if "the endpoint asks for" in record.getMessage()]
     assert all(
         (change in line) == (name in wanted)
         for name, change in {"max_tokens": "max_completion_tokens", "temperature": "no temp", "system": "instruction"}.items()
@@ -495,7 +495,9 @@ def test_an_edit_that_the_rubrics_model_refuses_gets_the_lowest_marks_and_says_s
     endpoint(lambda body: refused(FILTERED) if "Title 1" in body["messages"][1]["content"] else best)
     lowest = Rating(0.0, {**dict.fromkeys(CRITERIA, 1), "refused": 1})
     found = list(rate(Rubric(**options), edits).values())
-    assert [one.reward for one in found] == [1.0, 0.0, 1.0] and found[1] == lowest and "refused" not in found[0].components
+    assert (
+        [rating.reward for rating in found] == [1.0, 0.0, 1.0] and found[1] == lowest and "refused" not in found[0].components
+    )
     asked = len(endpoint.bodies)
     assert rate(Rubric(**options), edits)[edits[1]] == lowest and len(endpoint.bodies) == asked
     with pytest.raises(ValueError, match="content management policy"):

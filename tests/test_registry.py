@@ -21,6 +21,7 @@ from benchmarks.commands.listing import REGISTRIES
 from seal_env.domains.config import ArcConfig, KnowledgeConfig
 from seal_env.edits import FORMATS, EditFormat
 from seal_env.evaluation.graders import GRADERS, Answered, get_grader
+from seal_env.evaluation.graders.judge import Judge
 from seal_env.evaluation.scoring import Outcome
 from seal_env.registry import Registry, callable_problem
 from seal_env.rewards import PROXIES, REWARDS, EditText, Rating, get_proxy, get_reward
@@ -311,6 +312,12 @@ def test_objects_take_part_in_a_step_and_copies_of_the_environment_go_on_with_th
         ValueError, match=r"the reward <function .*lambda.* sent to another process: .* 'package.module:object'"
     ):
         pickle.dumps(env)
+
+
+def test_gym_make_shares_a_dataset_and_a_judge_in_place_of_copying_them(model_path) -> None:
+    table, judge = to_dataset(load_tasks("almanac", limit=3)), Judge("m", base_url="http://localhost:1/v1", cache=None)
+    env = gym.make("SEAL-SQuAD-v0", model=model_path("toy"), dataset=table, grader=judge, **SMALL)
+    assert env.unwrapped.engine.domain.evaluator.grader is judge and env.unwrapped.task_count == 3
 
 
 def test_a_copy_for_another_process_finds_functions_by_their_path(model_path) -> None:

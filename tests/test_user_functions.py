@@ -90,9 +90,9 @@ def test_a_verdict_out_of_range_names_grader_and_value(returns, value: Any) -> N
     returns(value)
     with pytest.raises(ValueError) as caught:
         grade(get_grader(f"{__name__}:grader"), [ITEM])
-    told = str(caught.value)
-    assert told.startswith(f"grader {NAMED}grader' returned {text(value)}; ") and "\n" not in told
-    assert "a number from 0 to 1, or None" in told and "'in 1219' to 'When did Otrar fall?'" in told
+    message = str(caught.value)
+    assert message.startswith(f"grader {NAMED}grader' returned {text(value)}; ") and "\n" not in message
+    assert "a number from 0 to 1, or None" in message and "'in 1219' to 'When did Otrar fall?'" in message
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_anything_but_a_verdict_for_each_answer_is_named(returns, value: Any) ->
     returns(value)
     with pytest.raises(ValueError) as caught:
         grade(get_grader(f"{__name__}:whole_grader"), [ITEM, Answered("Who?", "Edda", ("Edda",))])
-    told = str(caught.value)
-    assert told.startswith(f"grader {NAMED}whole_grader' returned {text(value)} for 2 answers; it must return a list")
-    assert "\n" not in told
+    message = str(caught.value)
+    assert message.startswith(f"grader {NAMED}whole_grader' returned {text(value)} for 2 answers; it must return a list")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("value", [np.array([True, False]), torch.tensor([1.0, 0.0]), (True, 0.0), np.array([1, None])])
@@ -237,8 +237,8 @@ def test_a_rating_of_anything_but_finite_numbers_names_the_proxy(returns, value:
         returns(rating)
         with pytest.raises(ValueError) as caught:
             rate(get_proxy(f"{__name__}:proxy"), [EDIT])
-        told = f"proxy {NAMED}proxy' returned a Rating whose {named} {text(value)}; it must be a finite number"
-        assert str(caught.value) == told
+        message = f"proxy {NAMED}proxy' returned a Rating whose {named} {text(value)}; it must be a finite number"
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("value", [0.5, (0.5, {}), "good", {"reward": 1}], ids=repr)
