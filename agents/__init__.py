@@ -8,9 +8,10 @@ agent.learn(budget=480)
 from agents.base import Agent, Callback, Preset, Round, Scored, load_optimizer_state, optimizer_state
 from agents.evaluation import Evaluated, evaluate, evaluate_sequences
 from agents.policy import Completion, Policy
-from agents.registry import agent_names, get_agent
+from agents.registry import AGENTS, get_agent
 
 __all__ = [
+    "AGENTS",
     "Agent",
     "Callback",
     "Completion",
@@ -19,7 +20,6 @@ __all__ = [
     "Preset",
     "Round",
     "Scored",
-    "agent_names",
     "evaluate",
     "evaluate_sequences",
     "get_agent",

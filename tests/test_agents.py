@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from agents import Policy, agent_names, evaluate, get_agent
+from agents import AGENTS, Policy, evaluate, get_agent
 from agents.base import Scored, summary
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, StopEarly, drop_lines, latest
 from agents.grpo import GRPO, group_advantages
@@ -270,7 +270,7 @@ def test_what_cannot_work_is_said_at_the_door(make, model_path, tmp_path):
     ReSTEM(env, policy).save(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"holds a agents\.rest_em:ReSTEM, not a agents\.grpo:GRPO"):
         GRPO.load(tmp_path / "agent", env, policy)
-    assert set(agent_names()) >= {"rest_em", "grpo", "ppo", *BASELINES}
+    assert set(AGENTS) >= {"rest_em", "grpo", "ppo", *BASELINES}
 
 
 def test_learning_stops_when_asked_and_within_the_budget(make, tmp_path):

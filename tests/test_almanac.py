@@ -12,7 +12,6 @@ from seal_env.tasks import Question, Task
 from seal_env.tasks.almanac import (
     ALL,
     KINDS,
-    SPLITS,
     Almanac,
     AlmanacConfig,
     Names,
@@ -23,6 +22,7 @@ from seal_env.tasks.almanac import (
 )
 from seal_env.tasks.almanac.almanac import _words
 from seal_env.tasks.almanac.validate import text_problems
+from seal_env.tasks.task import SPLITS
 
 ARTICLES = 300
 

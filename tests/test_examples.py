@@ -13,7 +13,7 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 
-from agents import Policy, agent_names, get_agent
+from agents import AGENTS, Policy, get_agent
 from agents.seeding import task_seeds
 from tests.toy import Curve, toy
 
@@ -88,7 +88,7 @@ def plugin(monkeypatch, tmp_path):
 def test_an_agent_of_another_package_is_found_by_its_name(plugin):
     mine = get_agent("mine")
     assert (mine.__module__, mine.__name__) == ("seal_plugin", "Mine")
-    assert {"mine", "typo", "gone", "rest_em"} <= set(agent_names())
+    assert {"mine", "typo", "gone", "rest_em"} <= set(AGENTS)
     assert get_agent("rest_em").__module__ == "agents.rest_em"
 
 

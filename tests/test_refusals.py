@@ -18,7 +18,7 @@ from seal_env.evaluation.graders import UNGRADED, Answered, GradingError, get_gr
 from seal_env.evaluation.graders.judge import Judge
 from seal_env.evaluation.graders.judge_prompt import MAX_CHARACTERS, SYSTEM, TEST_PROMPT, messages
 from seal_env.evaluation.graders.local_judge import LocalJudge
-from seal_env.rewards import Rating, Written, rate
+from seal_env.rewards import EditText, Rating, rate
 from seal_env.rewards import rubric as rubrics
 from seal_env.rewards.rubric import CRITERIA, Rubric
 from tests.endpoint import ChatHandler, ChatServer, serving
@@ -315,7 +315,7 @@ def test_requests_are_put_as_an_endpoint_wants_them(judge, endpoint: Endpoint, c
         assert body["messages"] == [{"role": "user", "content": f"{SYSTEM}\n\n{prompt[1]['content']}"}]
     else:
         assert body["messages"] == prompt
-    (line,) = [record.getMessage() for record in caplog.records if "as the endpoint asks" in record.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if "the endpoint asks for" in record.getMessage()]
     assert all(
         (change in line) == (name in wanted)
         for name, change in {"max_tokens": "max_completion_tokens", "temperature": "no temp", "system": "instruction"}.items()
@@ -490,12 +490,14 @@ def test_passing_errors_inside_a_reply_are_tried_again(judge, endpoint: Endpoint
 
 
 def test_an_edit_that_the_rubrics_model_refuses_gets_the_lowest_marks_and_says_so(options, endpoint: Endpoint) -> None:
-    edits = [Written(f"Title {i}", "A passage.", (f"Fact {i}.",)) for i in range(3)]
+    edits = [EditText(f"Title {i}", "A passage.", (f"Fact {i}.",)) for i in range(3)]
     best = said(json.dumps(dict.fromkeys(CRITERIA, 5)))
     endpoint(lambda body: refused(FILTERED) if "Title 1" in body["messages"][1]["content"] else best)
     lowest = Rating(0.0, {**dict.fromkeys(CRITERIA, 1), "refused": 1})
     found = list(rate(Rubric(**options), edits).values())
-    assert [one.reward for one in found] == [1.0, 0.0, 1.0] and found[1] == lowest and "refused" not in found[0].marks
+    assert (
+        [rating.reward for rating in found] == [1.0, 0.0, 1.0] and found[1] == lowest and "refused" not in found[0].components
+    )
     asked = len(endpoint.bodies)
     assert rate(Rubric(**options), edits)[edits[1]] == lowest and len(endpoint.bodies) == asked
     with pytest.raises(ValueError, match="content management policy"):
@@ -505,7 +507,7 @@ def test_an_edit_that_the_rubrics_model_refuses_gets_the_lowest_marks_and_says_s
 
 
 def test_a_rubrics_wrong_setting_is_an_error_and_its_model_may_think(options, endpoint: Endpoint) -> None:
-    edits = [Written("Title", "A passage.", ("Fact.",))]
+    edits = [EditText("Title", "A passage.", ("Fact.",))]
     endpoint(lambda body: refused("no such parameter"))
     with pytest.raises(ValueError, match=r"rubric 'm' at .* HTTP 400, no such parameter"):
         rate(Rubric(**options), edits)

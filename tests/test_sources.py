@@ -464,8 +464,8 @@ def test_a_hub_id_out_of_reach_is_named_with_what_would_work(datasets_cache: Non
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)  # both as HF_HUB_OFFLINE=1 sets them at import
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused("cannot load split 'train' of 'nobody/no-such-squad': ", "nobody/no-such-squad")
-    refused("What works offline: a path to a file, or a data set in the cache (HF_HOME)", "nobody/no-such-squad", revision="v1")
-    refused("almanac does not apply to the hub data set", "nobody/no-such-squad", almanac=AlmanacConfig())
+    refused("What works offline: a path to a file, or a dataset in the cache (HF_HOME)", "nobody/no-such-squad", revision="v1")
+    refused("dataset 'nobody/no-such-squad': no option 'almanac'", "nobody/no-such-squad", almanac=AlmanacConfig())
 
 
 # Anybody's documents
@@ -547,15 +547,15 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes").mkdir()
     path = write_json(tmp_path / "squad_val.json", NESTED)
-    refused("no data set 'almanach'. Did you mean 'almanac'?", "almanach")
+    refused("no dataset 'almanach'. Did you mean 'almanac'?", "almanach")
     refused("Did you mean 'almanac'?", "Almanac")
     refused("Did you mean 'notes'?", "note")
-    refused("hub ids such as 'rajpurkar/squad'", "squad")
+    refused("a hub id such as 'rajpurkar/squad'", "squad")
     refused(f"Did you mean '{path}'?", str(tmp_path / "squad_vl.json"))
     refused("Did you mean 'squad_val.json'?", "squad-val.json")
     refused("there is no folder", str(tmp_path / "nowhere" / "squad.json"))
     refused("got 3", 3)
-    refused("got ''", "")
+    refused("no dataset ''", "")
     refused("no file or folder", "a\0b.json")
     refused("no file or folder", "x" * 5000 + ".json")
     refused("split must be one of train, validation, test, got 'tests'. Did you mean 'test'?", "almanac", "tests")
@@ -567,9 +567,11 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     refused("seed must be an integer or None, got 'x'", path, seed="x")
     refused("offset 2 leaves nothing of 'squad_val', which has 2", path, offset=2)
     refused("'almanac' is endless and cannot be shuffled, got seed=42", seed=42)
-    refused("almanac does not apply to the file", path, almanac=AlmanacConfig())
-    refused("columns does not apply to the Almanac", columns={"title": "t"})
-    refused("revision does not apply to", path, revision="main")
+    refused(f"dataset '{path}': no option 'almanac'. There are: path, columns, config_name", path, almanac=AlmanacConfig())
+    refused("dataset 'almanac': no option 'columns'. There are: almanac", columns={"title": "t"})
+    refused("almanac must be an AlmanacConfig, got {'seed': 3}", almanac={"seed": 3})
+    refused("no option 'revision'", path, revision="main")
+    refused(f"config_name does not apply to the file '{path}', got config_name='en'", path, config_name="en")
     refused("columns has the key 'contxt'. Did you mean 'context'?", path, columns={"contxt": "passage"})
     refused("no column 'passage' (columns['context']), only 'title', 'context'", path, columns={"context": "passage"})
 
@@ -626,7 +628,7 @@ def test_files_that_cannot_be_parsed_are_named(tmp_path: Path) -> None:
     bad("say columns={ours: yours}", "x.csv", b"topic,context,question,answer\nA,B,Q?,x\n")
     bad("x.parquet is not Parquet", "x.parquet", b"PAR1 not")
     kinds = ".json, .jsonl, .ndjson, .csv, .tsv, .parquet, .txt, .md, .markdown"
-    bad(f"is of no kind that is read here: {kinds}", "x.xlsx", b"PK")
+    bad(f"has none of the endings that can be read: {kinds}", "x.xlsx", b"PK")
 
 
 def test_folders_that_cannot_be_read_say_why(tmp_path: Path) -> None:

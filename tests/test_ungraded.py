@@ -192,7 +192,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_reports_leave_them_out_of_accuracies_and_say_how_many(folder: Path, tmp_path: Path) -> None:
-    from benchmarks import report
+    from benchmarks.commands import report
     from tests.test_report import Page, arguments, lines_of
 
     records = read([folder])
@@ -230,7 +230,7 @@ def test_where_all_are_graded_reports_say_nothing_of_it(tmp_path: Path) -> None:
 
 def test_a_benchmark_that_nothing_was_graded_in_is_reported_all_the_same(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
-    from benchmarks import report
+    from benchmarks.commands import report
     from tests.test_report import arguments, json_lines, lines_of, write_benchmark
 
     folder = write_benchmark(tmp_path / "benchmark")
@@ -252,7 +252,7 @@ def unless(answered: Sequence[Answered], but: str = "") -> list[Verdict]:
 
 @pytest.mark.parametrize(("but", "left"), [("When", 1), ("W", 0)])
 def test_replayed_runs_are_graded_without_them(tmp_path: Path, but: str, left: int) -> None:
-    from benchmarks import replay
+    from benchmarks.commands import replay
     from tests.test_replay import PASSAGES, everything
 
     written = everything(tmp_path)

@@ -18,7 +18,7 @@ from benchmarks.cli import main
 from seal_env.domains.config import KnowledgeConfig
 from seal_env.evaluation.graders import Answered, GradingError, by_text, get_grader, grade
 from seal_env.evaluation.scoring import Outcome
-from seal_env.rewards import Rating, Written, get_proxy, rate
+from seal_env.rewards import EditText, Rating, get_proxy, rate
 from seal_env.student import FitReport, FitStatus
 from tests.toy import LORA, SMALL
 
@@ -37,7 +37,7 @@ def reward(outcome: Outcome) -> Any:
     return returned
 
 
-def proxy(edits: Sequence[Written]) -> Any:
+def proxy(edits: Sequence[EditText]) -> Any:
     return [returned for _ in edits]
 
 
@@ -90,9 +90,9 @@ def test_a_verdict_out_of_range_names_grader_and_value(returns, value: Any) -> N
     returns(value)
     with pytest.raises(ValueError) as caught:
         grade(get_grader(f"{__name__}:grader"), [ITEM])
-    told = str(caught.value)
-    assert told.startswith(f"grader {NAMED}grader' returned {text(value)}; ") and "\n" not in told
-    assert "a number from 0 to 1, or None" in told and "'in 1219' to 'When did Otrar fall?'" in told
+    message = str(caught.value)
+    assert message.startswith(f"grader {NAMED}grader' returned {text(value)}; ") and "\n" not in message
+    assert "a number from 0 to 1, or None" in message and "'in 1219' to 'When did Otrar fall?'" in message
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_anything_but_a_verdict_for_each_answer_is_named(returns, value: Any) ->
     returns(value)
     with pytest.raises(ValueError) as caught:
         grade(get_grader(f"{__name__}:whole_grader"), [ITEM, Answered("Who?", "Edda", ("Edda",))])
-    told = str(caught.value)
-    assert told.startswith(f"grader {NAMED}whole_grader' returned {text(value)} for 2 answers; it must return a list")
-    assert "\n" not in told
+    message = str(caught.value)
+    assert message.startswith(f"grader {NAMED}whole_grader' returned {text(value)} for 2 answers; it must return a list")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("value", [np.array([True, False]), torch.tensor([1.0, 0.0]), (True, 0.0), np.array([1, None])])
@@ -227,31 +227,33 @@ def test_the_command_ends_with_one_line(returns, capsys, option: str) -> None:
 
 # Proxies ----------------------------------------------------------------------------------------------------------------
 
-EDIT = Written("Otrar", "Otrar fell in 1219.", ("It fell in 1219.",))
+EDIT = EditText("Otrar", "Otrar fell in 1219.", ("It fell in 1219.",))
 
 
 @pytest.mark.filterwarnings("ignore:Warning. converting a masked element to nan")
 @pytest.mark.parametrize("value", [None, *NO_NUMBER], ids=repr)
 def test_a_rating_of_anything_but_finite_numbers_names_the_proxy(returns, value: Any) -> None:
-    for rating, named in ((Rating(value), "reward is"), (Rating(0.5, {"length": value}), "mark 'length' is")):
+    for rating, named in ((Rating(value), "reward is"), (Rating(0.5, {"length": value}), "component 'length' is")):
         returns(rating)
         with pytest.raises(ValueError) as caught:
             rate(get_proxy(f"{__name__}:proxy"), [EDIT])
-        told = f"proxy {NAMED}proxy' returned a Rating whose {named} {text(value)}; it must be a finite number"
-        assert str(caught.value) == told
+        message = f"proxy {NAMED}proxy' returned a Rating whose {named} {text(value)}; it must be a finite number"
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("value", [0.5, (0.5, {}), "good", {"reward": 1}], ids=repr)
 def test_what_is_no_rating_is_named(returns, value: Any) -> None:
     returns(value)
-    with pytest.raises(ValueError, match=f"proxy {NAMED}proxy' returned .* gives one seal_env.rewards.Rating an edit, or None"):
+    with pytest.raises(
+        ValueError, match=f"proxy {NAMED}proxy' returned .* returns one seal_env.rewards.Rating per edit, or None"
+    ):
         rate(get_proxy(f"{__name__}:proxy"), [EDIT])
 
 
-@pytest.mark.parametrize("marks", [None, [1.0], {1: 1.0}], ids=repr)
-def test_marks_without_names_are_named(returns, marks: Any) -> None:
-    returns(Rating(0.5, marks))
-    with pytest.raises(ValueError, match=r"a Rating whose marks are .* they must be numbers by name"):
+@pytest.mark.parametrize("components", [None, [1.0], {1: 1.0}], ids=repr)
+def test_components_without_names_are_named(returns, components: Any) -> None:
+    returns(Rating(0.5, components))
+    with pytest.raises(ValueError, match=r"a Rating whose components are .* they must be numbers by name"):
         rate(get_proxy(f"{__name__}:proxy"), [EDIT])
 
 
@@ -259,4 +261,4 @@ def test_a_rating_holds_python_numbers(returns) -> None:
     returns(Rating(np.float32(0.5), {"length": np.int64(3), "share": torch.tensor(0.25)}))
     rating = rate(get_proxy(f"{__name__}:proxy"), [EDIT])[EDIT]
     assert rating == Rating(0.5, {"length": 3, "share": 0.25})
-    assert [type(value) for value in (rating.reward, *rating.marks.values())] == [float, int, float]
+    assert [type(value) for value in (rating.reward, *rating.components.values())] == [float, int, float]

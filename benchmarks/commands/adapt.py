@@ -130,7 +130,7 @@ def read(documents: str, split: str = "train", passage_words: int = PASSAGE_WORD
     asked_about = path.is_dir() and any(map(is_questions, visible_files(path)))
     if asked_about or (path.is_file() and path.suffix.lower() in DOCUMENTS):
         return [document for passages in read_passages(path, passage_words).values() for document in passages]
-    source = load_tasks(documents, split, passage_words=passage_words)
+    source = load_tasks(documents, split, **({"passage_words": passage_words} if path.exists() else {}))
     if source.size is None:
         raise ValueError(f"{documents!r} never ends: name documents of your own")
     return [source.document(i) for i in range(source.size)]

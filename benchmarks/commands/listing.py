@@ -1,23 +1,31 @@
-"""``seal-bench list``: what there is to choose from, a line each."""
+"""``seal-bench list``: everything that is found by name, one line each."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
-from agents import agent_names, get_agent
+import gymnasium as gym
+
+from agents.registry import AGENTS
 from benchmarks.settings import CONFIGS, DEFAULTS
 from seal_env.domains.config import from_keywords
-from seal_env.edits import available_formats, get_format
+from seal_env.edits import FORMATS
 from seal_env.evaluation.graders import GRADERS
-from seal_env.registration import ENVIRONMENTS
-from seal_env.rewards.proxy import PROXIES
-from seal_env.tasks import load_tasks
-from seal_env.tasks.arc.arc_sources import load_arc
+from seal_env.registry import Registry
+from seal_env.rewards import PROXIES, REWARDS
+from seal_env.tasks import DATASETS
 
+REGISTRIES: dict[str, Registry[Any]] = {
+    "datasets": DATASETS,
+    "formats": FORMATS,
+    "graders": GRADERS,
+    "rewards": REWARDS,
+    "proxies": PROXIES,
+    "agents": AGENTS,
+}
+LISTS = ("envs", *REGISTRIES, "configs")
 EXAMPLES = """examples:
   seal-bench list
   seal-bench list agents
@@ -25,13 +33,13 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=list(LISTS), help="one of these lists; all of them by default")
+    parser.add_argument("what", nargs="?", choices=LISTS, help="one of these lists; all of them by default")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the list that was asked for, or all of them under their names."""
+    """Print one list, or all of them under their names."""
     for what in [arguments.what] if arguments.what else LISTS:
-        lines = list(LISTS[what]())
+        lines = list(_envs() if what == "envs" else _configs() if what == "configs" else _registered(REGISTRIES[what]))
         if not arguments.what:
             print(what)
         width = max((len(name) for name, _ in lines), default=0)
@@ -39,48 +47,25 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{'' if arguments.what else '  '}{name:{width}}  {text}".rstrip())
 
 
-def _envs() -> Iterator[tuple[str, str]]:
-    for name, keywords in ENVIRONMENTS.items():
-        config = from_keywords(keywords)
-        edits = f"{config.updates} self-edit{'s' if config.updates > 1 else ''} an episode"
-        yield name, f"{config.dataset}, {config.model}, mode={config.mode}, {edits}"
-
-
-def _datasets() -> Iterator[tuple[str, str]]:
-    """The kinds that the docstrings of ``load_tasks`` and ``load_arc`` list."""
-    for load in (load_tasks, load_arc):
-        text = inspect.getdoc(load) or ""
-        kinds, _, _ = text.partition("dataset: one of\n")[2].partition("\n\n")
-        for kind in re.split(r"^ *- ", kinds, flags=re.MULTILINE)[1:]:
-            yield " ".join(kind.replace("``", "").split()).rstrip(";."), ""
-
-
-def _formats() -> Iterator[tuple[str, str]]:
-    for name in available_formats():
-        yield name, get_format(name).instruction or "(the passage alone)"
-
-
-def _graders() -> Iterator[tuple[str, str]]:
-    for name, (_, about) in GRADERS.items():
-        yield name, about
-
-
-def _proxies() -> Iterator[tuple[str, str]]:
-    for name, (_, about) in PROXIES.items():
-        yield name, about
-
-
-def _agents() -> Iterator[tuple[str, str]]:
-    for name in agent_names():
+def _registered(registry: Registry[Any]) -> Iterator[tuple[str, str]]:
+    for entry in registry.entries():
         try:
-            found = get_agent(name)
-        except ValueError as error:  # it needs what is not installed, or another package's is broken
-            yield name, f"({error})"
-            continue
-        text = inspect.getdoc(found) or ""
-        if text.startswith("See the module"):
-            text = inspect.getdoc(sys.modules[found.__module__]) or ""
-        yield name, text.partition("\n")[0]
+            registry.get(entry.name)
+            yield entry.name, entry.description
+        except ValueError as error:  # a package that it needs is not installed, or a plugin is broken
+            yield entry.name, f"({error})"
+
+
+def _envs() -> Iterator[tuple[str, str]]:
+    for name, spec in gym.registry.items():
+        if str(spec.entry_point).startswith("seal_env."):
+            try:
+                config = from_keywords(spec.kwargs)
+            except ValueError as error:
+                yield name, f"({error})"
+                continue
+            edits = f"{config.updates} self-edit{'s' if config.updates > 1 else ''} an episode"
+            yield name, f"{config.dataset}, {config.model}, mode={config.mode}, {edits}"
 
 
 def _configs() -> Iterator[tuple[str, str]]:
@@ -88,14 +73,3 @@ def _configs() -> Iterator[tuple[str, str]]:
         if path.stem != DEFAULTS:
             lines = path.read_text(encoding="utf-8").splitlines()
             yield path.stem, next((line.lstrip("# ") for line in lines if line.startswith("#")), "")
-
-
-LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
-    "envs": _envs,
-    "datasets": _datasets,
-    "formats": _formats,
-    "graders": _graders,
-    "proxies": _proxies,
-    "agents": _agents,
-    "configs": _configs,
-}

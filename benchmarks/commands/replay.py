@@ -47,7 +47,7 @@ from seal_env.evaluation import answered
 from seal_env.evaluation.graders import GRADERS, Answered, Score, contains, get_grader, grade
 from seal_env.evaluation.scoring import TaskResult
 from seal_env.files import atomic_write
-from seal_env.rewards import written
+from seal_env.rewards import edit_text
 from seal_env.rewards.coverage import Coverage
 from seal_env.tasks import Document, Task, load_tasks
 
@@ -466,7 +466,7 @@ def _coverage(run: Run, file: str) -> Iterator[Row]:
     settings, proxy = EditSettings(TRAIN[file]), Coverage()
     rewards = _table(run, lambda edit: edit.reward).round(9)
     marks = [
-        [one.reward for one in proxy([written(parse(edit.text, of.document, settings, 0), of.document) for edit in of.edits])]
+        [one.reward for one in proxy([edit_text(parse(edit.text, of.document, settings, 0), of.document) for edit in of.edits])]
         for of in run.articles
     ]
     scores, what = np.array(marks), f"coverage (local proxy), {_stem(file)}"

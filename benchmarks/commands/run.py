@@ -408,8 +408,8 @@ def run_one(
 def _resolved(env: Any, test: Any, agent: Agent) -> dict[str, Any]:
     """All settings of environments, agent and how the policy writes, defaults and what ``auto`` came to included."""
     return {
-        "env": asdict(env.unwrapped.config),
-        "evaluation": asdict(test.unwrapped.config),
+        "env": env.unwrapped.config.to_dict(),
+        "evaluation": test.unwrapped.config.to_dict(),
         "policy": agent.policy.writing,
         "agent": asdict(agent.config),
     }

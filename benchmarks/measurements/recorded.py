@@ -19,7 +19,7 @@ from seal_env.evaluation import answered
 from seal_env.evaluation.graders import Answered
 from seal_env.evaluation.scoring import TaskResult
 from seal_env.tasks import Document, Task
-from seal_env.tasks.squad import from_records
+from seal_env.tasks.records import from_records
 from seal_env.tasks.tables import read_json, read_records
 
 EVAL = {  # file: whose edits

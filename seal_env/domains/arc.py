@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from seal_env.chat import Chat
 from seal_env.domains.config import ArcConfig
 from seal_env.edits import ParsedEdit, parse_tools, tool_prompt
@@ -21,14 +23,9 @@ class Arc:
     writes_questions = False
 
     def __init__(self, config: ArcConfig, student: Student) -> None:
-        self.source = load_arc(
-            config.dataset,
-            config.split,
-            seed=config.shuffle_seed,
-            offset=config.offset,
-            limit=config.limit,
-            mini_arc=config.mini_arc_config() if config.mini_arc else None,
-        )
+        options = {**config.dataset_options, **({"mini_arc": config.mini_arc_config()} if config.mini_arc else {})}
+        part: dict[str, Any] = {"seed": config.shuffle_seed, "offset": config.offset, "limit": config.limit}
+        self.source = load_arc(config.dataset, config.split, **part, **options)
         chat = Chat(student.tokenizer) if config.student_template == "instruct" else None
         self._prompts = ArcPrompts(config.style, chat)
         self.evaluator: Evaluator = config.make_evaluator(self._prompts)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from peft import LoraConfig
 
 from seal_env.chat import Template, TemplateChoice
-from seal_env.checks import check_choice, check_count, check_names, finite_number, import_object
+from seal_env.checks import brief, check_choice, check_count, check_names, finite_number
 from seal_env.distributed import EXECUTORS, ExecutorName
 from seal_env.domains.self_questions import SelfQuestions
-from seal_env.edits import EditSettings, ToolEdit, ToolSettings, get_format
+from seal_env.edits import FORMATS, EditFormat, EditSettings, ToolEdit, ToolSettings, get_format
 from seal_env.evaluation import GridEvaluator
-from seal_env.evaluation.graders import Grader, get_grader
-from seal_env.evaluation.scoring import Outcome
+from seal_env.evaluation.graders import GRADERS, Grader, get_grader
 from seal_env.models import bundled_folder
 from seal_env.presets import (
     NANO_ANSWER_TOKENS,
@@ -30,7 +29,9 @@ from seal_env.presets import (
     SEAL_ARC_LORA,
     SEAL_ARC_ORACLE,
 )
-from seal_env.rewards import Proxy, get_proxy
+from seal_env.registry import Registry
+from seal_env.rewards import PROXIES, PROXY, REWARDS, Proxy, Reward, get_proxy, get_reward
+from seal_env.tasks import DATASETS
 from seal_env.tasks.almanac import AlmanacConfig
 from seal_env.tasks.arc import ArcPrompts, GridText, MiniArcConfig
 from seal_env.tasks.arc.arc_sources import FILTERED, MINI_ARC
@@ -39,26 +40,22 @@ from seal_env.update import SEAL_LORA
 Mode = Literal["single", "refine", "continual", "corpus"]
 Carry = Literal["adapter", "merge"]
 AdapterObservation = Literal["auto", "full", "summary", "none"]
-Reward = Callable[[Outcome], float]
-
-REWARDS: dict[str, Reward] = {
-    "score": lambda outcome: outcome.score,
-    "gain": lambda outcome: outcome.gain,
-    "binary": lambda outcome: float(outcome.gain > 0),
-}
-PROXY = "proxy"  # the reward that is no function of an outcome, for there is none
 
 
 @dataclass(frozen=True)
 class EnvConfig(ABC):
-    """What environments of all domains are made of; all values can be written as JSON.
+    """What environments of all domains are made of.
+
+    ``dataset``, ``reward``, ``grader``, ``proxy`` and ``edit_format`` may be objects in place of names; :meth:`to_dict` and
+    pickle replace these by the names or import paths that find them in another process.
 
     Raises:
         ValueError: a value that cannot work; it is named, and what would work.
     """
 
     domain: str = "knowledge"
-    dataset: str = ""
+    dataset: Any = ""
+    dataset_options: Mapping[str, Any] = field(default_factory=dict)
     split: str = "train"
     offset: int = 0
     limit: int | None = None
@@ -72,7 +69,7 @@ class EnvConfig(ABC):
     student_template: TemplateChoice = "auto"
     enable_thinking: bool | None = None
     inner_loop: Mapping[str, Any] = field(default_factory=dict)
-    reward: str | None = None
+    reward: str | Reward | None = None
     evaluations_per_edit: int = 1
     mode: Mode = "single"
     updates_per_episode: int | None = None
@@ -84,7 +81,11 @@ class EnvConfig(ABC):
     executor: ExecutorName | None = None
     workers: int | None = None
 
+    registries: ClassVar[Mapping[str, Registry[Any]]] = {"reward": REWARDS}
+
     def __post_init__(self) -> None:
+        if not isinstance(self.dataset_options, Mapping):
+            raise ValueError(f"dataset_options must be a dictionary, got {self.dataset_options!r}")
         for name, choices in (
             ("mode", get_args(Mode)),
             ("carry", get_args(Carry)),
@@ -114,6 +115,30 @@ class EnvConfig(ABC):
             self.reward_function()
         self.lora_config()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> EnvConfig:
+        return self  # nothing in it changes, and a dataset or a grader may be large
+
+    def __getstate__(self) -> dict[str, Any]:
+        found = {name: getattr(self, name) for name in self.registries if getattr(self, name) is not None}
+        paths = {name: self.registries[name].path_of(value) for name, value in found.items()}
+        if callable(self.dataset):
+            paths["dataset"] = DATASETS.path_of(self.dataset)
+        return {**self.__dict__, **paths}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values.
+
+        Raises:
+            ValueError: an object that no import leads to, or a dataset in memory; name it ``package.module:object``.
+        """
+        values = self.__getstate__()
+        if not isinstance(values["dataset"], str):
+            raise ValueError(
+                f"dataset={brief(self.dataset)} is in memory and cannot be saved with a configuration: write it to a file and"
+                " name that, or name a function 'package.module:object' that returns it"
+            )
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
     @property
     def approximate(self) -> bool:
         """Whether the reward comes from a proxy: nothing is learnt and nothing is asked."""
@@ -139,31 +164,26 @@ class EnvConfig(ABC):
         """Options of the adapter where none are given."""
 
     def reward_function(self) -> Reward:
-        """``reward`` by name or import path; by default the score, and in refinement, where rewards add up, the gain.
-
-        The function raises a ValueError that names it where an imported one returns something other than a finite number.
-        """
-        name = self.reward or ("gain" if self.mode == "refine" else "score")
-        if name in REWARDS:
-            return REWARDS[name]
-        function = import_object("reward", name, [*REWARDS, PROXY])
-        return lambda outcome: float(finite_number(function(outcome), f"reward {name!r} returned"))
+        """``reward``; by default the score, and in refinement, where rewards add up, the gain."""
+        return get_reward(self.reward or ("gain" if self.mode == "refine" else "score"))
 
 
 @dataclass(frozen=True)
 class KnowledgeConfig(EnvConfig):
     """See :class:`~seal_env.envs.env.SealEnv` for what each keyword means."""
 
-    dataset: str = "almanac"
+    dataset: Any = "almanac"
     model: str = "seal-nano"
     passage_words: int | None = None
     almanac: Mapping[str, Any] = field(default_factory=dict)
     self_questions: Mapping[str, Any] = field(default_factory=dict)
-    edit_format: str = "implications"
-    proxy: str = "coverage"
+    edit_format: str | EditFormat = "implications"
+    proxy: str | Proxy = "coverage"
     proxy_options: Mapping[str, Any] = field(default_factory=dict)
-    grader: str | None = None
+    grader: str | Grader | None = None
     grader_options: Mapping[str, Any] = field(default_factory=dict)
+
+    registries = {"reward": REWARDS, "grader": GRADERS, "proxy": PROXIES, "edit_format": FORMATS}  # noqa: RUF012
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,7 +243,7 @@ class KnowledgeConfig(EnvConfig):
         return SelfQuestions(template=self.student_template, max_new_tokens=self.answer_tokens, **self.self_questions)
 
     def make_grader(self) -> Grader:
-        """``grader`` by name or import path, with its options; by default exact match for students that answer in a word.
+        """``grader`` with its options; by default exact match for students that answer in a word.
 
         These are bundled models, and base models on the Almanac. Others answer in sentences, which ``calibrated`` reads as a
         judge does.
@@ -234,7 +254,7 @@ class KnowledgeConfig(EnvConfig):
         return get_grader(self.grader or ("exact" if exact else "calibrated"), self.grader_options)
 
     def make_proxy(self) -> Proxy:
-        """``proxy`` by name or import path, with its options; only ``reward="proxy"`` makes use of it."""
+        """``proxy`` with its options; only ``reward="proxy"`` makes use of it."""
         if not isinstance(self.proxy_options, Mapping):
             raise ValueError(f"proxy_options must be a dictionary, got {self.proxy_options!r}")
         return get_proxy(self.proxy, self.proxy_options)
@@ -245,7 +265,7 @@ class ArcConfig(EnvConfig):
     """See :class:`~seal_env.envs.env.SealEnv` and docs/arc.md for what each keyword means."""
 
     domain: str = "arc"
-    dataset: str = "mini-arc"
+    dataset: Any = "mini-arc"
     model: str = NANO_ARC
     mini_arc: Mapping[str, Any] = field(default_factory=dict)
     grid_text: GridText | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from seal_env.chat import Chat
 from seal_env.domains.config import KnowledgeConfig
@@ -62,19 +61,17 @@ class Knowledge:
 
 
 def _source(config: KnowledgeConfig) -> TaskSource:
-    options: dict[str, Any] = {"offset": config.offset, "limit": config.limit, "seed": config.shuffle_seed}
+    options, offset = dict(config.dataset_options), config.offset
     if config.passage_words is not None:
         options["passage_words"] = config.passage_words
-    if config.dataset == "almanac":
+    if config.almanac:
         options["almanac"] = config.almanac_config()
-        if config.split == "train":
-            options["offset"] += FIRST_UNREAD
-    elif config.almanac:
-        raise ValueError(f"almanac={dict(config.almanac)!r} does not apply to dataset={config.dataset!r}")
-    source = load_tasks(config.dataset, config.split, **options)
+    if config.dataset == "almanac" and config.split == "train":
+        offset += FIRST_UNREAD
+    source = load_tasks(config.dataset, config.split, seed=config.shuffle_seed, offset=offset, limit=config.limit, **options)
     if config.self_questions and source.has_questions:
         raise ValueError(
-            f"self_questions={dict(config.self_questions)!r} does not apply to dataset={config.dataset!r}, which has questions"
+            f"self_questions={dict(config.self_questions)!r} does not apply to dataset={source.name!r}, which has questions"
         )
     return source
 
@@ -89,7 +86,7 @@ def _check_some_questions(source: TaskSource, config: KnowledgeConfig) -> None:
         except NoQuestions as error:
             reason = str(error)
     raise ValueError(
-        f"dataset {config.dataset!r} has no questions, and the model {config.model!r} found none for {tried} of its"
+        f"dataset {source.name!r} has no questions, and the model {config.model!r} found none for {tried} of its"
         f" {len(source)} documents: put them beside each as NAME.questions.json, take a larger model, or raise"
         f" self_questions['samples']. Of the last of them: {reason}"
     )

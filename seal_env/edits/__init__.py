@@ -8,7 +8,7 @@ edit.status     # EditStatus.OK
 """
 
 from seal_env.chat import Template, prompt_ids
-from seal_env.edits.formats import EditFormat, Message, available_formats, get_format, register_format
+from seal_env.edits.formats import FORMATS, EditFormat, Message, get_format
 from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
 from seal_env.edits.split import Splitter, pairs_text, segments, segments_after_thoughts
 from seal_env.edits.tools import (
@@ -23,6 +23,7 @@ from seal_env.edits.tools import (
 )
 
 __all__ = [
+    "FORMATS",
     "INSTRUCTION",
     "STRATEGIES",
     "SWITCHES",
@@ -36,14 +37,12 @@ __all__ = [
     "ToolEdit",
     "ToolEditError",
     "ToolSettings",
-    "available_formats",
     "get_format",
     "pairs_text",
     "parse",
     "parse_tools",
     "passage_only",
     "prompt_ids",
-    "register_format",
     "segments",
     "segments_after_thoughts",
     "tool_prompt",

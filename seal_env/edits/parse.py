@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from seal_env.chat import Template, check_template, without_thoughts
 from seal_env.checks import check_count
-from seal_env.edits.formats import get_format
+from seal_env.edits.formats import EditFormat, get_format
 from seal_env.tasks import Document, Task
 from seal_env.update import Example, InnerLoopSettings, Update
 
@@ -36,7 +36,7 @@ class EditSettings(InnerLoopSettings):
     """How self-edits are parsed and learnt. The defaults are SEAL's.
 
     Attributes:
-        format: name of a registered format, see :func:`seal_env.edits.available_formats`.
+        format: an edit format, see :func:`seal_env.edits.get_format`.
         template: whether the policy was given the prompt of a ``base`` or an ``instruct`` model.
         split_newlines: one sequence per line; False: one per segment between ``---`` (SEAL's joint update of many passages).
         append_passage: train on the passage, too, after the edit's sequences.
@@ -45,7 +45,7 @@ class EditSettings(InnerLoopSettings):
         update_config: how the sequences are learnt.
     """
 
-    format: str = "implications"
+    format: str | EditFormat = "implications"
     template: Template = "base"
     split_newlines: bool = True
     append_passage: bool = True

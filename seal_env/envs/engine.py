@@ -25,12 +25,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seal_env.chat import Chat, check_chat_template, resolve_template
 from seal_env.checks import finite_number
 from seal_env.distributed import Dispatcher, ExecutorPool, Recipe, WorkerPool, fingerprint, shared_pool
-from seal_env.domains.config import EnvConfig, Reward
+from seal_env.domains.config import EnvConfig
 from seal_env.domains.domain import Domain, make_domain
 from seal_env.domains.self_questions import has_questions
 from seal_env.edits import ParsedEdit
 from seal_env.evaluation.scoring import Job, Outcome, Scorer, TaskResult
-from seal_env.rewards import Proxy, Rating, rate, written
+from seal_env.rewards import Proxy, Rating, Reward, edit_text, rate
 from seal_env.student import Student, load_base
 from seal_env.student.requests import run_updates
 from seal_env.tasks import Task
@@ -310,9 +310,9 @@ class Engine:
 
     def _rate(self, proxy: Proxy, parsed: Mapping[int, ParsedEdit]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
         """What :meth:`act` returns, from a proxy: no student is updated or asked, and adapters stay as they are."""
-        shown = {i: written(edit, self.states[i].task) for i, edit in parsed.items()}
-        ratings = rate(proxy, shown.values())
-        return {i: self._settle_rated(self.states[i], edit, ratings[shown[i]]) for i, edit in parsed.items()}
+        texts = {i: edit_text(edit, self.states[i].task) for i, edit in parsed.items()}
+        ratings = rate(proxy, texts.values())
+        return {i: self._settle_rated(self.states[i], edit, ratings[texts[i]]) for i, edit in parsed.items()}
 
     def _settle_rated(self, state: EpisodeState, edit: ParsedEdit, rating: Rating) -> tuple[float, bool, dict[str, Any]]:
         task = state.task
@@ -323,11 +323,11 @@ class Engine:
             "status": str(edit.status),
             **self._approximate,
             "sequences": len(edit.sequences),
-            "marks": tuple(rating.marks),
+            "components": tuple(rating.components),
         }
-        if taken := sorted(info.keys() & rating.marks.keys()):
-            raise ValueError(f"a proxy's marks need names of their own in the info, got {', '.join(taken)}")
-        info |= rating.marks
+        if taken := sorted(info.keys() & rating.components.keys()):
+            raise ValueError(f"the components of a Rating must not have the names of other info keys, got {', '.join(taken)}")
+        info |= rating.components
         state.step += 1
         state.last, state.acted = info, task
         return float(rating.reward), state.step >= self.config.updates, info

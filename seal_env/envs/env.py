@@ -90,7 +90,7 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
 
     ``reward="proxy"`` rates the edit instead (:mod:`seal_env.rewards`): nothing is learnt and nothing is asked, which is a
     thousand times as fast and approximate; ``info["approximate"]`` marks it. ``proxy`` is ``coverage`` (default: the share of
-    the passage's names and numbers that the edit says anew), ``rubric`` (a language model's marks, as in the paper) or
+    the passage's names and numbers that the edit contains), ``rubric`` (a language model's scores, as in the paper) or
     ``package.module:function``, with ``proxy_options``; they matter to no other reward. In ``mode="single"`` alone.
 
     ## Starting State
@@ -113,10 +113,11 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
     their answer before or after the update has no verdict and will not get one, such as where a judge's endpoint refuses the
     prompt; that verdict is None in ``questions``. Where no question is left, the scores and the gain are 0. With a
     proxy: ``approximate``, True, and of all these ``title``, ``task_id``, ``label_free``, ``status`` and ``sequences``;
-    ``marks`` names what the proxy said, each under its own name.
+    ``components`` names the components of the rating, each of which is a key.
 
     ## Arguments
-    ``dataset`` (``almanac``, a path or a hub id, see :func:`seal_env.tasks.load_tasks`), ``split``, ``offset``, ``limit``,
+    ``dataset`` (``almanac``, a path, a hub id, a function or tasks in memory, see :func:`seal_env.tasks.load_tasks`),
+    ``dataset_options`` (keywords of the dataset), ``split``, ``offset``, ``limit``,
     ``shuffle_seed``, ``passage_words`` (into which documents are cut), ``almanac`` (its knobs), ``self_questions`` (how
     questions about documents without any are written, of :class:`seal_env.domains.self_questions.SelfQuestions`: ``{"count": 5,
     "samples": 4, "agreement": 0.75, "seed": 0}``; they are those of ``model`` as it was loaded, whatever is trained or loaded

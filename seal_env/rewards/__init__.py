@@ -1,5 +1,18 @@
-"""What is this self-edit likely to be worth? A guess in place of the reward: nothing is learnt and nothing is asked."""
+"""Rewards: functions of an outcome, and proxies, which rate a self-edit without an update."""
 
-from seal_env.rewards.proxy import PROXIES, Proxy, Rating, Written, get_proxy, rate, written
+from seal_env.rewards.proxy import PROXIES, EditText, Proxy, Rating, edit_text, get_proxy, rate
+from seal_env.rewards.reward import PROXY, REWARDS, Reward, get_reward
 
-__all__ = ["PROXIES", "Proxy", "Rating", "Written", "get_proxy", "rate", "written"]
+__all__ = [
+    "PROXIES",
+    "PROXY",
+    "REWARDS",
+    "EditText",
+    "Proxy",
+    "Rating",
+    "Reward",
+    "edit_text",
+    "get_proxy",
+    "get_reward",
+    "rate",
+]

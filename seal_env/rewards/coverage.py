@@ -1,9 +1,8 @@
-"""How much of what could be asked about a passage does an edit say? No model is asked and no label is needed.
+"""Coverage: the share of a passage's names and numbers that an edit contains. It needs no model and no labels.
 
-What questions ask for is mostly names and numbers. The reward is the share of the passage's that the edit holds, each counted
-once, those of the title left out. Copying is not paid for: a segment that stands in the passage word for word, or shares a run
-of words with it, counts for nothing. That a name is there says nothing of what is said about it, so lists of names are
-overrated, and an edit that says things in other words is underrated.
+Most answers are names or numbers. Each name or number counts once, and those of the title do not count. Copies do not count: a
+segment that the passage contains word for word, or that shares a run of words with it, is ignored. Coverage does not check
+what an edit says about a name, so it overrates lists of names and underrates paraphrases.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from seal_env.checks import check_count
-from seal_env.rewards.proxy import Rating, Written
+from seal_env.rewards.proxy import EditText, Rating
 from seal_env.tasks.answer_match import normalize
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*\w*|\w+")
-_SAYS_NOTHING = (
+_STOP_WORDS = (
     "about above after again against all almost along also although always am among an and another any are around as at "
     "away be became because become been before began behind being below between both but by came can could did do does done "
     "down due during each early either else even ever every few finally first for from further had has have having he hence "
@@ -34,7 +33,7 @@ class Coverage:
     """See the module's docstring.
 
     Args:
-        run: so many words in a row as they stand in the passage make a segment a copy.
+        run: a segment that shares this many consecutive words with the passage is a copy.
     """
 
     def __init__(self, run: int = 12) -> None:
@@ -44,16 +43,16 @@ class Coverage:
     def __repr__(self) -> str:
         return f"Coverage(run={self.run})"
 
-    def __call__(self, edits: Sequence[Written]) -> list[Rating]:
+    def __call__(self, edits: Sequence[EditText]) -> list[Rating]:
         return [Rating(share, {"coverage": share}) for share in map(self._share, edits)]
 
-    def _share(self, edit: Written) -> float:
-        wanted = facts(edit.title, edit.context)
-        if not wanted:
+    def _share(self, edit: EditText) -> float:
+        expected = facts(edit.title, edit.context)
+        if not expected:
             return 0.0
         passage = f" {_normal(edit.context)} "
-        said = {word for segment in edit.segments if not self._copied(segment, passage) for _, word in _words(segment)}
-        return len(wanted & said) / len(wanted)
+        words = {word for segment in edit.segments if not self._copied(segment, passage) for _, word in _words(segment)}
+        return len(expected & words) / len(expected)
 
     def _copied(self, segment: str, passage: str) -> bool:
         words = normalize(segment).split()
@@ -63,21 +62,19 @@ class Coverage:
 
 @functools.lru_cache(maxsize=4096)
 def facts(title: str, context: str) -> frozenset[str]:
-    """What is to be said of a passage, in normal form: its names and numbers, words that begin with a capital or hold a digit.
+    """The normalized names and numbers of a passage: words that begin with a capital or contain a digit.
 
-    In a passage without any, all words that say something.
+    In a passage without any, all words but stop words.
     """
-    known = {*_SAYS_NOTHING.split()}.union(word for _, word in _words(title))
+    known = {*_STOP_WORDS.split()}.union(word for _, word in _words(title))
     content = [(text, word) for text, word in _words(context) if word not in known and (len(word) > 1 or word.isdigit())]
-    found = frozenset(word for text, word in content if text[0].isupper() or any(map(str.isdigit, text)))
-    return found or frozenset(word for _, word in content)
+    names = frozenset(word for text, word in content if text[0].isupper() or any(map(str.isdigit, text)))
+    return names or frozenset(word for _, word in content)
 
 
 def _words(text: str) -> Iterable[tuple[str, str]]:
-    """Each word as it stands and in normal form, where that leaves something of it."""
-    for found in _WORD.findall(text):
-        if word := _normal(found):
-            yield found, word
+    """(word, normalized word) of each word that normalization does not remove."""
+    return ((word, normal) for word in _WORD.findall(text) if (normal := _normal(word)))
 
 
 _normal = functools.lru_cache(1 << 16)(normalize)

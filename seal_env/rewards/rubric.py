@@ -1,10 +1,10 @@
-"""The paper's proxy: a language model marks each edit by a rubric instead of a student learning it.
+"""The paper's proxy: a language model scores each edit by a rubric.
 
 get_proxy("rubric", {"model": "gpt-4.1"})  # the key is in OPENAI_API_KEY
 get_proxy("rubric", {"model": "Qwen/Qwen2.5-7B-Instruct", "base_url": "http://localhost:8000/v1"})  # a vLLM server, no key
 
-Passage and edit reach the model as strings of one JSON object, with the care of
-:mod:`seal_env.evaluation.graders.judge_prompt`: nothing in a string can end it, and the instruction calls all of them data.
+The model reads the passage and the edit as strings of one JSON object, escaped as in
+:mod:`seal_env.evaluation.graders.judge_prompt`: no text can end its string, and the instruction calls all strings data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from seal_env.evaluation.graders.endpoint import Endpoint, Refusal
 from seal_env.evaluation.graders.judge_prompt import Messages, clean, literal
-from seal_env.rewards.proxy import Rating, Written
+from seal_env.rewards.proxy import EditText, Rating
 
 MAX_CHARACTERS = 20_000  # of a passage, and of all segments of an edit together
 CRITERIA = ("length", "diversity", "quality", "correctness")
@@ -41,7 +41,7 @@ follows from it.
 Reply with one JSON object and nothing else, such as {"length": 3, "diversity": 2, "quality": 4, "correctness": 5}"""
 
 
-def messages(edit: Written) -> Messages:
+def messages(edit: EditText) -> Messages:
     """The instruction and the data, as chat messages."""
     notes = ", ".join(_literals(edit.segments))
     title, passage = literal(edit.title), literal(edit.context, MAX_CHARACTERS)
@@ -52,63 +52,63 @@ def messages(edit: Written) -> Messages:
 def _literals(segments: Iterable[str]) -> Iterable[str]:
     left = MAX_CHARACTERS
     for text in segments:
-        if left and (seen := clean(text, left)):
-            left -= len(seen)
-            yield literal(seen, MAX_CHARACTERS)
+        if left and (cut := clean(text, left)):
+            left -= len(cut)
+            yield literal(cut, MAX_CHARACTERS)
 
 
-TEST_PROMPT = messages(Written("Week", "A week has seven days.", ("There are seven days in a week.",)))  # quite harmless
+TEST_PROMPT = messages(EditText("Week", "A week has seven days.", ("There are seven days in a week.",)))  # harmless
 
 
 class Rubric(Endpoint[dict[str, int]]):
-    """Marks of 1 to 5 for each of :data:`CRITERIA`, by a model; the reward is their sum, scaled to run from 0 to 1.
+    """Scores of 1 to 5 for each of :data:`CRITERIA`, by a model; the reward is their sum, scaled to 0 to 1.
 
-    An edit without text gets the lowest marks without a question to the model. Arguments, attributes and errors are those of an
-    :class:`~seal_env.evaluation.graders.endpoint.Endpoint`, which keeps the marks on disk.
+    An edit without text gets the lowest scores without a request. Arguments, attributes and errors are those of an
+    :class:`~seal_env.evaluation.graders.endpoint.Endpoint`, which keeps the scores on disk.
 
-    ``on_refused`` says what becomes of an edit that the endpoint refuses to read for good: ``lowest`` (default) gives it the
-    lowest marks, and ``refused``, 1, among them; ``error`` raises.
+    ``on_refused`` decides about an edit that the endpoint refuses for good: ``lowest`` (default) gives it the lowest scores and
+    the component ``refused``, 1; ``error`` raises.
     """
 
-    what, wanted, about, unclear = "rubric", "marks", "edits", "no four clear marks"
+    what, wanted, about, unclear = "rubric", "scores", "edits", "no four clear scores"
     system, version, reply_tokens = SYSTEM, 1, 64
     refusals, test_prompt = ("lowest", "error"), TEST_PROMPT
 
-    def __call__(self, edits: Sequence[Written]) -> list[Rating | None]:
-        found: list[Rating | None] = [_rating(dict.fromkeys(CRITERIA, LEAST)) for _ in edits]
-        asked = [i for i, edit in enumerate(edits) if any(map(clean, edit.segments))]
-        for i, marks in zip(asked, self.ask([messages(edits[i]) for i in asked])):
-            if isinstance(marks, Refusal):
-                found[i] = Rating(0.0, {**dict.fromkeys(CRITERIA, LEAST), "refused": 1})
+    def __call__(self, edits: Sequence[EditText]) -> list[Rating | None]:
+        ratings: list[Rating | None] = [_rating(dict.fromkeys(CRITERIA, LEAST)) for _ in edits]
+        with_text = [i for i, edit in enumerate(edits) if any(map(clean, edit.segments))]
+        for i, scores in zip(with_text, self.ask([messages(edits[i]) for i in with_text])):
+            if isinstance(scores, Refusal):
+                ratings[i] = Rating(0.0, {**dict.fromkeys(CRITERIA, LEAST), "refused": 1})
             else:
-                found[i] = None if marks is None else _rating(marks)
-        return found
+                ratings[i] = None if scores is None else _rating(scores)
+        return ratings
 
     def read(self, reply: str) -> dict[str, int] | None:
-        return read_marks(reply)
+        return read_scores(reply)
 
     def is_value(self, kept: Any) -> bool:
-        return _are_marks(kept)
+        return _are_scores(kept)
 
 
-def read_marks(reply: str) -> dict[str, int] | None:
-    """The marks in a reply that is a JSON object of the four and nothing else."""
+def read_scores(reply: str) -> dict[str, int] | None:
+    """The scores in a reply that is a JSON object with a score for each criterion and nothing else."""
     try:
         pairs = json.loads(reply, object_pairs_hook=tuple)
-        marks = dict(pairs)
+        scores = dict(pairs)
     except (ValueError, TypeError, RecursionError):
         return None
-    return marks if _are_marks(marks) and len(pairs) == len(marks) else None
+    return scores if _are_scores(scores) and len(pairs) == len(scores) else None
 
 
-def _are_marks(marks: Any) -> bool:
+def _are_scores(scores: Any) -> bool:
     return (
-        isinstance(marks, dict)
-        and marks.keys() == set(CRITERIA)
-        and all(type(mark) is int and LEAST <= mark <= MOST for mark in marks.values())
+        isinstance(scores, dict)
+        and scores.keys() == set(CRITERIA)
+        and all(type(score) is int and LEAST <= score <= MOST for score in scores.values())
     )
 
 
-def _rating(marks: dict[str, int]) -> Rating:
+def _rating(scores: dict[str, int]) -> Rating:
     lowest, highest = LEAST * len(CRITERIA), MOST * len(CRITERIA)
-    return Rating((sum(marks.values()) - lowest) / (highest - lowest), {name: marks[name] for name in CRITERIA})
+    return Rating((sum(scores.values()) - lowest) / (highest - lowest), {name: scores[name] for name in CRITERIA})

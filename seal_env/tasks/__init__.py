@@ -1,8 +1,6 @@
-"""Tasks (C, τ): where contexts and questions come from. Nothing here needs torch."""
+"""Tasks (C, τ) and the datasets that they come from. Nothing here needs torch."""
 
-from seal_env.tasks.folder import Document
-from seal_env.tasks.question_prompts import open_book_prompt, question_prompt
-from seal_env.tasks.sources import TaskSource, load_tasks
-from seal_env.tasks.task import Question, Task
+from seal_env.tasks.sources import DATASETS, TaskSource, load_tasks
+from seal_env.tasks.task import Document, Question, Task, open_book_prompt, question_prompt
 
-__all__ = ["Document", "Question", "Task", "TaskSource", "load_tasks", "open_book_prompt", "question_prompt"]
+__all__ = ["DATASETS", "Document", "Question", "Task", "TaskSource", "load_tasks", "open_book_prompt", "question_prompt"]

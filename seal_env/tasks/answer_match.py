@@ -1,6 +1,6 @@
-"""Grading by the text alone, as SQuAD does: exact match, containment and F1 after its normalization.
+"""SQuAD's comparison of answers as text: exact match, containment and F1 after its normalization.
 
-No model is asked. An answer is held against every accepted form and the best one counts.
+A prediction is compared with every accepted answer, and the best result counts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ def exact(prediction: str, answers: Sequence[str]) -> bool:
 
 
 def contains(prediction: str, answers: Sequence[str]) -> bool:
-    """Whether ``prediction`` holds any of ``answers`` as whole words after normalization; one that normalizes to nothing counts
-    only against nothing."""
+    """Whether ``prediction`` contains any of ``answers`` as whole words after normalization.
+
+    An answer that normalizes to an empty text only matches an empty prediction.
+    """
     given = normalize(prediction)
     golds = [normalize(answer) for answer in checked(answers)]
     return any(f" {gold} " in f" {given} " if gold else not given for gold in golds)
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
-    """The best F1 over ``answers`` between the bags of words, 0 to 1; nothing against nothing is 1."""
+    """The best F1 over ``answers`` between the bags of words, 0 to 1; 1 if both are empty."""
     return max(_f1(normalize(prediction).split(), normalize(answer).split()) for answer in checked(answers))
 
 
@@ -46,7 +48,7 @@ def _f1(given: list[str], gold: list[str]) -> float:
 
 
 def checked(answers: Sequence[str]) -> Sequence[str]:
-    """``answers``, of which there must be one at least."""
+    """``answers``; raises an error unless there is at least one."""
     if isinstance(answers, str):
         raise TypeError(f"answers must be a sequence of strings, got the string {answers!r}")
     if not answers:

@@ -1,7 +1,7 @@
-"""Title and text of a document: front matter, Markdown headings and HTML comments are told apart from what a reader sees.
+"""Title and text of a document: separates front matter, Markdown headings and HTML comments from the text.
 
 Markdown is parsed as CommonMark, so that ``# not a heading`` in code or in a comment is none. The text itself stays Markdown:
-only front matter, comments and a heading that became the title are taken out.
+only front matter, comments and a heading that becomes the title are removed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _ARROW = re.compile("-->")
 
 @dataclass(frozen=True)
 class Parts:
-    """What a document consists of.
+    """The parts of a document.
 
     Attributes:
         title: from its front matter or its first heading; None if it has neither.
-        text: what is left to read, without blank lines around it.
-        removed: what was taken out, for an error where nothing is left.
+        text: the rest, without blank lines around it.
+        removed: names of the removed parts, for an error if nothing is left.
     """
 
     title: str | None
@@ -57,7 +57,7 @@ def parts(text: str, where: str, markdown: bool) -> Parts:
     Args:
         text: of the file, with ``\\n`` as line end.
         where: names the file in errors.
-        markdown: whether headings and comments are looked for; front matter is in any case.
+        markdown: whether the text has Markdown headings and comments; any text may have front matter.
 
     Raises:
         ValueError: front matter that begins with a key but cannot be read.
@@ -164,34 +164,34 @@ def _comments(text: str) -> Iterator[tuple[int, int]]:
         if token.type == "html_block":
             offsets = [block_start + match.start() for match in re.finditer("<!--", text[block_start:block_stop])]
         elif token.type == "inline":
-            places = [child.meta["comment"] for child in _inline(token.content, env) if child.meta]
-            offsets = [_offset(token, place, lines, starts) for place in places]
+            positions = [child.meta["comment"] for child in _inline(token.content, env) if child.meta]
+            offsets = [_offset(token, position, lines, starts) for position in positions]
         else:
             continue
         for offset in offsets:
             if offset < end:  # in the comment before
                 continue
             stop = _comment_end(text, offset, code) if offset < last_end else None
-            if stop is None and token.type == "html_block":  # never closed: nothing after it is shown
+            if stop is None and token.type == "html_block":  # not closed: it hides the rest
                 stop = min(block_stop, len(text))
             if stop is not None:
                 yield offset, stop
                 end = stop
 
 
-def _offset(token: Token, place: int, lines: list[str], starts: list[int]) -> int:
-    """Where the character ``place`` of an inline token's content is in the text: without list marks and quotes before it."""
-    row = token.content.count("\n", 0, place)
+def _offset(token: Token, position: int, lines: list[str], starts: list[int]) -> int:
+    """The offset in the text of the character ``position`` of an inline token's content, which lacks list and quote markers."""
+    row = token.content.count("\n", 0, position)
     line = (token.map or [0])[0] + row
     part = token.content.split("\n")[row]
     column = lines[line].rfind(part)
     if column < 0:  # the parser took blanks away at its end, or for a tab at its beginning
         column = len(lines[line].rstrip()) - len(part.rstrip())
-    return starts[line] + column + place - (token.content.rfind("\n", 0, place) + 1)
+    return starts[line] + column + position - (token.content.rfind("\n", 0, position) + 1)
 
 
 def _comment_end(text: str, start: int, code: Sequence[tuple[int, int]]) -> int | None:
-    """Where the comment at ``start`` ends; None if it never does. An arrow in code, ``A --> B``, ends none."""
+    """The end of the comment at ``start``; None if it has none. An arrow in code, ``A --> B``, does not end a comment."""
     match = _COMMENT.match(text, start)
     while match:
         arrow = match.end() - len("-->")

@@ -1,8 +1,8 @@
-"""Long documents are cut into passages of about equal length, at the best places that there are.
+"""Cuts long documents into passages of about equal length.
 
-A paragraph that is short enough is never cut. A longer one is cut at the first of these that makes short enough pieces: ends of
+A paragraph that is short enough is never cut. A longer one is cut at the first of these that gives short enough pieces: ends of
 lines where a sentence or a list item ends too; ends of sentences; any ends of lines; blanks and commas; between characters.
-So text whose lines were wrapped, as from a PDF, is cut between its sentences.
+So text with wrapped lines, as from a PDF, is cut between its sentences.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import regex
 
 Span = tuple[int, int]
 
-_MOST = 1.25  # times as long as asked for may a passage be, so that paragraphs stay whole
-_LONGEST_WORD = 40  # characters; what is longer is an address or data, and takes a model about as much as ...
-_CHARACTERS_A_WORD = 10  # ... words of this many characters
+_MOST = 1.25  # a passage may be longer by this factor, so that paragraphs stay uncut
+_LONGEST_WORD = 40  # characters; a longer word, such as an address, counts as words of ...
+_CHARACTERS_A_WORD = 10  # ... this many characters
 
 # Scripts that put no blanks between words, and their punctuation: each of these characters counts as a word.
 _SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _UNSPACED = _SCRIPTS + r"\u3001-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
-_BLANKS = r"\s\x1c-\x1f\u200b"  # those of str.split, and one without width
+_BLANKS = r"\s\x1c-\x1f\u200b"  # those of str.split, and the zero-width space
 _WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[^{_BLANKS}{_UNSPACED}]+")
 _DISTINCT = regex.compile(rf"[{_SCRIPTS}]\p{{M}}*|[^\W{_SCRIPTS}]+")
 
@@ -32,7 +32,7 @@ _SENTENCE_END = regex.compile(
     regex.V1 | regex.MULTILINE,
 )
 _LIST_ITEM = regex.compile(r"[ \t]*(?:[-*+•–|>#]|\d{1,3}[.)][ \t])")  # noqa: RUF001
-_SHORT_LINE = 0.7  # of the longest line: such a line was ended on purpose
+_SHORT_LINE = 0.7  # of the longest line: a line shorter than that was not wrapped
 _BLANK = regex.compile(rf"[{_BLANKS}]+|(?<=[，、；：])")  # noqa: RUF001
 _CHARACTERS = regex.compile(rf"(?:(?=[{_UNSPACED}])\X|(?:(?![{_UNSPACED}])\X){{1,{_CHARACTERS_A_WORD}}})\s*")
 
@@ -52,50 +52,49 @@ def distinct_words(text: str) -> set[str]:
 
 
 def phrase(text: str) -> regex.Pattern[str]:
-    """What finds ``text`` in a document, in upper or lower case and across the ends of lines."""
+    """A pattern that finds ``text`` in a document, ignoring case and ends of lines."""
     words = (regex.sub(rf"([{_UNSPACED}])(?=.)", r"\1\\s*", regex.escape(word)) for word in text.split())
     return regex.compile(r"\s+".join(words), regex.IGNORECASE | regex.FULLCASE)
 
 
 def split(text: str, passage_words: int, phrases: Sequence[regex.Pattern[str]] = ()) -> list[str]:
-    """The passages of ``text``: all that is not blank is in one of them, in order.
+    """The passages of ``text``, in order; together they contain everything but blanks.
 
     Args:
         text: paragraphs, with blank lines between them.
         passage_words: about the length of the longest passage, see :func:`word_count`; up to a quarter more where paragraphs
-            stay whole that way.
-        phrases: are not cut in two where they are in one passage otherwise: for each that would not be whole in any passage,
-            the place where it is first found is not cut.
+            stay uncut that way.
+        phrases: are not cut in two: for each that no passage would contain, its first occurrence in the text is not cut.
     """
     text = "\n\n".join(regex.split(r"\n[ \t]*\n\s*", text.strip()))
-    whole: dict[regex.Pattern[str], Span] = {}
+    uncut: dict[regex.Pattern[str], Span] = {}
     while True:
-        passages = _passages(text, passage_words, list(whole.values()))
+        passages = _passages(text, passage_words, list(uncut.values()))
         for pattern in phrases:
-            if pattern not in whole and not any(map(pattern.search, passages)):
+            if pattern not in uncut and not any(map(pattern.search, passages)):
                 match = pattern.search(text)
                 if match and word_count(match[0]) <= passage_words:
-                    whole[pattern] = match.span()
+                    uncut[pattern] = match.span()
                     break
         else:
             return passages
 
 
-def _passages(text: str, most: int, whole: Sequence[Span]) -> list[str]:
-    pieces = list(_pieces(text, (0, len(text)), most, whole))
+def _passages(text: str, most: int, uncut: Sequence[Span]) -> list[str]:
+    pieces = list(_pieces(text, (0, len(text)), most, uncut))
     return [text[start:end].strip() for start, end in _grouped(pieces, most)]
 
 
 def _grouped(pieces: list[tuple[Span, int]], most: int) -> Iterator[Span]:
-    """Neighbouring pieces put together to passages of at most about ``most`` words, as equal as can be."""
+    """Join neighbouring pieces to passages of about equal length, with at most about ``most`` words."""
     total, before = sum(length for _, length in pieces) or 1, 0
     passages = -(-total // most)
-    place = []
+    passage_of = []
     for _, length in pieces:
-        middle = int((before + length / 2) * passages / total)  # the passage that the piece's middle lies in
-        place.append(min(middle, passages - 1))
+        middle = int((before + length / 2) * passages / total)  # the passage that contains the middle of the piece
+        passage_of.append(min(middle, passages - 1))
         before += length
-    for _, indices in groupby(range(len(pieces)), place.__getitem__):
+    for _, indices in groupby(range(len(pieces)), passage_of.__getitem__):
         group = [pieces[i] for i in indices]
         if len(group) > 1 and sum(length for _, length in group) > _MOST * most:
             yield from _grouped(group, most)
@@ -103,17 +102,17 @@ def _grouped(pieces: list[tuple[Span, int]], most: int) -> Iterator[Span]:
             yield group[0][0][0], group[-1][0][1]
 
 
-def _pieces(text: str, span: Span, most: int, whole: Sequence[Span], level: int = 0) -> Iterator[tuple[Span, int]]:
+def _pieces(text: str, span: Span, most: int, uncut: Sequence[Span], level: int = 0) -> Iterator[tuple[Span, int]]:
     """The pieces of ``text[start:end]`` in order, with their lengths: at most ``most``, unless a piece cannot be cut."""
     start, end = span
     part = text[start:end]
     length = word_count(part)
     for finer, cuts in enumerate(_LEVELS[level:] if length > most else [], level + 1):
-        places = [start + place for place in cuts(part) if 0 < place < len(part)]
-        places = [place for place in places if not any(first < place < last for first, last in whole)]
-        if places:
-            for piece in pairwise([start, *places, end]):
-                yield from _pieces(text, piece, most, whole, finer)
+        offsets = [start + offset for offset in cuts(part) if 0 < offset < len(part)]
+        offsets = [offset for offset in offsets if not any(first < offset < last for first, last in uncut)]
+        if offsets:
+            for piece in pairwise([start, *offsets, end]):
+                yield from _pieces(text, piece, most, uncut, finer)
             return
     yield span, length
 
@@ -122,8 +121,8 @@ def _paragraphs(text: str) -> Iterator[int]:
     return (match.end() for match in regex.finditer("\n\n", text))
 
 
-def _lines_on_purpose(text: str) -> Iterator[int]:
-    """Where a line begins that was not wrapped: after the end of a sentence, after a short line, or with a list item."""
+def _unwrapped_lines(text: str) -> Iterator[int]:
+    """Beginnings of lines that were not wrapped: after the end of a sentence, after a short line, or with a list item."""
     sentences = set(_sentences(text))
     longest = max(map(len, text.split("\n")))
     start = 0
@@ -150,4 +149,4 @@ def _characters(text: str) -> Iterator[int]:
     return (match.end() for match in _CHARACTERS.finditer(text))
 
 
-_LEVELS: list[Callable[[str], Iterator[int]]] = [_paragraphs, _lines_on_purpose, _sentences, _lines, _blanks, _characters]
+_LEVELS: list[Callable[[str], Iterator[int]]] = [_paragraphs, _unwrapped_lines, _sentences, _lines, _blanks, _characters]

@@ -1,9 +1,9 @@
-"""Reading files and hub data sets into records (``seal_env.tasks.squad`` makes tasks of them).
+"""Reads files and ``datasets`` into records (``seal_env.tasks.records`` turns them into tasks).
 
-Whether a file holds JSON lines or one JSON value is seen from what it holds, whatever its name. CSV goes through pandas and
-Parquet through pyarrow, as in ``datasets``, but every CSV cell stays text: an answer ``007`` or ``NA`` is what it says. What
-separates the cells (a comma, a semicolon, a tab or a bar) is seen from the header. Hub data sets and folders of tables go
-through ``datasets``; code of a data set is never run.
+Whether a file holds JSON lines or one JSON value is detected from its content, whatever its name. pandas reads CSV and pyarrow
+reads Parquet, as in ``datasets``, but every CSV cell stays text, so that an answer ``007`` or ``NA`` is kept. The separator of
+cells (a comma, a semicolon, a tab or a bar) is detected from the header. ``datasets`` reads hub datasets and folders of tables;
+code of a dataset is never run.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seal_env.tasks.record_checks import numbered_items
-from seal_env.tasks.squad import KEYS, MARKS
+from seal_env.tasks.records import FLAGS, KEYS, numbered_items
 
 _JSON_LINES = (".jsonl", ".ndjson")
 TABLES = (*_JSON_LINES, ".csv", ".tsv", ".parquet")
 _SEPARATORS = ",;\t|"
-_ELSEWHERE = "; nothing here has that name either. What works offline: a path to a file, or a data set in the cache (HF_HOME)"
-Record = tuple[str, Any]  # where it stands, and the record
+_OFFLINE = "; no file or folder has that name either. What works offline: a path to a file, or a dataset in the cache (HF_HOME)"
+Record = tuple[str, Any]  # its position for errors, and the record
 
 
 def read_text(path: Path) -> str:
@@ -42,9 +41,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_records(path: Path, word: str = "item") -> list[Record] | Any:
-    """The records of a JSON list or of JSON lines; any other JSON value as it is. ``word`` is what an item is called."""
+    """The records of a JSON list or of JSON lines, or any other JSON value; errors call an item ``word``."""
     text = read_text(path)
-    lines = text.split("\n")  # and not splitlines(): U+2028 and others may stand in a JSON string
+    lines = text.split("\n")  # not splitlines(): a JSON string may contain U+2028
     numbered = [(f"{path}, line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
     if _are_json_lines(path, [line for _, line in numbered]):
         return [(where, _parsed(line, where)) for where, line in numbered]
@@ -53,33 +52,37 @@ def read_json_records(path: Path, word: str = "item") -> list[Record] | Any:
 
 
 def read_records(path: Path, names: Iterable[str] = ()) -> list[Record]:
-    """The rows of a file of one of the kinds in ``TABLES``.
+    """The rows of a file with one of the endings in ``TABLES``.
 
     Args:
         path: the file.
-        names: what columns may be called besides ``KEYS``, by which the header of CSV is recognized.
+        names: names of columns besides ``KEYS``, to recognize the header of CSV by.
     """
     kind = path.suffix.lower()
     if kind in _JSON_LINES:
         return read_json_records(path)
-    return _parquet(path) if kind == ".parquet" else _csv(path, {*KEYS, *MARKS, *names})
+    return _parquet(path) if kind == ".parquet" else _csv(path, {*KEYS, *FLAGS, *names})
 
 
 def read_dataset(
     dataset: str, split: str, config_name: str | None, revision: str | None, columns: Iterable[str]
 ) -> list[Record]:
-    """The rows of a hub data set, or of a local folder that ``datasets`` can load."""
+    """The rows of a hub dataset, or of a local folder that ``datasets`` can load."""
     try:
-        rows = _load_dataset(dataset, split, config_name, revision)
-        wanted = {*KEYS, *MARKS, *columns}
-        rows = rows.select_columns([name for name in rows.column_names if name in wanted] or rows.column_names).to_list()
+        return rows_of(_load_dataset(dataset, split, config_name, revision), dataset, columns)
     except Exception as error:  # datasets, huggingface_hub and the network have some twenty kinds between them
-        said = str(error) or type(error).__name__
-        said += f" ({error.__cause__})" if error.__cause__ else ""
-        reason = " ".join(said.split())[:300]
-        elsewhere = "" if Path(dataset).exists() else _ELSEWHERE
-        raise ValueError(f"cannot load split {split!r} of {dataset!r}: {reason}{elsewhere}") from error
-    return [(f"{dataset}, row {i}", row) for i, row in enumerate(rows, 1)]
+        message = str(error) or type(error).__name__
+        message += f" ({error.__cause__})" if error.__cause__ else ""
+        reason = " ".join(message.split())[:300]
+        offline = "" if Path(dataset).exists() else _OFFLINE
+        raise ValueError(f"cannot load split {split!r} of {dataset!r}: {reason}{offline}") from error
+
+
+def rows_of(dataset: Any, name: str, columns: Iterable[str]) -> list[Record]:
+    """The rows of a ``datasets.Dataset``; columns besides ``KEYS``, ``FLAGS`` and ``columns`` are not read."""
+    wanted = {*KEYS, *FLAGS, *columns}
+    used = [column for column in dataset.column_names if column in wanted]
+    return list(numbered_items(dataset.select_columns(used or dataset.column_names).to_list(), name, "row"))
 
 
 def _load_dataset(dataset: str, split: str, config_name: str | None, revision: str | None) -> Any:
@@ -93,14 +96,14 @@ def _load_dataset(dataset: str, split: str, config_name: str | None, revision: s
 
 
 def _are_json_lines(path: Path, lines: list[str]) -> bool:
-    """Whether these lines, without blank ones, are a JSON value each: by the file's name or by what they hold."""
+    """Whether each of these lines, which are not blank, is a JSON value: by the file's name or by their content."""
     if not lines:
         return path.suffix.lower() in _JSON_LINES
     if lines[0].lstrip().startswith("["):
         return False
     if path.suffix.lower() in _JSON_LINES:
         return True
-    # Of a value that goes over several lines, the first line alone is none, and not every line begins an object.
+    # In a value of several lines, the first line alone is no JSON value, and not every line begins an object.
     return len(lines) > 1 and (_is_json(lines[0]) or all(line.startswith("{") for line in lines))
 
 
@@ -116,17 +119,16 @@ def _csv(path: Path, names: Collection[str]) -> list[Record]:
             )
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, pandas.errors.ParserWarning) as error:
         raise ValueError(f"{path} is not CSV with a header: {' '.join(str(error).split())}") from error
-    rows = [(f"{path}, row {i}", row) for i, row in enumerate(table.to_dict("records"), 1)]
-    return [(where, _unfolded(row, where)) for where, row in rows]
+    return [(where, _with_lists(row, where)) for where, row in numbered_items(table.to_dict("records"), str(path), "row")]
 
 
 def _separator(text: str, names: Collection[str]) -> str:
-    """What separates the cells: by which the header has most of the known names, and then most names at all."""
+    """The separator of cells: the one by which the header has most of the known names, and then most names at all."""
 
     def fit(separator: str) -> tuple[int, int]:
         try:
             header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
-        except csv.Error:  # a quotation mark that is never closed
+        except csv.Error:  # an unclosed quotation mark
             return 0, 0
         return len({name.strip() for name in header} & set(names)), len(header)
 
@@ -138,35 +140,34 @@ def _parquet(path: Path) -> list[Record]:
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        return list(numbered_items(pyarrow.parquet.read_table(path).to_pylist(), str(path), "row"))
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not Parquet: {' '.join(str(error).split())}") from error
-    return [(f"{path}, row {i}", row) for i, row in enumerate(rows, 1)]
 
 
-def _unfolded(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A CSV row with its lists, which a cell holds as JSON or as Python shows them; an empty cell of those is nothing."""
-    unfolded = dict(row)
+def _with_lists(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A CSV row with the lists that cells hold as JSON or as Python prints them; such a cell that is empty is None."""
+    parsed = dict(row)
     for key in row.keys() & {"answers", "questions"}:
         cell = str(row[key])
         if not cell:
-            unfolded[key] = None
+            parsed[key] = None
         elif cell.lstrip().startswith(("[", "{")):
             try:
-                unfolded[key] = json.loads(cell)
+                parsed[key] = json.loads(cell)
             except ValueError:
-                unfolded[key] = _shown(cell, f"{where}: {key}")
-    return unfolded
+                parsed[key] = _python_literal(cell, f"{where}: {key}")
+    return parsed
 
 
 class _WithoutArrays(ast.NodeTransformer):
-    """``array([...], dtype=object)``, as ``Dataset.to_csv`` writes a list, becomes the list."""
+    """Replaces ``array([...], dtype=object)``, which ``Dataset.to_csv`` writes for a list, by the list."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         return node.args[0] if isinstance(node.func, ast.Name) and node.func.id == "array" and node.args else node
 
 
-def _shown(cell: str, where: str) -> Any:
+def _python_literal(cell: str, where: str) -> Any:
     try:
         return ast.literal_eval(_WithoutArrays().visit(ast.parse(cell.strip(), mode="eval")))
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
@@ -183,10 +184,10 @@ def _is_json(text: str) -> bool:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text, strict=False)  # control characters may stand in strings
+        return json.loads(text, strict=False)  # strings may contain control characters
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
-        raise ValueError(f"{where} is not JSON: {error.msg} ({place})") from error
+        position = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        raise ValueError(f"{where} is not JSON: {error.msg} ({position})") from error
     except RecursionError as error:
         raise ValueError(f"{where} is not JSON that can be read: it is nested too deep") from error
     except ValueError as error:  # a number with more digits than Python reads

@@ -1,23 +1,31 @@
-"""What a task is: a context C and the questions tau asked about it once the context is out of sight.
+"""A task: a context C and questions tau that are asked about it without showing it; and the prompts of questions.
 
-Every source of tasks (``seal_env.tasks.almanac`` and others) yields these. Nothing here needs torch.
+Nothing here needs torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seal_env.chat import Template
+
+SPLITS = ("train", "validation", "test")
+_CUE = "\nAnswer:\n"
+
 
 @dataclass(frozen=True)
 class Question:
-    """One question and the answers that count as right.
+    """A question and the answers that count as right.
 
     Attributes:
-        question: what is asked; it names what it is about, for it is read without the context.
+        question: its text, which must be clear without the context.
         answers: the gold answer first, then other accepted forms.
-        answer_start: character offset of ``answers[0]`` in the context, or None where it does not stand there.
+        answer_start: character offset of ``answers[0]`` in the context; None if the context does not contain it.
         id: unique within its source.
         self_written: whether a model wrote it and nobody checked it.
+
+    Raises:
+        ValueError: an empty text, no answers, or a negative offset.
     """
 
     question: str
@@ -39,6 +47,21 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Document:
+    """A passage without questions.
+
+    Attributes:
+        title: what it is about.
+        context: the passage.
+        id: unique within its source.
+    """
+
+    title: str
+    context: str
+    id: str = ""
+
+
+@dataclass(frozen=True)
 class Task:
     """A context and its questions: (C, tau).
 
@@ -47,6 +70,9 @@ class Task:
         context: the passage.
         questions: at least one.
         id: unique within its source.
+
+    Raises:
+        ValueError: an empty text, no questions, or an ``answer_start`` that does not point at the answer.
     """
 
     title: str
@@ -64,10 +90,24 @@ class Task:
         for question in self.questions:
             start, answer = question.answer_start, question.answers[0]
             if start is not None and not self.context.startswith(answer, start):
-                found = self.context[start : start + len(answer)]
-                raise ValueError(f"answer_start {start} must point at {answer!r} in the context, it points at {found!r}")
+                text = self.context[start : start + len(answer)]
+                raise ValueError(f"answer_start {start} must point at {answer!r} in the context, it points at {text!r}")
 
     @property
     def label_free(self) -> bool:
-        """Whether any question was written by a model, so that nobody knows what is right."""
+        """Whether a model wrote any of the questions, so that nobody checked the answers."""
         return any(question.self_written for question in self.questions)
+
+
+def question_prompt(title: str, question: str, template: Template = "base") -> str:
+    """The closed-book prompt of a question, in SEAL's wording (paper, appendix on knowledge incorporation).
+
+    It is the full text for a base model and the user's message for an instruct model, which begins a new turn and needs no cue.
+    """
+    prompt = f"Let's answer a question directly and concisely.\nQuestion: Topic: {title}\n{question}"
+    return prompt + _CUE if template == "base" else prompt
+
+
+def open_book_prompt(title: str, context: str, question: str, template: Template = "base") -> str:
+    """The prompt of a question with the context in view, which the paper does not use."""
+    return f"{title}\n{context}\n\n{question_prompt(title, question, template)}"

@@ -1,4 +1,4 @@
-"""Was this answer right?"""
+"""Graders: was this answer right?"""
 
 from seal_env.evaluation.graders.grader import (
     GRADERS,

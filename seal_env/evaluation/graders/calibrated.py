@@ -1,7 +1,7 @@
-"""Grading as a careful judge would, without one: trees over how a prediction's words meet the accepted answer's.
+"""A local grader: decision trees over the words that a prediction shares with the accepted answer.
 
-The parameters beside this file were fitted by ``python -m benchmarks.training.fit_grader`` to verdicts that SEAL's authors
-recorded of GPT-4.1. They are numbers and names of features; no text went into them.
+``python -m benchmarks.training.fit_grader`` fitted the parameters beside this file to GPT-4.1's verdicts, which SEAL's authors
+recorded. They are numbers and names of features and contain no text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seal_env.evaluation.graders.grader import Answered, Grader, Verdict
+from seal_env.evaluation.graders.grader import Answered, Verdict
 from seal_env.tasks.answer_match import checked, normalize
 
 PARAMETERS = Path(__file__).with_name("calibrated.json")
@@ -105,13 +105,13 @@ _AFTERTHOUGHT = re.compile(r"[,;(]|\b(?:who|which|that|because)\b")
 _MANY = 5  # candidates more than the accepted answer names, from which a prediction is a list of guesses
 
 
-def make_calibrated(threshold: float = 0.5) -> Grader:
+class Calibrated:
     """A local grader that predicts GPT-4.1's verdict from the question, the accepted answers and the prediction.
 
     Right and wrong come from boosted trees over forty features: how many of the accepted answer's words the prediction
     has, by stem and by shared letters; what else it names; numbers, years and capitalised words that agree or do not. With
     several accepted answers the best counts. A prediction that is empty, that says no more than the question, that lists
-    guesses or that speaks to a judge is wrong whatever it holds.
+    guesses or that speaks to a judge is always wrong.
 
     Args:
         threshold: score above which an answer is right, 0 to 1; higher is stricter. At 0.5 as many of the recorded answers
@@ -130,23 +130,24 @@ def make_calibrated(threshold: float = 0.5) -> Grader:
     right words in the wrong role are where it errs. It was made for English answers of a sentence or two and for short
     accepted answers. For a single answer it is a guess; for the mean over many it is a fair stand-in.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
-    trees = load_trees()
 
-    def grader(answered: Sequence[Answered]) -> list[Verdict]:
-        return [score > threshold for score in scores(answered, trees)]
+    def __init__(self, threshold: float = 0.5) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
+        self.threshold = threshold
+        self.trees = load_trees()
 
-    return grader
+    def __call__(self, answered: Sequence[Answered]) -> list[Verdict]:
+        return [score > self.threshold for score in scores(answered, self.trees)]
 
 
 @dataclass(frozen=True)
 class Trees:
-    """A sum of trees that ask the same question of every node of a level.
+    """A sum of oblivious trees: all nodes of a level compare the same feature with the same threshold.
 
     Attributes:
-        columns: ``(trees, depth)`` which feature is asked for.
-        splits: ``(trees, depth)`` above what value the answer is yes.
+        columns: ``(trees, depth)`` index of the feature.
+        splits: ``(trees, depth)`` threshold; a greater value goes to the right.
         leaves: ``(trees, 2 ** depth)`` log-odds; the first level is the highest bit.
         intercept: log-odds before any tree.
     """
@@ -157,14 +158,14 @@ class Trees:
     intercept: float
 
     def score(self, features: Matrix) -> Matrix:
-        """Of each row of ``(n, features)``, from 0 to 1; a row's score does not depend on its neighbours."""
+        """``(n,)`` scores from 0 to 1 of ``features: (n, columns)``; a row's score does not depend on other rows."""
         bits = 1 << np.arange(self.columns.shape[1])[::-1]
-        found = [np.zeros(0)]
+        scores = [np.zeros(0)]
         for start in range(0, len(features), _ROWS):
             leaf = (features[start : start + _ROWS, self.columns] > self.splits) @ bits
             values = np.ascontiguousarray(self.leaves[np.arange(len(self.leaves)), leaf])
-            found.append(1 / (1 + np.exp(-self.intercept - values.sum(1))))
-        return np.concatenate(found)
+            scores.append(1 / (1 + np.exp(-self.intercept - values.sum(1))))
+        return np.concatenate(scores)
 
 
 @functools.cache
@@ -186,33 +187,37 @@ def load_trees(path: Path = PARAMETERS) -> Trees:
 
 
 def scores(answered: Sequence[Answered], trees: Trees) -> list[float]:
-    """How likely a judge is to call each answer right, 0 to 1; 0 where a guard refuses it."""
+    """The probability that a judge calls each answer right, 0 to 1; 0 for those that :func:`reply` refuses."""
     rows: list[list[float]] = []
     owners: list[int] = []
-    found = [0.0] * len(answered)
-    for i, one in enumerate(answered):
-        for gold in checked(one.answers):
+    probabilities = [0.0] * len(answered)
+    for i, item in enumerate(answered):
+        for gold in checked(item.answers):
             if not words(_fold(gold)):
-                found[i] = max(found[i], float(normalize(one.prediction) == normalize(gold) != ""))
-            elif (said := reply(one.question, gold, one.prediction)) is not None:
-                rows.append(features(one.question, gold, said))
+                probabilities[i] = max(probabilities[i], float(normalize(item.prediction) == normalize(gold) != ""))
+            elif (text := reply(item.question, gold, item.prediction)) is not None:
+                rows.append(features(item.question, gold, text))
                 owners.append(i)
     for i, score in zip(owners, trees.score(np.array(rows).reshape(len(rows), len(FEATURES)))):
-        found[i] = max(found[i], float(score))
-    return found
+        probabilities[i] = max(probabilities[i], float(score))
+    return probabilities
 
 
 def reply(question: str, gold: str, prediction: str) -> str | None:
-    """What of ``prediction`` answers the question: the first turn, without questions and words to a judge.
+    """The part of ``prediction`` that answers the question: the first turn, without questions and words to a judge.
 
-    None where nothing is left, where what is left only repeats the question, or where it is a list of guesses.
+    None if nothing is left, if the rest only repeats the question, or if it is a list of guesses.
     """
     text = _without(_fold(question), _fold(prediction).strip()[:_MOST_CHARACTERS])
     turn = _NEXT_TURN.search(text)
     text = text[: turn.start()] if turn else text
     if "?" in text or _TO_THE_JUDGE.search(text):
         sentences = _SENTENCE_END.split(text)
-        text = "\n".join(one for one in sentences if not one.rstrip("\"' ").endswith("?") and not _TO_THE_JUDGE.search(one))
+        text = "\n".join(
+            sentence
+            for sentence in sentences
+            if not sentence.rstrip("\"' ").endswith("?") and not _TO_THE_JUDGE.search(sentence)
+        )
     refused = not words(text) or _echoes(_fold(question), text) or _lists_guesses(_fold(question), _fold(gold), text)
     return None if refused else text.strip()
 
@@ -226,21 +231,21 @@ def _without(question: str, text: str) -> str:
 
 def _echoes(question: str, text: str) -> bool:
     """Whether ``text`` says most of the question and nothing more, as a question or with every choice offered."""
-    asked, said = set(_content(words(question))), set(_content(words(text)))
-    if not said <= asked or len(said) < 0.75 * len(asked):
+    in_question, in_text = set(_content(words(question))), set(_content(words(text)))
+    if not in_text <= in_question or len(in_text) < 0.75 * len(in_question):
         return False
-    return words(text)[0] == words(question)[0] or (said == asked and "or" in words(question))
+    return words(text)[0] == words(question)[0] or (in_text == in_question and "or" in words(question))
 
 
 def _lists_guesses(question: str, gold: str, text: str) -> bool:
     """Whether the accepted answer is one of many short items beside each other, most of them foreign to it."""
-    asked, wanted = set(_content(words(question))), set(_content(words(gold)))
+    in_question, in_gold = set(_content(words(question))), set(_content(words(gold)))
     foreign, listed = set(), False
     for item in _items(text):
-        new = [stem for stem in item if stem not in asked]
+        new = [stem for stem in item if stem not in in_question]
         if 0 < len(new) <= 3:
-            listed |= not wanted.isdisjoint(new)
-            if wanted.isdisjoint(new):
+            listed |= not in_gold.isdisjoint(new)
+            if in_gold.isdisjoint(new):
                 foreign.add(tuple(new))
     return listed and len(foreign) >= _MANY + len(_LIST_ITEM.split(gold))
 
@@ -249,12 +254,12 @@ def _items(text: str) -> list[list[str]]:
     """Content of what stands between commas and the like; of many words in a row without a function word, each."""
     items: list[list[str]] = []
     for part in _LIST_ITEM.split(text):
-        found = words(part)
-        plain = len(found) > 8 and _FUNCTION_WORDS.isdisjoint(found)
-        if plain or (len(found) > 1 and all(map(_is_number, found))):
-            items += [[stem] for stem in _stems(found)]
+        tokens = words(part)
+        plain = len(tokens) > 8 and _FUNCTION_WORDS.isdisjoint(tokens)
+        if plain or (len(tokens) > 1 and all(map(_is_number, tokens))):
+            items += [[stem] for stem in _stems(tokens)]
         else:
-            items.append(_content(found))
+            items.append(_content(tokens))
     return items
 
 
@@ -269,26 +274,26 @@ def _fold(text: str) -> str:
 @functools.lru_cache(20_000)
 def words(text: str) -> tuple[str, ...]:
     """Lower-case words of folded ``text``: numbers in digits (``"two thousand"`` is ``"2000"``), units abbreviated."""
-    text = _INITIALS.sub(lambda found: found[0].replace(".", ""), text.lower())
+    text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text.lower())
     text = _YEAR_RANGE.sub(r"\1\2 \1\3", _THOUSANDS.sub("", text))
     text = _NUMBER_ENDING.sub(r"\1", text)
     for phrase, plain in _PHRASES.items():
         if phrase in text:
             text = text.replace(phrase, plain)
-    found = _WORD.findall(text)
+    tokens = _WORD.findall(text)
     out, i = [], 0
-    while i < len(found):
-        word = found[i]
+    while i < len(tokens):
+        word = tokens[i]
         i += 1
         if word not in _NUMBERS and not _is_number(word):
             out.append(_SAME.get(word, word))
             continue
         value = float(_NUMBERS.get(word, word))
-        if word in _TEN and i < len(found) and 0 < _NUMBERS.get(found[i], 0) < 10:
-            value += _NUMBERS[found[i]]
+        if word in _TEN and i < len(tokens) and 0 < _NUMBERS.get(tokens[i], 0) < 10:
+            value += _NUMBERS[tokens[i]]
             i += 1
-        while i < len(found) and found[i] in _SCALES:
-            value *= _SCALES[found[i]]
+        while i < len(tokens) and tokens[i] in _SCALES:
+            value *= _SCALES[tokens[i]]
             i += 1
         out.append(f"{value:.15g}")
     return tuple(out)
@@ -323,12 +328,12 @@ def _stem(word: str) -> str:
     return word[:-1] + "i" if word.endswith("y") and len(word) > 3 else word
 
 
-def _stems(found: Sequence[str]) -> list[str]:
-    return [_stem(word) for word in found]
+def _stems(tokens: Sequence[str]) -> list[str]:
+    return [_stem(word) for word in tokens]
 
 
-def _content(found: Sequence[str]) -> list[str]:
-    return [_stem(word) for word in found if word not in _FUNCTION_WORDS]
+def _content(tokens: Sequence[str]) -> list[str]:
+    return [_stem(word) for word in tokens if word not in _FUNCTION_WORDS]
 
 
 @functools.lru_cache(50_000)
@@ -382,34 +387,39 @@ FEATURES = (
 )  # fmt: skip
 
 
-def features(question: str, gold: str, said: str) -> list[float]:
+def features(question: str, gold: str, text: str) -> list[float]:
     """``FEATURES`` of what :func:`reply` left of a prediction."""
     question, gold = _fold(question), _fold(gold)[:_MOST_GOLD_CHARACTERS]
-    first = _SENTENCE_END.split(said)[0]
-    wanted, there, there_first = words(gold), words(said), words(first)
-    asked, stems, stems_first = set(_stems(words(question))), _stems(there), _stems(there_first)
+    first = _SENTENCE_END.split(text)[0]
+    wanted, there, there_first = words(gold), words(text), words(first)
+    in_question, stems, stems_first = set(_stems(words(question))), _stems(there), _stems(there_first)
     pool, pool_first = set(stems), set(stems_first)
     content = _content(wanted) or _stems(wanted)
-    key = [stem for stem in content if stem not in asked] or content  # what the question does not already say
+    key = [stem for stem in content if stem not in in_question] or content  # what the question does not already say
     match = {stem: _closest(stem, pool) for stem in content}
     close = [match[stem] for stem in key]
     close_first = [_closest(stem, pool_first) for stem in key]
     missing = [stem for stem in key if match[stem] < _MATCH]
     specific = [match[stem] for stem in key if stem not in _GENERIC]
-    new = [stem for stem in _content(there) if stem not in asked]
-    new_first = [stem for stem in _content(there_first) if stem not in asked]
+    new = [stem for stem in _content(there) if stem not in in_question]
+    new_first = [stem for stem in _content(there_first) if stem not in in_question]
     likeness = {stem: _closest(stem, set(key)) >= _MATCH for stem in set(new) | pool_first}
     hits = [i for i, stem in enumerate(new) if likeness[stem]]
     named, named_first = _names(gold, _NAME), _names(first, _INNER_NAME)
     joined, joined_first = "".join(there), "".join(there_first)
-    whole = f" {' '.join(stems)} "
+    all_stems = f" {' '.join(stems)} "
     at = [i for i, stem in enumerate(stems_first) if stem in key] or [i for i, s in enumerate(stems_first) if likeness[s]]
     between = stems_first[at[0] : at[-1] + 1] if at else []
     asked_content = set(_content(words(question)))
     kind = _asks(question)
     return [
         _mean(close),
-        max([_mean(close), *(_mean([_closest(stem, pool) for stem in one]) for one in _alternatives(gold, asked))]),
+        max(
+            [
+                _mean(close),
+                *(_mean([_closest(stem, pool) for stem in alternative]) for alternative in _alternatives(gold, in_question)),
+            ]
+        ),
         _mean(specific, 1.0),
         _mean([value >= _MATCH for value in close]),
         _mean([value >= _MATCH for value in close_first]),
@@ -419,7 +429,7 @@ def features(question: str, gold: str, said: str) -> list[float]:
         _shared_letters("".join(wanted), joined_first),
         _longest_piece("".join(wanted)[:80], joined_first),
         _longest_run(content, _content(there)) / len(content),
-        float(f" {' '.join(_stems(wanted))} " in whole),
+        float(f" {' '.join(_stems(wanted))} " in all_stems),
         float(sum(stem in named for stem in missing)),
         float(sum(_is_number(stem) for stem in missing)),
         float(max(map(len, missing), default=0)),
@@ -429,8 +439,8 @@ def features(question: str, gold: str, said: str) -> list[float]:
         float(min(hits[0], 30) if hits else 30),
         hits[0] / len(new) if hits else 1.0,
         hits[-1] / len(new) if hits else _NONE,
-        float(len(named_first - asked - set(_stems(wanted)))),
-        float(sum(s not in asked and s not in key and s not in _FUNCTION_WORDS for s in between)) if at else _NONE,
+        float(len(named_first - in_question - set(_stems(wanted)))),
+        float(sum(s not in in_question and s not in key and s not in _FUNCTION_WORDS for s in between)) if at else _NONE,
         (len(stems_first) - 1 - at[-1]) / len(stems_first) if at else _NONE,
         len(asked_content & pool) / max(1, len(asked_content)),
         len(asked_content & pool_first) / max(1, len(asked_content)),
@@ -439,7 +449,7 @@ def features(question: str, gold: str, said: str) -> list[float]:
         _year_distance(wanted, there_first),
         float(gold.count(",") + gold.count(" and ")),
         float(" or " in gold),
-        float(len(named - asked)),
+        float(len(named - in_question)),
         float(kind == "how"),
         float(kind == "who"),
         float(len(there_first)),
@@ -455,17 +465,17 @@ def _names(text: str, pattern: re.Pattern[str]) -> set[str]:
 
 
 def _asks(question: str) -> str:
-    asked = set(words(question))
+    in_question = set(words(question))
     if words(question)[:1] == ("how",):
-        return "" if {"many", "much", "long"} & asked else "how"
-    return "who" if {"who", "whom", "whose"} & asked else ""
+        return "" if {"many", "much", "long"} & in_question else "how"
+    return "who" if {"who", "whom", "whose"} & in_question else ""
 
 
-def _alternatives(gold: str, asked: set[str]) -> list[list[str]]:
+def _alternatives(gold: str, in_question: set[str]) -> list[list[str]]:
     """Parts of ``gold`` that may stand for all of it: without or within brackets, on a side of "or", before an afterthought."""
     parts = [re.sub(r"\([^)]*\)", " ", gold), *re.findall(r"\(([^)]*)\)", gold), *_ALTERNATIVE.split(gold)]
     parts.append(_AFTERTHOUGHT.split(gold)[0])
-    return [left for part in parts if part != gold and (left := [s for s in _content(words(part)) if s not in asked])]
+    return [left for part in parts if part != gold and (left := [s for s in _content(words(part)) if s not in in_question])]
 
 
 def _shared_letters(wanted: str, there: str) -> float:
@@ -492,14 +502,14 @@ def _longest_run(wanted: Sequence[str], there: Sequence[str]) -> int:
     return longest
 
 
-def _number_distances(wanted: Sequence[str], there: Sequence[str], asked: Sequence[str]) -> tuple[float, float]:
-    """Relative distance to the first number said, and of the accepted number that is furthest from any."""
+def _number_distances(wanted: Sequence[str], there: Sequence[str], in_question: Sequence[str]) -> tuple[float, float]:
+    """Relative distance to the first number in the text, and of the accepted number that is furthest from any."""
     golds = [float(word) for word in wanted if _is_number(word)]
-    said = [word for word in there if _is_number(word)]
-    given = [float(word) for word in said if word not in asked] or [float(word) for word in said]
+    numbers = [word for word in there if _is_number(word)]
+    given = [float(word) for word in numbers if word not in in_question] or [float(word) for word in numbers]
     if not golds or not given:
         return _NONE, _NONE
-    return min(_apart(gold, given[0]) for gold in golds), max(min(_apart(gold, one) for one in given) for gold in golds)
+    return min(_apart(gold, given[0]) for gold in golds), max(min(_apart(gold, number) for number in given) for gold in golds)
 
 
 def _apart(a: float, b: float) -> float:
@@ -508,17 +518,17 @@ def _apart(a: float, b: float) -> float:
 
 def _year_distance(wanted: Sequence[str], there: Sequence[str]) -> float:
     """Fewest years between what both name; a century is all its years."""
-    golds, said = _years(wanted), _years(there)
-    return min((max(0.0, a - d, c - b) for a, b in golds for c, d in said), default=_NONE)
+    golds, years = _years(wanted), _years(there)
+    return min((max(0.0, a - d, c - b) for a, b in golds for c, d in years), default=_NONE)
 
 
-def _years(found: Sequence[str]) -> list[tuple[float, float]]:
+def _years(tokens: Sequence[str]) -> list[tuple[float, float]]:
     spans = []
-    for i, word in enumerate(found):
+    for i, word in enumerate(tokens):
         if not _is_number(word):
             continue
         value = float(word)
-        if 0 < value <= 21 and any(other.startswith("centur") for other in found[i + 1 : i + 4]):
+        if 0 < value <= 21 and any(other.startswith("centur") for other in tokens[i + 1 : i + 4]):
             spans.append((100 * (value - 1), 100 * value))
         elif 100 <= value < 2100 and value == int(value):
             spans.append((value, value))

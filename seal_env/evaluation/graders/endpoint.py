@@ -1,4 +1,4 @@
-"""A chat model behind an OpenAI-compatible endpoint, asked the same kind of thing many times.
+"""Requests to a chat model behind an OpenAI-compatible endpoint, with retries, a cache on disk and refusals.
 
 class Colour(Endpoint[str]):
     what, wanted, about, unclear = "painter", "colour", "pictures", "no clear colour"
@@ -11,7 +11,7 @@ class Colour(Endpoint[str]):
     def is_value(self, kept):
         return kept in COLOURS
 
-The key is read from the environment whenever the endpoint is asked, goes into the header of the request and nowhere else.
+The key is read from the environment for each batch of requests. It is sent in the header of the requests and nowhere else.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from seal_env.chat import without_thoughts
 from seal_env.checks import check_at_least, check_choice, check_count
 from seal_env.evaluation.graders.judge_prompt import Messages, clean
 
-LONGEST_WAIT = 60.0  # seconds between two attempts; an endpoint that asks for more is left alone until the next call
-_WHY = 220  # characters of what an endpoint says that are shown
+LONGEST_WAIT = 60.0  # seconds between two attempts; if an endpoint asks for more, the prompt has no value in this call
+_WHY = 220  # characters of an endpoint's message in errors and logs
 _REASONS = 5  # different ones in a line of the log
 _AGAIN = (408, 409, 425, 429)  # and 5xx
 _KEY_REFUSED = (401, 403)
@@ -58,10 +58,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Refusal:
-    """What an endpoint says to a prompt that it will never answer, though it answers others.
+    """The endpoint refuses this prompt for good, though it answers others.
 
     Attributes:
-        why: in the endpoint's words.
+        why: the endpoint's message.
     """
 
     why: str
@@ -69,12 +69,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class _Failed:
-    """An attempt that came to nothing but may do better later.
+    """A failed attempt that can be repeated.
 
     Attributes:
-        why: in a word or two.
-        after: seconds that the endpoint wants to be left alone.
-        answered: whether the model replied, if not what was asked for.
+        why: a short reason.
+        after: seconds to wait, from ``Retry-After``.
+        answered: whether the model replied, though the reply cannot be read.
     """
 
     why: str
@@ -84,19 +84,19 @@ class _Failed:
 
 @dataclass(frozen=True)
 class _Denied:
-    """What an endpoint says that will have nothing to do with us, whatever the prompt."""
+    """The endpoint refuses every prompt, for example because of the key."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class _Form:
-    """How a request is put; endpoints differ in what they accept.
+    """The form of a request; endpoints differ in what they accept.
 
     Attributes:
         tokens: field that limits the reply.
-        temperature: whether temperature 0 is asked for; without it, the endpoint's default holds.
-        system: whether the instruction is a message of its own; if not, it stands before the data in the user's.
+        temperature: whether the request sets temperature 0; without it, the endpoint's default holds.
+        system: whether the instruction is a system message; if not, it precedes the data in the user message.
     """
 
     tokens: str = "max_tokens"
@@ -104,7 +104,7 @@ class _Form:
     system: bool = True
 
     def adapted(self, why: str) -> _Form | None:
-        """The form that an endpoint asks for when it says ``why`` it refuses this one; None where it asks for none."""
+        """The form that the endpoint's message ``why`` asks for; None if it asks for none."""
         why = why.lower()
         if self.tokens == "max_tokens" and "max_completion_tokens" in why:
             return replace(self, tokens="max_completion_tokens")
@@ -120,49 +120,48 @@ class _Form:
             "no temperature": not self.temperature,
             "the instruction in the user's message": not self.system,
         }
-        return ", ".join(change for change, made in changes.items() if made)
+        return ", ".join(change for change, applies in changes.items() if applies)
 
 
 class Endpoint(ABC, Generic[Value]):
-    """Puts prompts to a model, many at a time, and reads its replies. Subclasses say what is asked and how a reply is read.
+    """Sends prompts to a model, many at a time, and reads values from its replies. Subclasses define prompts and values.
 
-    What was read is kept on disk under a hash of all that it depends on: version of the rule, model, endpoint and prompt. What
-    fails in passing (timeouts, dropped connections, 408, 409, 425, 429, 5xx, a reply that cannot be read) is tried again after
-    growing waits, as late as ``Retry-After`` says. What still has no value gets None and is not kept: the same call asks for it
-    alone again.
+    Values are cached on disk under a hash of the rule's version, the model, the endpoint and the prompt. Temporary failures
+    (timeouts, dropped connections, 408, 409, 425, 429, 5xx, a reply that cannot be read) are retried with exponential backoff,
+    not before ``Retry-After``. A prompt without a value after that gets None, which is not cached: the same call asks for it
+    again.
 
-    A prompt that the endpoint refuses for good (400, 413, 422, a content filter, the model's own refusal) is asked once, and
-    what becomes of it is up to ``on_refused``; the refusal is kept beside the values. Whether it is the prompt that is refused,
-    or every prompt because a setting is wrong, is decided by :attr:`test_prompt`: if that is refused too, it is an error in the
-    endpoint's words. Where these ask for it, requests are put differently from then on, which is logged: with
-    ``max_completion_tokens`` in place of ``max_tokens``, without a temperature, or without a system message.
+    A prompt that the endpoint refuses for good (400, 413, 422, a content filter, the model's refusal) is sent once, and
+    ``on_refused`` decides its value; refusals are cached, too. If :attr:`test_prompt` is refused as well, a setting is wrong,
+    and the endpoint's message becomes an error. If that message asks for another form of request, all later requests have it,
+    and the log says so: ``max_completion_tokens`` in place of ``max_tokens``, no temperature, or no system message.
 
-    What a model thought before it replied is left out (:func:`seal_env.chat.without_thoughts`), and so is what it thinks in a
-    field of its own; such a model needs more ``reply_tokens``.
+    Thoughts before a reply are removed (:func:`seal_env.chat.without_thoughts`), and so are thoughts in a separate field; a
+    model that thinks needs more ``reply_tokens``.
 
     Args:
-        model: by the endpoint's name for it.
-        base_url: of the endpoint, up to ``/v1``. Plain http is for this machine and its own network.
-        api_key_env: environment variable that holds the key. Without one only local endpoints are asked.
-        cache: folder of what was read, shared by any number of processes; ``auto`` is ``~/.cache/seal-env/judge`` (or under
+        model: the endpoint's name of it.
+        base_url: of the endpoint, up to ``/v1``. Plain http is allowed for this machine and its network only.
+        api_key_env: environment variable with the key. Without a key, only local endpoints can be used.
+        cache: folder of the values, shared by any number of processes; ``auto`` is ``~/.cache/seal-env/judge`` (or under
             ``XDG_CACHE_HOME``), None keeps it in memory only.
         concurrency: most requests at a time.
-        attempts: requests with one prompt before it is given up.
-        timeout: seconds without a sign of life that end an attempt.
+        attempts: most requests per prompt and call.
+        timeout: seconds without data that end an attempt.
         backoff: seconds of the first wait, which then doubles (up to a half less, at random).
-        price_in: of a million tokens read, for ``cost``.
-        price_out: of a million tokens written.
-        reply_tokens: most tokens of a reply, thoughts included; by default what a reply without thoughts takes.
-        extra_body: further fields of the request's body, as JSON has them; they may replace ``temperature`` and ``max_tokens``,
-            and None leaves out a field that would be there. Values are kept apart by them.
-        on_refused: what becomes of a prompt that is refused for good: one of :attr:`refusals`, the first by default. With
-            ``error`` it is asked again in each call, whatever is kept.
+        price_in: of a million prompt tokens, for ``cost``.
+        price_out: of a million completion tokens.
+        reply_tokens: most tokens of a reply, thoughts included; the default is enough for a reply without thoughts.
+        extra_body: further JSON fields of the request's body; they may replace ``temperature`` and ``max_tokens``, and None
+            leaves out a field. Values with different fields are cached separately.
+        on_refused: what to do with a prompt that is refused for good: one of :attr:`refusals`, the first by default. With
+            ``error`` cached refusals are ignored.
 
     Attributes:
-        requests: made so far, failed ones included.
-        cache_hits: values that were known already.
-        tokens_in: read by the model, by its own account.
-        tokens_out: written by it.
+        requests: number of requests so far, with failed ones.
+        cache_hits: number of values from the cache.
+        tokens_in: prompt tokens, as the endpoint reports them.
+        tokens_out: completion tokens.
 
     Raises:
         ValueError: an option that cannot work; when asked, no key, a request that the endpoint refuses for good whatever the
@@ -170,14 +169,14 @@ class Endpoint(ABC, Generic[Value]):
             written.
     """
 
-    what: ClassVar[str]  # it is called in errors
-    wanted: ClassVar[str]  # of the model
-    about: ClassVar[str]  # what the prompts are about
-    unclear: ClassVar[str]  # said of a reply that cannot be read
-    system: ClassVar[str]  # the instruction that all prompts begin with
-    version: ClassVar[int]  # of the rule: counts up when replies are read in another way
-    refusals: ClassVar[tuple[str, ...]]  # what may become of a prompt that is refused, "error" among them; the first by default
-    test_prompt: ClassVar[Messages]  # short and harmless, in form like all others
+    what: ClassVar[str]  # its name in errors
+    wanted: ClassVar[str]  # the values in logs: "verdict"
+    about: ClassVar[str]  # the subjects of prompts in logs: "answers"
+    unclear: ClassVar[str]  # the reason in logs for a reply that cannot be read
+    system: ClassVar[str]  # the instruction at the beginning of all prompts
+    version: ClassVar[int]  # of the rule; increase it when replies are read in another way
+    refusals: ClassVar[tuple[str, ...]]  # choices of on_refused, with "error"; the first is the default
+    test_prompt: ClassVar[Messages]  # short and harmless, with the form of all others
     reply_tokens: int
 
     def __init__(
@@ -235,23 +234,26 @@ class Endpoint(ABC, Generic[Value]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, base_url={self.base_url!r})"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Endpoint[Value]:
+        return self  # gym.make copies its keywords; the copy is to share connections, cache and counts
+
     @abstractmethod
     def read(self, reply: str) -> Value | None:
-        """What the model said; None: that is not clear."""
+        """The value in a reply; None if it is not clear."""
 
     @abstractmethod
     def is_value(self, kept: Any) -> bool:
-        """Whether ``kept``, from a line of JSON, is what :meth:`read` may have given."""
+        """Whether ``kept``, from a line of JSON, is a possible value of :meth:`read`."""
 
     @property
     def cost(self) -> float | None:
-        """Of the tokens so far, in the currency of the prices; None without prices."""
+        """The cost of the tokens so far, in the currency of the prices; None without prices."""
         if self.price_in is None or self.price_out is None:
             return None
         return (self.tokens_in * self.price_in + self.tokens_out * self.price_out) / 1e6
 
     def ask(self, prompts: Sequence[Messages]) -> list[Value | Refusal | None]:
-        """What the model says to each prompt, or that the endpoint refuses it; equal ones are put to it once."""
+        """The value or refusal of each prompt, or None if all attempts failed; equal prompts are sent once."""
         keys = [self._hash(prompt) for prompt in prompts]
         self._known.read()
         unknown = {key: prompt for key, prompt in zip(keys, prompts) if self._is_unknown(key)}
@@ -264,9 +266,9 @@ class Endpoint(ABC, Generic[Value]):
         known = self._known.get(key)
         return known is None or (isinstance(known, Refusal) and self.on_refused == "error")
 
-    def _hash(self, shown: Messages | str) -> str:
+    def _hash(self, prompt: Messages | str) -> str:
         extra = [json.dumps(self.extra_body, sort_keys=True)] if self.extra_body else []
-        return hashlib.sha256(json.dumps([self.version, self.model, self.base_url, shown, *extra]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.version, self.model, self.base_url, prompt, *extra]).encode()).hexdigest()
 
     def _check_key(self) -> None:
         if not _key(self.api_key_env) and not self._local:
@@ -287,7 +289,7 @@ class Endpoint(ABC, Generic[Value]):
         )
 
     def _ask_all(self, prompts: Mapping[str, Messages]) -> None:
-        """Ask for the value of every key, and keep each as it comes."""
+        """Send all prompts, and cache each value as it arrives."""
         self._known.check_writable()
         missing, refused = Counter[str](), Counter[str]()
         stop = threading.Event()
@@ -296,13 +298,13 @@ class Endpoint(ABC, Generic[Value]):
             try:
                 futures = {pool.submit(self._ask, client, prompt, stop): key for key, prompt in prompts.items()}
                 for future in as_completed(futures):
-                    found = future.result()
-                    if isinstance(found, _Failed):
-                        missing[found.why] += 1
+                    result = future.result()
+                    if isinstance(result, _Failed):
+                        missing[result.why] += 1
                     else:
-                        if isinstance(found, Refusal):
-                            refused[found.why] += 1
-                        self._known.add(futures[future], found)
+                        if isinstance(result, Refusal):
+                            refused[result.why] += 1
+                        self._known.add(futures[future], result)
             finally:  # an error does not wait for the others
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -314,45 +316,45 @@ class Endpoint(ABC, Generic[Value]):
 
     def _ask(self, client: httpx2.Client, prompt: Messages, stop: threading.Event) -> Value | Refusal | _Failed:
         """A value, a refusal, or how the last attempt failed."""
-        found: Value | Refusal | _Failed = _Failed("not asked")
+        result: Value | Refusal | _Failed = _Failed("not asked")
         for attempt in range(self.attempts):
             if stop.is_set():
                 break
             try:
-                found = self._attempt(client, prompt, stop)
-                if isinstance(found, Refusal) and self.on_refused == "error":
+                result = self._attempt(client, prompt, stop)
+                if isinstance(result, Refusal) and self.on_refused == "error":
                     others = " or ".join(map(repr, (name for name in self.refusals if name != "error")))
                     raise ValueError(
-                        self._error(f"{found.why} (one prompt is refused: on_refused={others} goes on without it)")
+                        self._error(f"{result.why} (one prompt is refused: on_refused={others} goes on without it)")
                     )
             except ValueError:
                 stop.set()
                 raise
-            if not isinstance(found, _Failed) or attempt + 1 == self.attempts or found.after > LONGEST_WAIT:
+            if not isinstance(result, _Failed) or attempt + 1 == self.attempts or result.after > LONGEST_WAIT:
                 break
             wait = min(self.backoff * 2**attempt, LONGEST_WAIT) * self._jitter.uniform(0.5, 1)
-            if stop.wait(found.after + wait):  # spread, where many are told to come back at one time
+            if stop.wait(result.after + wait):  # with jitter, since Retry-After gives many prompts the same time
                 break
-        return found
+        return result
 
     def _attempt(self, client: httpx2.Client, prompt: Messages, stop: threading.Event) -> Value | Refusal | _Failed:
         form = self._accepted or _Form()
-        found = self._request(client, prompt, form)
-        if isinstance(found, Refusal):
+        result = self._request(client, prompt, form)
+        if isinstance(result, Refusal):
             accepted = self._accepted_form(client, stop)
             if isinstance(accepted, _Failed):
                 return accepted
             if accepted != form:
-                found = self._request(client, prompt, accepted)
-        return Refusal(_cut(found.why)) if isinstance(found, Refusal) else found
+                result = self._request(client, prompt, accepted)
+        return Refusal(_cut(result.why)) if isinstance(result, Refusal) else result
 
     def _accepted_form(self, client: httpx2.Client, stop: threading.Event) -> _Form | _Failed:
-        """The form in which the endpoint takes the test prompt, found out once.
+        """The form in which the endpoint accepts the test prompt, determined once.
 
-        Neither what else is asked at the time nor what a refused prompt says has any influence on it.
+        It does not depend on other prompts.
 
         Raises:
-            ValueError: it takes the test prompt in no form.
+            ValueError: the endpoint refuses the test prompt in every form.
         """
         with self._testing:
             if self._accepted is None:
@@ -360,18 +362,18 @@ class Endpoint(ABC, Generic[Value]):
                     return _Failed("not asked")
                 form = _Form()
                 try:
-                    while isinstance(found := self._request(client, self.test_prompt, form), Refusal):
-                        other = form.adapted(found.why)
+                    while isinstance(result := self._request(client, self.test_prompt, form), Refusal):
+                        other = form.adapted(result.why)
                         if other is None:
-                            raise ValueError(self._error(_cut(found.why)))
+                            raise ValueError(self._error(_cut(result.why)))
                         form = other
                 except ValueError:
                     stop.set()  # before the next thread gets here
                     raise
-                if isinstance(found, _Failed) and not found.answered:
-                    return found
+                if isinstance(result, _Failed) and not result.answered:
+                    return result
                 if form != _Form():
-                    _log.warning("%s: requests are put as the endpoint asks for: %s", self._at(), form)
+                    _log.warning("%s: requests have the form that the endpoint asks for: %s", self._at(), form)
                 self._accepted = form
             return self._accepted
 
@@ -379,7 +381,7 @@ class Endpoint(ABC, Generic[Value]):
         """One request with one prompt.
 
         Raises:
-            ValueError: the endpoint denies it, whatever the prompt.
+            ValueError: the endpoint refuses every prompt.
         """
         with self._counting:
             self.requests += 1
@@ -387,26 +389,26 @@ class Endpoint(ABC, Generic[Value]):
             response = client.post(f"{self.base_url}/chat/completions", json=self._body(prompt, form))
         except httpx2.RequestError as error:
             return _Failed(type(error).__name__)
-        found = self._found(response)
-        if isinstance(found, _Denied):  # raised here, where no variable holds what the endpoint says: it may repeat the key
-            raise ValueError(self._error(found.why))
-        return found
+        result = self._result(response)
+        if isinstance(result, _Denied):  # raised here, where no variable holds the response, which may repeat the key
+            raise ValueError(self._error(result.why))
+        return result
 
-    def _found(self, response: httpx2.Response) -> Value | Refusal | _Failed | _Denied:
+    def _result(self, response: httpx2.Response) -> Value | Refusal | _Failed | _Denied:
         reply = _object(response)
         choice = _first(reply.get("choices"))
         status, error = response.status_code, reply.get("error") or choice.get("error")
         if response.is_success and error:  # some gateways report errors so
             status = _status_of(error)
-        told = f"HTTP {response.status_code}, {self._words(error or reply) or response.reason_phrase}"
+        message = f"HTTP {response.status_code}, {self._words(error or reply) or response.reason_phrase}"
         if status in _AGAIN or status >= 500:
-            why = _cut(told) if response.is_success else f"HTTP {status}"
+            why = _cut(message) if response.is_success else f"HTTP {status}"
             return _Failed(why, _retry_after(response.headers.get("Retry-After", "")))
         if status in _PROMPT_REFUSED:
-            return Refusal(told)
+            return Refusal(message)
         if not 200 <= status < 300:
-            # What the endpoint says of the key is left out: it may repeat some of it.
-            return _Denied(f"HTTP {response.status_code}, the key was refused" if status in _KEY_REFUSED else _cut(told))
+            # The endpoint's message about the key is left out, since it may repeat some of it.
+            return _Denied(f"HTTP {response.status_code}, the key was refused" if status in _KEY_REFUSED else _cut(message))
         self._count(reply)
         return self._read_choice(choice)
 
@@ -443,7 +445,7 @@ class Endpoint(ABC, Generic[Value]):
                 self.tokens_out += written if isinstance(written, int) else 0
 
     def _words(self, error: Any) -> str:
-        """What an error says, on one line and without the key."""
+        """The message of an error, on one line and without the key."""
         if isinstance(error, dict):
             error = next((error[name] for name in ("message", "detail", "msg", "code") if error.get(name)), "")
         return clean(str(error or "").replace(_key(self.api_key_env) or "\0", "***"))
@@ -453,7 +455,7 @@ class Endpoint(ABC, Generic[Value]):
 
 
 def default_cache() -> Path:
-    """The folder that what models said is kept in."""
+    """The folder of cached values."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-env" / "judge"
 
 
@@ -463,23 +465,23 @@ def _key(variable: str) -> str:
 
 
 class _Kept(Generic[Value]):
-    """Values by key: in memory and, given a path, a JSON line each on disk.
+    """Values by key, in memory and, with a path, as JSON lines on disk.
 
-    Several processes may add at once: a line is one write at the end of the file. It begins with a line break too, so that one
-    that another process could not finish spoils only itself. The first value of a key stands; a refusal gives way to a value.
+    Several processes may append at once: a line is one write at the end of the file. It begins with a line break, so that an
+    incomplete line of another process spoils only itself. The first value of a key stays; a value replaces a refusal.
     """
 
     def __init__(self, path: Path | None, is_value: Callable[[Any], bool]) -> None:
         self.path = path
         self._is_value = is_value
         self._known: dict[str, Value | Refusal] = {}
-        self._offset = 0  # of what was read of the file
+        self._offset = 0  # bytes of the file that were read
 
     def get(self, key: str) -> Value | Refusal | None:
         return self._known.get(key)
 
     def read(self) -> None:
-        """Take in what was added to the file, up to its last whole line."""
+        """Read what was added to the file, up to its last complete line."""
         if self.path is None:
             return
         try:
@@ -487,13 +489,13 @@ class _Kept(Generic[Value]):
                 if file.seek(0, os.SEEK_END) < self._offset:  # replaced by a shorter one
                     self._offset = 0
                 file.seek(self._offset)
-                whole, line_break, _ = file.read().rpartition(b"\n")
+                complete, line_break, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
             return
         except OSError as error:
             raise ValueError(self._trouble(error)) from error
-        self._offset += len(whole) + len(line_break)
-        for line in whole.splitlines():
+        self._offset += len(complete) + len(line_break)
+        for line in complete.splitlines():
             try:
                 record = json.loads(line)
                 key, why = record["key"], record.get("refused")
@@ -504,7 +506,7 @@ class _Kept(Generic[Value]):
                 self._keep(key, value)
 
     def check_writable(self) -> None:
-        """Raise a ValueError if values could not be kept, before any is paid for."""
+        """Raise a ValueError if the file cannot be written, before any request costs money."""
         self._write(b"")
 
     def add(self, key: str, value: Value | Refusal) -> None:
@@ -533,7 +535,7 @@ class _Kept(Generic[Value]):
 
 
 def _checked_url(base_url: str) -> httpx2.URL:
-    """What is wrong with an address is said without repeating it: there may be a password in it."""
+    """The address, checked; errors do not repeat it, since it may contain a password."""
     try:
         url = httpx2.URL(base_url)
     except (httpx2.InvalidURL, TypeError):
@@ -547,12 +549,12 @@ def _checked_url(base_url: str) -> httpx2.URL:
     ):
         raise ValueError("base_url must be an address such as https://api.openai.com/v1, without user, query or fragment")
     if url.scheme == "http" and not _is_local(url):
-        raise ValueError(f"base_url: http would send the key to {url.host} for all to read; use https")
+        raise ValueError(f"base_url: http would send the key to {url.host} unencrypted; use https")
     return url
 
 
 def _is_local(url: httpx2.URL) -> bool:
-    """Whether it is this machine or one of its own network."""
+    """Whether the host is this machine or one in its network."""
     try:
         return ipaddress.ip_address(url.host).is_private
     except ValueError:
@@ -560,7 +562,7 @@ def _is_local(url: httpx2.URL) -> bool:
 
 
 def _retry_after(value: str) -> float:
-    """Seconds that a Retry-After header asks for, whether it says so or gives a date; 0 for anything else."""
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 for anything else."""
     try:
         return max(
             0.0, float(value) if re.fullmatch(r"[\d.]+", value) else parsedate_to_datetime(value).timestamp() - time.time()
@@ -570,7 +572,7 @@ def _retry_after(value: str) -> float:
 
 
 def _checked_body(extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy; what is wrong with it is said without repeating values, which may be secret."""
+    """A copy, checked; errors do not repeat values, which may be secret."""
     if extra is None:
         return {}
     if not isinstance(extra, Mapping):
@@ -587,7 +589,7 @@ def _checked_body(extra: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _object(response: httpx2.Response) -> dict[str, Any]:
-    """The reply as a JSON object, or the first of a list of them; empty where it is none."""
+    """The response as a JSON object, or the first object of a list; else empty."""
     try:
         reply = response.json()
     except (ValueError, RecursionError):
@@ -600,7 +602,7 @@ def _first(listed: Any) -> dict[str, Any]:
 
 
 def _text(content: Any) -> str:
-    """What a message says: a string, or the text among parts of several kinds."""
+    """The text of a message: a string, or the text among parts of several types."""
     if isinstance(content, list):
         parts = (part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text"))
         return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
@@ -608,13 +610,13 @@ def _text(content: Any) -> str:
 
 
 def _status_of(error: Any) -> int:
-    """The HTTP status that an error inside a reply of status 200 would have had."""
+    """The HTTP status for an error inside a response of status 200."""
     fields = error if isinstance(error, dict) else {"message": error}
     for name in ("code", "status"):
         value = str(fields.get(name))
         if re.fullmatch(r"[45]\d\d", value):
             return int(value)
-    # A message may repeat the prompt, which strangers wrote: it counts only where nothing else is said.
+    # A message may repeat the prompt, which is untrusted: it counts only if there is nothing else.
     named = " ".join(str(fields[name]) for name in ("code", "status", "type") if fields.get(name))
     if _ABOUT_KEY.search(named):
         return 401

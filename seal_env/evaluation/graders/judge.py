@@ -18,13 +18,13 @@ class Judge(Endpoint[bool]):
     """Asks a model whether each answer agrees with an accepted one (see :mod:`seal_env.evaluation.graders.judge_prompt`), many
     at a time.
 
-    Answers that match an accepted one after SQuAD's normalization are right and empty ones wrong without a question to the
-    model. Arguments, attributes and errors are those of an :class:`~seal_env.evaluation.graders.endpoint.Endpoint`, which
-    keeps its verdicts on disk.
+    Answers that match an accepted one after SQuAD's normalization are right, and empty ones wrong, without a request.
+    Arguments, attributes and errors are those of an :class:`~seal_env.evaluation.graders.endpoint.Endpoint`, which keeps its
+    verdicts on disk.
 
-    ``on_refused`` says what becomes of an answer that the endpoint refuses to read for good: ``skip`` (default) gives it the
-    verdict :data:`~seal_env.evaluation.graders.UNGRADED`, so that its question is left out of the score; ``wrong`` calls it
-    wrong; ``error`` raises.
+    ``on_refused`` is the verdict on an answer that the endpoint refuses for good: ``skip`` (default) is
+    :data:`~seal_env.evaluation.graders.UNGRADED`, so that its question is left out of the score; ``wrong`` is False; ``error``
+    raises.
     """
 
     what, wanted, about, unclear = "judge", "verdict", "answers", "no clear yes or no"
@@ -32,10 +32,10 @@ class Judge(Endpoint[bool]):
     refusals, test_prompt = ("skip", "wrong", "error"), TEST_PROMPT
 
     def __call__(self, answered: Sequence[Answered]) -> list[Verdict]:
-        verdicts: list[Verdict] = [settled(one) for one in answered]
-        asked = [i for i, verdict in enumerate(verdicts) if verdict is None]
+        verdicts: list[Verdict] = [settled(item) for item in answered]
+        open_items = [i for i, verdict in enumerate(verdicts) if verdict is None]
         refused = UNGRADED if self.on_refused == "skip" else False
-        for i, verdict in zip(asked, self.ask([messages(answered[i]) for i in asked])):
+        for i, verdict in zip(open_items, self.ask([messages(answered[i]) for i in open_items])):
             verdicts[i] = refused if isinstance(verdict, Refusal) else verdict
         return verdicts
 

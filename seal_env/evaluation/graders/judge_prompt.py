@@ -1,10 +1,10 @@
-"""What a language model that grades is told, what it is shown, and how its reply is read.
+"""The prompt of a language model that grades, and how its reply is parsed.
 
 The rule is SEAL's: an answer is right if it agrees in meaning with an accepted one; it may say more but not contradict it.
-Question, accepted answers and prediction reach the model as the strings of one JSON object in the user's message; the
-instruction stands alone in the system's and calls them data. Nothing in a string can end it or look like the markup of a chat
-template: quotes, ``<``, ``>``, ``[``, ``]`` and ``|`` are escaped, white space of any kind is a single space, and control and
-format characters are left out. Each string is cut after :data:`MAX_CHARACTERS`.
+The question, the accepted answers and the prediction are strings of one JSON object in the user message; the instruction is the
+system message and calls them data. No text can end its string or look like the markup of a chat template: quotes, ``<``, ``>``,
+``[``, ``]`` and ``|`` are escaped, white space of any kind becomes a single space, and control and format characters are left
+out. Each string is cut after :data:`MAX_CHARACTERS`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import unicodedata
 from seal_env.evaluation.graders.grader import Answered
 from seal_env.tasks.answer_match import exact, normalize
 
-VERSION = 1  # of the rule: counts up when replies are read or answers settled in another way
+VERSION = 1  # of the rule; increase it when replies are parsed or answers settled differently
 MAX_CHARACTERS = 2000
 
 SYSTEM = """\
@@ -39,35 +39,35 @@ _LEFT_OUT = ("Cc", "Cf", "Cs", "Co")  # control, format, surrogate, private use
 _REPLY = re.compile(r"[\s\"'*`]*(yes|no)(?:[\s\"'*`]*[.,;:!\n].*|[\s\"'*`]*)", re.IGNORECASE | re.DOTALL)
 
 
-def settled(one: Answered) -> bool | None:
-    """The verdict where no model is needed: a match after SQuAD's normalization is right, no answer at all is wrong."""
-    if exact(one.prediction, one.answers) and normalize(one.prediction):
+def settled(item: Answered) -> bool | None:
+    """The verdict if it needs no model: a match after SQuAD's normalization is right, an empty answer is wrong."""
+    if exact(item.prediction, item.answers) and normalize(item.prediction):
         return True
-    return None if clean(one.prediction) else False
+    return None if clean(item.prediction) else False
 
 
-def messages(one: Answered) -> Messages:
+def messages(item: Answered) -> Messages:
     """The instruction and the data, as chat messages."""
-    accepted = ", ".join(dict.fromkeys(map(literal, one.answers)))
-    data = f'{{"question": {literal(one.question)}, "accepted_answers": [{accepted}], "answer": {literal(one.prediction)}}}'
+    accepted = ", ".join(dict.fromkeys(map(literal, item.answers)))
+    data = f'{{"question": {literal(item.question)}, "accepted_answers": [{accepted}], "answer": {literal(item.prediction)}}}'
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": data}]
 
 
 def read_verdict(reply: str) -> bool | None:
-    """What the model said: yes or no as the first word, alone or before a punctuation mark, and the other word nowhere."""
-    said = {word.lower() for word in re.findall(r"\b(?:yes|no)\b", reply, re.IGNORECASE)}
-    return said == {"yes"} if len(said) == 1 and _REPLY.fullmatch(reply) else None
+    """The verdict in a reply: yes or no as the first word, alone or before punctuation, and the other word nowhere."""
+    verdicts = {word.lower() for word in re.findall(r"\b(?:yes|no)\b", reply, re.IGNORECASE)}
+    return verdicts == {"yes"} if len(verdicts) == 1 and _REPLY.fullmatch(reply) else None
 
 
 def clean(text: str, most: int = MAX_CHARACTERS) -> str:
-    """``text`` on one line, without characters that are not to be seen, cut after ``most`` of them."""
-    seen = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _LEFT_OUT)
-    return " ".join(seen.split())[:most]
+    """``text`` on one line, without invisible characters, cut after ``most`` characters."""
+    visible = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in _LEFT_OUT)
+    return " ".join(visible.split())[:most]
 
 
 def literal(text: str, most: int = MAX_CHARACTERS) -> str:
-    """``text``, clean, as a JSON string that nothing in it can end."""
+    """``text``, clean, as an escaped JSON string."""
     return json.dumps(clean(text, most), ensure_ascii=False).translate(_ESCAPED)
 
 
-TEST_PROMPT = messages(Answered("How many days does a week have?", "There are seven.", ("7",)))  # nobody takes exception to it
+TEST_PROMPT = messages(Answered("How many days does a week have?", "There are seven.", ("7",)))  # harmless

@@ -22,7 +22,7 @@ from seal_env.evaluation.graders.grader import UNGRADED, Answered, Verdict
 from seal_env.evaluation.graders.judge_prompt import TEST_PROMPT, Messages, messages, settled
 from seal_env.student.loading import check_device, check_dtype, load_base
 
-REFUSALS = ("skip", "wrong", "error")  # what may become of a prompt that the model cannot read
+REFUSALS = ("skip", "wrong", "error")  # for a prompt that the model cannot read
 
 _log = logging.getLogger(__name__)
 
@@ -30,19 +30,19 @@ _log = logging.getLogger(__name__)
 class LocalJudge:
     """Grades with any Hugging Face causal LM that has a chat template.
 
-    Answers that match an accepted one after SQuAD's normalization are right and empty ones wrong without the model, which is
-    loaded when it is first needed, once a process. Its verdicts are kept as long as the process lives.
+    Answers that match an accepted one after SQuAD's normalization are right, and empty ones wrong, without the model, which is
+    loaded once per process, when it is first needed. Its verdicts are cached until the process ends.
 
     Args:
         model: a folder with safetensors weights or a hub id.
         device: ``cpu``, ``cuda``, ...
         dtype: ``float32`` or ``bfloat16``.
         trust_remote_code: run code that comes with the model.
-        batch_size: prompts read together, of about the same length. Padding stands behind a prompt, where a causal model does
-            not see it: who is in a batch changes nothing but rounding.
-        on_refused: what becomes of an answer whose prompt is longer than the model can read: ``skip`` gives it the verdict
-            :data:`~seal_env.evaluation.graders.UNGRADED`, so that its question is left out of the score; ``wrong`` calls it
-            wrong; ``error`` raises.
+        batch_size: prompts per forward pass, of about the same length. Padding is on the right, where a causal model does not
+            see it: a batch changes verdicts by rounding only.
+        on_refused: the verdict on an answer whose prompt is longer than the model can read: ``skip`` is
+            :data:`~seal_env.evaluation.graders.UNGRADED`, so that its question is left out of the score; ``wrong`` is False;
+            ``error`` raises.
 
     Raises:
         ValueError: an option that cannot work; when called, a model that cannot be loaded, has no chat template or cannot read
@@ -73,12 +73,12 @@ class LocalJudge:
         return f"LocalJudge({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
 
     def __call__(self, answered: Sequence[Answered]) -> list[Verdict]:
-        verdicts: list[Verdict] = [settled(one) for one in answered]
-        asked = [i for i, verdict in enumerate(verdicts) if verdict is None]
-        if asked:
+        verdicts: list[Verdict] = [settled(item) for item in answered]
+        open_items = [i for i, verdict in enumerate(verdicts) if verdict is None]
+        if open_items:
             reader = _reader(self.model, self.device, self.dtype, self.trust_remote_code)
-            prompts = [messages(answered[i]) for i in asked]
-            for i, verdict in zip(asked, reader.verdicts(prompts, self.batch_size, self.on_refused)):
+            prompts = [messages(answered[i]) for i in open_items]
+            for i, verdict in zip(open_items, reader.verdicts(prompts, self.batch_size, self.on_refused)):
                 verdicts[i] = verdict
         return verdicts
 
@@ -118,7 +118,7 @@ class _Reader:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             for text, margin in zip(batch, self.margins([unknown[text] for text in batch])):
-                if margin == margin:  # not a number: the model cannot say
+                if margin == margin:  # NaN: there is no verdict
                     self.known[text] = margin > 0
         return [refused.get(text, self.known.get(text)) for text in texts]
 
@@ -176,7 +176,7 @@ class _Reader:
         A model that may say nothing but one of the words has chosen when it says that token.
         """
         yes, no = (self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("yes", "no"))
-        for i, (one, other) in enumerate(zip(yes, no)):
-            if one != other:
-                return yes[:i], one, other
+        for i, (yes_id, no_id) in enumerate(zip(yes, no)):
+            if yes_id != no_id:
+                return yes[:i], yes_id, no_id
         raise ValueError(f"local-judge: the tokenizer of {self.name!r} does not tell yes from no")

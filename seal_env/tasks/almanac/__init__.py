@@ -1,4 +1,4 @@
-"""The Almanac: a procedural world of articles and questions about invented things.
+"""The Almanac: generated articles and questions about invented things.
 
 almanac = Almanac(AlmanacConfig(seed=0))
 article = almanac.article("train", 0)
@@ -9,14 +9,13 @@ from seal_env.tasks.almanac.almanac import FIRST_UNREAD, Almanac, AlmanacConfig,
 from seal_env.tasks.almanac.export import to_dataset, to_squad, write_squad
 from seal_env.tasks.almanac.facts import Fact, Kind, Relation, Value
 from seal_env.tasks.almanac.kinds import ALL, KINDS
-from seal_env.tasks.almanac.names import SPLITS, Names
+from seal_env.tasks.almanac.names import Names
 from seal_env.tasks.almanac.validate import validate
 
 __all__ = [
     "ALL",
     "FIRST_UNREAD",
     "KINDS",
-    "SPLITS",
     "Almanac",
     "AlmanacConfig",
     "Article",

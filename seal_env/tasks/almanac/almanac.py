@@ -1,7 +1,7 @@
-"""The Almanac: seeded, endless, SQuAD-shaped articles about invented things.
+"""The Almanac: seeded, endless articles about invented things, with questions as in SQuAD.
 
-``Almanac(config).article(split, index)`` depends on the seed, the split and the index only, so any article can be made at any
-time, in any order, on any machine. Splits share no entity. Content is in ``kinds/``, sentences are made in ``narrator``.
+``Almanac(config).article(split, index)`` depends on the seed, the split and the index only. Splits share no entity. The content
+is in ``kinds/``; ``narrator`` writes the sentences.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from seal_env.tasks.almanac.facts import Draw, Fact, Kind, Relation, Value
 from seal_env.tasks.almanac.kinds import ALL, KINDS
-from seal_env.tasks.almanac.names import SPLITS, Names, is_woman
+from seal_env.tasks.almanac.names import Names, is_woman
 from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator, Pronouns
+from seal_env.tasks.sources import TaskSource, check_split
 from seal_env.tasks.task import Question, Task
 
 MIN_WORDS, MAX_WORDS = 40, 120
 MIN_SENTENCES, MAX_SENTENCES = 3, 7
-# Training articles before this one are for pretraining: the bundled student knows some and has read others.
+# Training articles before this index are for pretraining: the bundled student knows some and has read others.
 FIRST_UNREAD = 500_000
 _TRIES = 200
 _SAME_AGE = 60  # years
@@ -31,15 +32,18 @@ _COMMON = (  # words that may stand in two values of one article
 
 @dataclass(frozen=True)
 class AlmanacConfig:
-    """What an Almanac is made of. The defaults are the ones the bundled student was trained on.
+    """The articles of an Almanac. The bundled student was trained on the defaults.
 
     Attributes:
-        seed: of everything; two seeds order the same names differently and tell different facts of them.
-        min_facts: fewest facts (and questions) an article has, 4 to 7.
-        max_facts: most facts (and questions) an article has, 4 to 7.
-        max_distractors: most facts about others that stand in a passage, 0 to 3.
-        indirectness: probability that a passage hints at a fact instead of saying it outright, 0 to 1.
-        kinds: kinds of things to write about, in rotation.
+        seed: two seeds order the same names differently and draw different facts about them.
+        min_facts: fewest facts (and questions) per article, 4 to 7.
+        max_facts: most facts (and questions) per article, 4 to 7.
+        max_distractors: most facts about others in a passage, 0 to 3.
+        indirectness: probability that a passage hints at a fact instead of stating it, 0 to 1.
+        kinds: kinds of things that articles are about, in rotation.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
     seed: int = 0
@@ -70,15 +74,15 @@ class AlmanacConfig:
 
 @dataclass(frozen=True)
 class Article:
-    """One article: a passage about ``title``, the facts it tells, and the task made of them.
+    """An article: a passage about ``title``, its facts, and its task.
 
     Attributes:
         kind: of the thing.
         title: its name.
-        facts: what the passage tells and the questions ask, in the order of the questions.
+        facts: of the passage, in the order of the questions about them.
         context: the passage.
         task: the passage and its questions.
-        seed: of the hand-made wordings.
+        seed: of the wordings of the oracle.
     """
 
     kind: str
@@ -89,21 +93,29 @@ class Article:
     seed: str
 
     def oracle_facts(self) -> list[str]:
-        """Every fact as a plain statement: the self-edit that a careful person would write."""
+        """Every fact as a plain statement: the oracle's self-edit."""
         rng = random.Random(f"{self.seed}/statements")
         return [fact.statement(rng.randrange(1000)) for fact in self.facts]
 
     def oracle_pairs(self) -> list[tuple[str, str]]:
-        """Every fact as a question and its answer; the wording is drawn apart from the task's."""
+        """Every fact as a question and its answer, with wordings drawn independently of the task's."""
         rng = random.Random(f"{self.seed}/pairs")
         return [(fact.question(rng.randrange(1000)), fact.value) for fact in self.facts]
+
+
+def load(split: str, *, almanac: AlmanacConfig | None = None) -> TaskSource:
+    """The dataset ``almanac``: the endless tasks of a split."""
+    check_split(split)
+    if not isinstance(almanac, AlmanacConfig | None):
+        raise ValueError(f"almanac must be an AlmanacConfig, got {almanac!r}")
+    return TaskSource("almanac", partial(Almanac(almanac).task, split))
 
 
 class Almanac:
     """Articles by split and index.
 
     Args:
-        config: what they are made of.
+        config: of the articles.
     """
 
     def __init__(self, config: AlmanacConfig | None = None) -> None:
@@ -115,8 +127,8 @@ class Almanac:
         if not isinstance(index, int) or index < 0:
             raise ValueError(f"index must be an integer >= 0, got {index!r}")
         config = self.config
-        turn, place = divmod(index, len(config.kinds))
-        kind = KINDS[config.kinds[place]]
+        turn, kind_index = divmod(index, len(config.kinds))
+        kind = KINDS[config.kinds[kind_index]]
         title = kind.titles.shuffled(config.seed, split, turn, kind.name)
         seed = f"{config.seed}/{split}/{index}"
         rng = random.Random(seed)
@@ -148,11 +160,11 @@ class Almanac:
 
     @property
     def _ids(self) -> str:
-        """How the ids of all its tasks begin."""
+        """The prefix of the ids of all tasks."""
         return f"almanac-{self.config.seed}-"
 
     def retell(self, article: Article, seed: int) -> str:
-        """The article's facts narrated once more in other words, without distractors."""
+        """The article's facts in another passage, without distractors."""
         rng = random.Random(f"{article.seed}/retold/{seed}")
         return self._narrate(KINDS[article.kind], article.facts, {}, "", rng)[0]
 
@@ -175,19 +187,19 @@ class Almanac:
     def _narrate(
         self, kind: Kind, facts: tuple[Fact, ...], distractors: dict[int, Value], rival: str, rng: random.Random
     ) -> tuple[str, list[int]]:
-        """A passage of the right length in which every value stands once, and where each begins."""
+        """A passage of the right length that contains every value once, and their offsets."""
         pronouns = _pronouns(kind, facts[0].subject)
-        told = {i: value.text for i, value in distractors.items()}
+        rival_values = {i: value.text for i, value in distractors.items()}
         colour = rng.randint(0, 2)
         for attempt in range(_TRIES):
-            narrator = Narrator(kind, facts, told, pronouns, rival, colour, self.config.indirectness, attempt > 5, rng)
+            narrator = Narrator(kind, facts, rival_values, pronouns, rival, colour, self.config.indirectness, attempt > 5, rng)
             context, starts = narrator.passage()
             length, sentences = len(context.split()), context.count(". ") + 1
             fits = MIN_WORDS <= length <= MAX_WORDS and MIN_SENTENCES <= sentences <= MAX_SENTENCES
             if fits and all(_count(fact.value, context) == 1 for fact in facts) and not _monotonous(context):
                 return context, starts
-            if attempt % 20 == 19 and told and (length > MAX_WORDS or sentences > MAX_SENTENCES):
-                told.popitem()
+            if attempt % 20 == 19 and rival_values and (length > MAX_WORDS or sentences > MAX_SENTENCES):
+                rival_values.popitem()
             colour = 0 if length > MAX_WORDS or sentences > MAX_SENTENCES else 2 if length < MIN_WORDS else colour
         raise RuntimeError(
             f"no passage of {MIN_WORDS} to {MAX_WORDS} words in {_TRIES} tries for {facts[0].subject!r}: {context}"
@@ -195,13 +207,13 @@ class Almanac:
 
 
 class _Taken:
-    """Words that stand for something in this article already."""
+    """The words that are used in this article."""
 
     def __init__(self, title: str) -> None:
         self._words = set(_words(title))
 
     def draw(self, draw: Draw, names: Names, rng: random.Random) -> Value:
-        """A value that shares no telling word with what came before."""
+        """A value that shares no distinctive word with the title or earlier values."""
         for _ in range(_TRIES):
             value = draw(rng, names)
             if self._words.isdisjoint(_words(value.text)):
@@ -209,7 +221,7 @@ class _Taken:
         raise RuntimeError(f"no fresh value in {_TRIES} draws beside {sorted(self._words)}")
 
     def keep(self, value: Value) -> Value:
-        """Take the value's words."""
+        """Add the value's words."""
         self._words.update(_words(value.text))
         return value
 
@@ -239,12 +251,12 @@ def _other(fact: Fact, taken: _Taken, names: Names, rng: random.Random) -> Value
 
 def _year(value: str) -> int:
     """The year that a value ends in; 0 if it does not."""
-    found = re.search(r"\b\d{4}$", value)
-    return int(found[0]) if found else 0
+    match = re.search(r"\b\d{4}$", value)
+    return int(match[0]) if match else 0
 
 
 def _words(text: str) -> list[str]:
-    """The words of a value that tell it from others: of a quantity the figure, not the unit."""
+    """The distinctive words of a value; of a quantity the figure, not the unit."""
     quantity = re.fullmatch(r"([\d,]+) [a-z]+", text)
     words = re.findall(r"[\w,]+", quantity[1] if quantity else text.lower())
     return [word for word in words if word not in _COMMON.split()] or [text.lower()]
@@ -268,6 +280,4 @@ def _pronouns(kind: Kind, title: str) -> Pronouns:
 
 @cache
 def _names(split: str) -> Names:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     return Names(split)

@@ -1,4 +1,4 @@
-"""The Almanac for other tools: SQuAD 1.1 JSON and ``datasets.Dataset``."""
+"""Tasks for other tools: SQuAD 1.1 JSON and ``datasets.Dataset``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def to_squad(tasks: Iterable[Task]) -> dict[str, Any]:
-    """``tasks`` in the layout of SQuAD 1.1. Accepted forms that do not stand in the context share the gold answer's offset."""
+    """``tasks`` as SQuAD 1.1 JSON. Accepted answers that the context does not contain get the gold answer's offset."""
     data = []
     for task in tasks:
-        asked = [
+        questions = [
             {
                 "id": question.id,
                 "question": question.question,
@@ -29,22 +29,20 @@ def to_squad(tasks: Iterable[Task]) -> dict[str, Any]:
             }
             for question in task.questions
         ]
-        data.append({"title": task.title, "paragraphs": [{"context": task.context, "qas": asked}]})
+        data.append({"title": task.title, "paragraphs": [{"context": task.context, "qas": questions}]})
     return {"version": "1.1", "data": data}
 
 
 def write_squad(tasks: Iterable[Task], path: str | os.PathLike[str]) -> None:
-    """Write ``tasks`` to ``path`` as SQuAD 1.1 JSON, whole or not at all."""
+    """Write ``tasks`` to ``path`` as SQuAD 1.1 JSON, atomically."""
     with atomic_write(Path(path)) as partial:
         partial.write_text(json.dumps(to_squad(tasks), ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def to_dataset(tasks: Iterable[Task]) -> Dataset:
     """``tasks`` as a ``datasets.Dataset`` with SQuAD's columns: id, title, context, question, answers."""
-    try:
-        from datasets import Dataset
-    except ImportError as error:
-        raise ImportError("to_dataset needs the package datasets: pip install datasets") from error
+    from datasets import Dataset
+
     rows = []
     for task in tasks:
         for question in task.questions:
@@ -56,8 +54,8 @@ def to_dataset(tasks: Iterable[Task]) -> Dataset:
 
 
 def _start(task: Task, text: str, gold_start: int | None) -> int:
-    """Where ``text`` stands in the context: within the gold answer if it does, else the gold answer's offset (-1: nowhere)."""
+    """The offset of ``text`` near the gold answer, else the gold answer's offset (-1: the context does not contain it)."""
     if gold_start is None:
         return -1
-    found = task.context.find(text, gold_start)
-    return found if gold_start <= found <= gold_start + 40 else gold_start
+    start = task.context.find(text, gold_start)
+    return start if gold_start <= start <= gold_start + 40 else gold_start

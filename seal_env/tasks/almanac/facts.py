@@ -1,7 +1,7 @@
-"""The words the Almanac is written in: values, relations, facts and kinds. Content lives in ``kinds/``, logic elsewhere.
+"""Values, relations, facts and kinds of the Almanac; their content is in ``kinds/``.
 
-A relation (the year a ship was launched) carries four sets of wordings, and the difference between them is the point of this
-world. ``statements`` and ``questions`` are plain and name the thing in full; ``tells`` and ``hints`` occur in passages only.
+A relation (the year a ship was launched) has four sets of wordings. ``statements`` and ``questions`` are plain and name the
+thing in full; ``tells`` and ``hints`` occur in passages only, so that a student must learn facts and not sentences.
 
 How wordings are written:
 
@@ -9,9 +9,9 @@ How wordings are written:
 - In narration ``{s}``, ``{o}`` and ``{p}`` are the thing as subject, object and possessor; the narrator picks a pronoun or a
   noun phrase for the first of them, and pronouns for the others.
 - ``"... took to the water in {v}"`` is a predicate: a subject goes before it. It has no comma.
-- ``"built at {v}, ..."`` is an opener: a sentence about the thing goes on after it.
-- ``", the work of {v}, ..."`` is an apposition: it stands between subject and predicate.
-- Everything else is a whole clause, without capital and full stop. The narrator adds those.
+- ``"built at {v}, ..."`` is an opener: a sentence about the thing follows it.
+- ``", the work of {v}, ..."`` is an apposition: it goes between subject and predicate.
+- Everything else is a complete clause, without capital and full stop, which the narrator adds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Value:
-    """An answer: its canonical text, other accepted forms, and whether it names a person (pronouns must then beware)."""
+    """An answer: its canonical text, other accepted forms, and whether it names a person (which restricts pronouns)."""
 
     text: str
     aliases: tuple[str, ...] = ()
@@ -39,17 +39,17 @@ Draw = Callable[[random.Random, "Names"], Value]
 
 @dataclass(frozen=True)
 class Relation:
-    """One thing that can be known about every entity of a kind.
+    """A relation that every entity of a kind has.
 
     Attributes:
         name: unique within its kind.
         draw: draws a value, uniformly from a wide space.
-        statements: plain wordings, whole sentences.
+        statements: plain wordings, complete sentences.
         questions: plain questions.
-        tells: narrated wordings that say it outright.
-        hints: narrated wordings that leave a step to the reader.
-        rivals: clauses that say it of somebody or something else, ``{r}``.
-        closing: whether it ends a story (a death, a shipwreck), so that nothing is tacked on after it with "and".
+        tells: narrated wordings that state it.
+        hints: narrated wordings that only imply it.
+        rivals: clauses that state it about somebody or something else, ``{r}``.
+        closing: whether it ends a story (a death, a shipwreck), so that no clause follows it with "and".
     """
 
     name: str
@@ -99,13 +99,13 @@ class Kind:
         titles: the space its names come from.
         be: ``is`` or ``was``, for introductions.
         nouns: ways to refer to it; ``{t}`` is the name in full, ``{short}`` its last word.
-        described: noun phrases that introduce it and give nothing away.
-        intros: whole first sentences with ``{t}`` that give nothing away.
-        colour: whole clauses that state no fact asked about.
+        described: noun phrases that introduce it without stating a fact.
+        intros: complete first sentences with ``{t}`` that state no fact.
+        colour: complete clauses that state no fact.
         rivals: noun phrases with ``{n}``, another's name, for distractors; ``{p}`` is the thing's possessive pronoun.
-        rival_again: how the other is called once introduced.
+        rival_again: a noun phrase for the other after its introduction.
         rival_name: draws another's name.
-        relations: what can be known of it.
+        relations: that it has.
         gaps: (earlier, later, least, most): relations that are years, and how many years lie between them.
         personal: whether it is a person, referred to as she or he.
     """
@@ -125,10 +125,10 @@ class Kind:
     personal: bool = False
 
 
-def with_value(wording: str, value: str, mark: str = "") -> str:
-    """``wording`` with ``value`` in its place, after "a" or "an" where it asks for one, and ``mark`` right before the value."""
+def with_value(wording: str, value: str, marker: str = "") -> str:
+    """``wording`` with ``value`` inserted, after "a" or "an" if it has ``{av}``, and with ``marker`` right before the value."""
     article = "an" if takes_an(value) else "a"
-    return wording.replace("{av}", f"{article} {mark}{value}").replace("{v}", f"{mark}{value}")
+    return wording.replace("{av}", f"{article} {marker}{value}").replace("{v}", f"{marker}{value}")
 
 
 def takes_an(phrase: str) -> bool:

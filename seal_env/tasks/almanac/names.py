@@ -1,7 +1,7 @@
-"""Invented names, built of a few syllables that come back everywhere, so that a small tokenizer spells them in few tokens.
+"""Invented names, built from a few recurring syllables, so that a small tokenizer needs few tokens for them.
 
-Names are shared out between the splits once and for all, whatever the seed: a place, a person or a title that occurs in one
-split occurs in no other. First names and surnames recur in all splits, but never as the same pair.
+The seed does not change which split has a name: a place, a person or a title of one split occurs in no other. First names and
+surnames recur in all splits, but never as the same pair.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from seal_env.checks import check_choice
 from seal_env.tasks.almanac.facts import Value
-
-SPLITS = ("train", "validation", "test")
+from seal_env.tasks.task import SPLITS
 
 
 def _listed(text: str) -> list[str]:
@@ -38,6 +38,7 @@ _PLACE_ENDS = _listed(
     "wick mere ford ton by stead holm low more den ley combe burgh thorpe vale gate worth ham dale wood bury land haven "
     "port mouth moor well bourne cliff beck garth rick fell ster stow wold field minster brook shaw"
 )
+_CLUMSY = _listed("aa ii ae ao erer arar oror inin enen elel denden alal anan isis ulul elal alel wenwen berber corcor")
 
 
 def _spelt(*parts: Sequence[str]) -> list[str]:
@@ -51,36 +52,11 @@ def _spelt(*parts: Sequence[str]) -> list[str]:
 
 
 def _clumsy(word: str) -> bool:
-    return any(a == b == c for a, b, c in zip(word, word[1:], word[2:])) or any(
-        pair in word
-        for pair in (
-            "aa",
-            "ii",
-            "ae",
-            "ao",
-            "erer",
-            "arar",
-            "oror",
-            "inin",
-            "enen",
-            "elel",
-            "denden",
-            "alal",
-            "anan",
-            "isis",
-            "ulul",
-            "elal",
-            "alel",
-            "wenwen",
-            "berber",
-            "corcor",
-        )
-    )
+    return any(a == b == c for a, b, c in zip(word, word[1:], word[2:])) or any(pair in word for pair in _CLUMSY)
 
 
 def _check_split(split: str) -> int:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    check_choice("split", split, SPLITS)
     return SPLITS.index(split)
 
 

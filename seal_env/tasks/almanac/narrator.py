@@ -1,8 +1,8 @@
-"""Tells a passage: puts a kind's wordings together into sentences that a person might have written.
+"""Writes a passage: combines the wordings of a kind into natural sentences.
 
-The narrator knows grammar and no content. It joins predicates, openers, appositions and clauses (see ``facts``) by a handful of
-patterns, decides how to refer to the thing each time, weaves in what is said of others, and keeps count of sentence openings.
-Values are marked by private characters until the end, so that their offsets are known.
+The narrator knows grammar and no content. It joins predicates, openers, appositions and clauses (see ``facts``) by a few
+patterns, chooses how to refer to the thing, adds distractors, and avoids sentences that begin alike. Private characters mark
+values until the end, so that their offsets are known.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 from seal_env.tasks.almanac.facts import Fact, Kind, with_value
 
-_MARK = 0xE000  # chr(_MARK + i) stands before the value of fact i
+_MARKER = 0xE000  # chr(_MARKER + i) stands before the value of fact i
 _SLOT = re.compile(r"\{([sop])\}")
 _LEADS = ("By all accounts,", "By most accounts,", "As far as anyone can tell,", "According to local records,")
 
 
 @dataclass(frozen=True)
 class Pronouns:
-    """How to stand for the thing: she, her, her."""
+    """Pronouns for the thing: she, her, her, who."""
 
     subject: str
     object: str
@@ -36,7 +36,7 @@ HE = Pronouns("he", "him", "his", "who")
 
 @dataclass
 class _Piece:
-    """One fact's wording, with its value marked: form is predicate, opener, apposition or clause."""
+    """The wording of a fact, with its value marked; ``form`` is predicate, opener, apposition or clause."""
 
     fact: int
     form: str
@@ -52,7 +52,7 @@ class Narrator:
     """Writes one passage.
 
     Attributes:
-        kind: of the thing told about.
+        kind: of the thing.
         facts: to tell; the order is drawn.
         distractors: (fact number, value) pairs to tell of ``rival``.
         pronouns: of the thing.
@@ -79,7 +79,7 @@ class Narrator:
     _led: bool = False
 
     def passage(self) -> tuple[str, list[int]]:
-        """The passage and, for each fact, where its value begins in it."""
+        """The passage and the offset of each fact's value in it."""
         pieces = [self._piece(i) for i in self.rng.sample(range(len(self.facts)), len(self.facts))]
         self._open(pieces)
         colour = self.rng.sample(self.kind.colour, self.colour)
@@ -91,8 +91,8 @@ class Narrator:
             self._say(self._fill(colour.pop()))
         marked, text, starts = " ".join(self._sentences), "", [-1] * len(self.facts)
         for char in marked:
-            if _MARK <= ord(char) < _MARK + len(self.facts):
-                starts[ord(char) - _MARK] = len(text)
+            if _MARKER <= ord(char) < _MARKER + len(self.facts):
+                starts[ord(char) - _MARKER] = len(text)
             else:
                 text += char
         return text, starts
@@ -101,15 +101,15 @@ class Narrator:
 
     @property
     def _long(self) -> int:
-        """From how many words on two pieces make too long a sentence."""
+        """The most words of two pieces in one sentence."""
         return 30 if self.terse else 22
 
     def _piece(self, i: int, plain: bool = False) -> _Piece:
-        """A wording for fact ``i``; ``plain`` asks for a predicate or a clause, which stand on their own."""
+        """A wording for fact ``i``; with ``plain`` a predicate or a clause, which form a sentence alone."""
         relation = self.facts[i].relation
         wordings = relation.hints if self.rng.random() < self.indirectness else relation.tells
         wording = self.rng.choice([w for w in wordings if not plain or _form(w) in ("predicate", "clause")])
-        form, text = _form(wording), _stripped(with_value(wording, self.facts[i].value, mark=chr(_MARK + i)))
+        form, text = _form(wording), _stripped(with_value(wording, self.facts[i].value, marker=chr(_MARKER + i)))
         return _Piece(i, form, text if form == "clause" else self._fill(text, self.pronouns.subject))
 
     def _noun(self) -> str:
@@ -122,7 +122,7 @@ class Narrator:
         return self.rng.choice(self.kind.nouns).replace("{t}", title).replace("{short}", title.split()[-1])
 
     def _reference(self, noun: bool = False) -> str:
-        """A subject: a pronoun where it is clear and not worn out, else a noun phrase."""
+        """A subject: a pronoun if it is clear and not overused, else a noun phrase."""
         if not noun and self._pronoun_is_clear and self.rng.random() < 0.62 and not self._worn(self.pronouns.subject):
             return self.pronouns.subject
         for _ in range(4):
@@ -133,7 +133,7 @@ class Narrator:
         return reference
 
     def _worn(self, opening: str) -> bool:
-        """Whether the sentence before began with this very word already."""
+        """Whether the previous sentence began with the same word."""
         return bool(self._sentences) and self._sentences[-1].lower().split()[0] == opening.split()[0].lower()
 
     def _fill(self, wording: str, reference: str | None = None) -> str:
@@ -168,13 +168,13 @@ class Narrator:
             that = "who" if self.kind.personal else "that"
             self._say(f"{title} {self.kind.be} {described} {that} {used[0].text}", used)
             return
-        told = used[0].text
+        predicate = used[0].text
         second = next((p for p in pieces if p.form == "predicate" and self._and_joins(used[0], p)), None)
         if second and self.rng.random() < 0.35:
             used.append(second)
             pieces.remove(second)
-            told += f" and {second.text}"
-        self._say(f"{title}, {described}, {told}", used)
+            predicate += f" and {second.text}"
+        self._say(f"{title}, {described}, {predicate}", used)
 
     def _tell(self, pieces: list[_Piece]) -> None:
         """The next sentence: takes one to three pieces."""
@@ -188,24 +188,24 @@ class Narrator:
                 self._qualified(piece, follower)
                 return
         if piece.form == "clause":
-            other, told = self._clause_after(piece, pieces), self._fill(piece.text)
+            other, clause = self._clause_after(piece, pieces), self._fill(piece.text)
             if other and (self._pronoun_is_clear or self._named) and self.rng.random() < (0.9 if self.terse else 0.35):
                 pieces.remove(other)
-                self._say(f"{told}, and {self._fill(other.text, self.pronouns.subject)}", [piece, other])
+                self._say(f"{clause}, and {self._fill(other.text, self.pronouns.subject)}", [piece, other])
                 return
-            self._say(told, [piece])
+            self._say(clause, [piece])
             return
         self._predicated(piece, follower, pieces)
 
     def _qualified(self, extra: _Piece, main: _Piece) -> None:
-        """Opener or apposition with its predicate."""
+        """A sentence of an opener or apposition and a predicate."""
         if extra.form == "opener":
             self._say(f"{extra.text}, {self._reference()} {main.text}", [extra, main])
         else:
             self._say(f"{self._reference(noun=True)}, {extra.text}, {main.text}", [extra, main])
 
     def _predicated(self, piece: _Piece, follower: _Piece | None, pieces: list[_Piece]) -> None:
-        """Subject and predicate, perhaps with a second predicate or a clause after it."""
+        """A sentence of subject and predicate, perhaps with a second predicate or a clause."""
         clause = self._clause_after(piece, pieces)
         pattern = self.rng.random() * (0.6 if self.terse and follower else 1.0)
         if follower and pattern < 0.3 and self._and_joins(piece, follower):
@@ -223,12 +223,12 @@ class Narrator:
             self._say(f"{self._reference()} {piece.text}", [piece])
 
     def _and_joins(self, first: _Piece, second: _Piece) -> bool:
-        """Whether "and" between two predicates reads well: none in them already, not too long, and no end before the middle."""
+        """Whether "and" can join two predicates: neither has one, they are short, and the first does not end the story."""
         short = first.words + second.words < self._long - 2
         return short and " and " not in first.text + second.text and not self.facts[first.fact].relation.closing
 
     def _clause_after(self, first: _Piece, pieces: Sequence[_Piece]) -> _Piece | None:
-        """A clause that may follow in the same sentence: short, and no second person confuses the pronouns."""
+        """A clause that can follow in the same sentence: it is short, and no second person makes pronouns ambiguous."""
         if self.kind.personal and self.facts[first.fact].person:
             return None
         for piece in pieces:
@@ -238,7 +238,7 @@ class Narrator:
         return None
 
     def _say(self, text: str, pieces: Sequence[_Piece] = ()) -> None:
-        """End the sentence, with what is to be said of a rival in it or after it."""
+        """End the sentence, and add distractors to it or after it."""
         rivalled = [piece.fact for piece in pieces if piece.fact in self.distractors]
         person_named = self.kind.personal and any(self.facts[piece.fact].person for piece in pieces)
         if not rivalled:
@@ -263,7 +263,7 @@ class Narrator:
             self._sentences.append(_sentence(self._rival_clause(other)))
 
     def _rival_clause(self, fact: int) -> str:
-        """What is said of the rival: introduced the first time, by name alone after that."""
+        """A distractor; the first one introduces the rival, later ones use the name alone."""
         introduction = self.rng.choice(self.kind.rivals).replace("{p}", self.pronouns.possessive)
         rival = (self.kind.rival_again if self._rival_is_known else introduction).replace("{n}", self.rival)
         self._rival_is_known = True
@@ -284,6 +284,6 @@ def _stripped(wording: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """With a capital and a full stop. A value that opens a sentence keeps its mark before the capital."""
-    start = next(i for i, char in enumerate(text) if ord(char) < _MARK)
+    """``text`` with a capital and a full stop; the marker of a value at the beginning stays before the capital."""
+    start = next(i for i, char in enumerate(text) if ord(char) < _MARKER)
     return f"{text[:start]}{text[start].upper()}{text[start + 1 :]}."

@@ -1,4 +1,4 @@
-"""The model-free proof that an Almanac is sound. It needs no student: only the articles and the grader.
+"""Validates an Almanac from its articles and the exact grader, without a model.
 
 report = validate(Almanac(), "test", 500)
 report.problems  # empty where all is well
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from seal_env.tasks.almanac.almanac import MAX_WORDS, MIN_WORDS, Almanac, Article
 from seal_env.tasks.almanac.facts import Kind, Relation, takes_an
 from seal_env.tasks.almanac.kinds import KINDS
-from seal_env.tasks.almanac.names import SPLITS, Names
+from seal_env.tasks.almanac.names import Names
 from seal_env.tasks.answer_match import exact, normalize
+from seal_env.tasks.task import SPLITS
 
 GUESSABLE = 0.05  # share of a relation's questions that the best constant answer may get right
 _DRAWS = 2000
@@ -24,7 +25,7 @@ _INDEFINITE = re.compile(r"\b(an?) ([\w,]+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """The result of a validation.
 
     Attributes:
         articles: how many were read.
@@ -40,7 +41,7 @@ class Report:
 
 
 def validate(almanac: Almanac, split: str, n: int) -> Report:
-    """Read the first ``n`` articles of ``split`` and list all that is wrong with them."""
+    """Validate the first ``n`` articles of ``split`` and list all problems."""
     articles = [almanac.article(split, i) for i in range(n)]
     problems = [f"{article.task.id}: {problem}" for article in articles for problem in _problems(article)]
     problems += _title_problems(almanac, split, articles)
@@ -58,7 +59,7 @@ def validate(almanac: Almanac, split: str, n: int) -> Report:
 
 
 def text_problems(text: str) -> list[str]:
-    """Slips in ``text`` that a copy editor would mark: spacing, punctuation, capitals, a and an, words twice."""
+    """Typographical errors in ``text``: spacing, punctuation, capitals, a and an, repeated words."""
     problems = []
     for what, pattern in (
         ("double or stray space", r"  | [,.;:!?]|^\s|\s$"),
@@ -74,14 +75,14 @@ def text_problems(text: str) -> list[str]:
         problems.append(f"begins with a small letter: {text[:20]!r}")
     if text[-1] not in ".?":
         problems.append(f"ends without a full stop or question mark: {text[-20:]!r}")
-    for found in _INDEFINITE.finditer(text):
-        if (found[1].lower() == "an") != takes_an(found[2]):
-            problems.append(f"wrong article in {found[0]!r}")
+    for match in _INDEFINITE.finditer(text):
+        if (match[1].lower() == "an") != takes_an(match[2]):
+            problems.append(f"wrong article in {match[0]!r}")
     return problems
 
 
 def wording_problems(kind: Kind) -> list[str]:
-    """What is wrong with a kind's wordings as they stand: too few, slots that do not belong, narration in plain words."""
+    """Problems of a kind's wordings: too few, wrong slots, narration that equals a plain wording."""
     problems = [f"{kind.name} has {len(kind.relations)} relations"] if len(kind.relations) < 9 else []
     for relation in kind.relations:
         narrated = (*relation.tells, *relation.hints)
@@ -97,10 +98,10 @@ def wording_problems(kind: Kind) -> list[str]:
         slots = [(w, {"t", "v"}) for w in relation.statements] + [(w, {"t"}) for w in relation.questions]
         slots += [(w, {"v"}) for w in narrated] + [(w, {"r", "v"}) for w in relation.rivals]
         for wording, needed in slots:
-            found = {slot.removeprefix("a") for slot in re.findall(r"{(\w+)}", wording)} - {"s", "o", "p"}
-            if found != needed:
+            used = {slot.removeprefix("a") for slot in re.findall(r"{(\w+)}", wording)} - {"s", "o", "p"}
+            if used != needed:
                 problems.append(
-                    f"{kind.name}.{relation.name}: slots {sorted(found)} in {wording!r}, {sorted(needed)} are needed"
+                    f"{kind.name}.{relation.name}: slots {sorted(used)} in {wording!r}, {sorted(needed)} are needed"
                 )
         plain = [wording.replace("{t}", "").strip(" .") for wording in relation.statements]
         for wording in narrated:
@@ -167,7 +168,7 @@ def _best_guess(relation: Relation, split: str) -> float:
 
 
 def _asked_too_alike(articles: list[Article]) -> list[str]:
-    """Answers that are commoner among the questions asked than chance allows (five standard errors above the limit)."""
+    """Answers that are more frequent than chance allows (five standard errors above the limit)."""
     golds: dict[str, Counter[str]] = defaultdict(Counter)
     for article in articles:
         for fact in article.facts:
@@ -175,7 +176,7 @@ def _asked_too_alike(articles: list[Article]) -> list[str]:
     problems = []
     for name, counts in golds.items():
         answer, count = counts.most_common(1)[0]
-        asked = counts.total()
-        if count > 2 and count > GUESSABLE * asked + 5 * (GUESSABLE * asked) ** 0.5:
-            problems.append(f"{name}: {answer!r} answers {count} of {asked} questions")
+        questions = counts.total()
+        if count > 2 and count > GUESSABLE * questions + 5 * (GUESSABLE * questions) ** 0.5:
+            problems.append(f"{name}: {answer!r} answers {count} of {questions} questions")
     return problems

@@ -1,6 +1,6 @@
-"""Drawers of values: years, dates, numbers, quantities, names and words, all from spaces too wide to guess in.
+"""Draws of values: years, dates, numbers, quantities, names and words, from so many values that guessing does not help.
 
-Each function returns a ``Draw``: called with a random generator and the split's names, it gives one ``Value``.
+Each function returns a ``Draw``, which returns a ``Value`` when called with a random generator and the split's names.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def firm() -> Draw:
     return lambda rng, names: names.firm(rng)
 
 
-def made(*forms: str) -> Draw:
-    """A name of one of these patterns around a place-like word, such as "Lake {}"; a bare last word is accepted too."""
+def place_name(*forms: str) -> Draw:
+    """A name with one of these patterns around a place, such as "Lake {}"; the last word alone is accepted too."""
 
     def draw(rng: random.Random, names: Names) -> Value:
         form, word = rng.choice(forms), names.place(rng).text

@@ -1,4 +1,4 @@
-"""ARC: few-shot tasks on grids of colours, where they come from, how they are changed and shown. Nothing here needs torch."""
+"""ARC: few-shot tasks on grids of colours, their datasets, augmentations and prompts. Nothing here needs torch."""
 
 from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import GROUPS, Augmentation, Pair

@@ -13,11 +13,11 @@ from seal_env.tasks.task import Question, Task
 
 @dataclass(frozen=True)
 class ArcTask(Task):
-    """A task of ARC's kind; as any task it has a context, the demonstrations, and a question for each test.
+    """An ARC task. Its context is the text of the demonstrations, and it has a question for each test.
 
     Attributes:
-        demonstrations: pairs that show the rule, at least one.
-        tests: pairs to be solved.
+        demonstrations: pairs of input and output that follow the rule, at least one.
+        tests: pairs whose output has to be predicted, at least one.
     """
 
     demonstrations: tuple[Pair, ...] = ()
@@ -25,7 +25,7 @@ class ArcTask(Task):
 
     @classmethod
     def of(cls, name: str, demonstrations: Sequence[Pair], tests: Sequence[Pair]) -> ArcTask:
-        """The task called ``name``.
+        """The task with this name, which is its id and its title.
 
         Raises:
             ValueError: no demonstrations or no tests.

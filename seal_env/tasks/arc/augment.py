@@ -1,4 +1,4 @@
-"""Augmentations: changes to every grid of a task that leave its rule a rule, each with its inverse.
+"""Augmentations: invertible changes to every grid of a task, after which its pairs still follow one rule.
 
 The four groups are those of SEAL's tools (paper, section 4.2; its published code, after Akyürek et al., arXiv 2411.07279).
 """
@@ -17,7 +17,7 @@ _FARTHEST = 4  # a random translation moves less than this
 
 
 class Pair(NamedTuple):
-    """A demonstration, or a test: what is given and what is to come of it."""
+    """A demonstration or a test: an input grid and its output grid."""
 
     input: Grid
     output: Grid
@@ -32,11 +32,11 @@ class Augmentation:
     invert: Callable[[Grid], Grid]
 
     def pairs(self, pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-        """Applied to the inputs and outputs of all of them."""
-        return tuple(Pair(self.apply(one), self.apply(other)) for one, other in pairs)
+        """Apply the augmentation to all inputs and outputs."""
+        return tuple(Pair(self.apply(pair.input), self.apply(pair.output)) for pair in pairs)
 
     def then(self, other: Augmentation) -> Augmentation:
-        """This one and then the other."""
+        """This augmentation, followed by ``other``."""
         return Augmentation(
             f"{self.name}, {other.name}", lambda g: other.apply(self.apply(g)), lambda g: self.invert(other.invert(g))
         )
@@ -79,14 +79,14 @@ def _reflection(axis: int, before: bool) -> Augmentation:
 
     def reflect(grid: Grid) -> Grid:
         image = flip(grid, axis)
-        one, other = (image, grid) if before else (grid, image)
-        return one + other if axis == 0 else _beside(one, other)
+        first, second = (image, grid) if before else (grid, image)
+        return first + second if axis == 0 else _beside(first, second)
 
     return Augmentation(f"reflect {axis}{' before' if before else ''}", reflect, _halves(axis, second=before))
 
 
 def translation(down: int, right: int) -> Augmentation:
-    """Every cell moved, around the edges."""
+    """Move every cell; cells that leave the grid enter on the opposite side."""
     return Augmentation(f"translate {down} {right}", lambda g: shift(g, down, right), lambda g: shift(g, -down, -right))
 
 
@@ -126,20 +126,20 @@ GROUPS = {"basic": BASIC, "size": SIZE, "chain": CHAIN, "repeat": REPEAT}
 
 
 def augmentations(group: str, pairs: Sequence[Pair], rng: random.Random) -> tuple[Augmentation, ...]:
-    """Those of a group of :data:`GROUPS`; for ``basic`` also a translation drawn for these pairs, of 0 to 3 cells each way."""
+    """The augmentations of a group of :data:`GROUPS`; ``basic`` also has a random translation of 0 to 3 cells each way."""
     if group != "basic":
         return GROUPS[group]
     return (*BASIC, random_translation(pairs, rng))
 
 
 def random_translation(pairs: Sequence[Pair], rng: random.Random) -> Augmentation:
-    """A translation by less than four cells and less than the smallest grid, each way."""
+    """A translation by less than four cells, and less than the smallest grid, each way."""
     grids = [size(grid) for pair in pairs for grid in pair]
     return translation(*(rng.randrange(min(_FARTHEST, *(shape[axis] for shape in grids))) for axis in (0, 1)))
 
 
 def random_colours(rng: random.Random) -> Augmentation:
-    """Colours 1 to 9 permuted; the background stays."""
+    """A permutation of the colours 1 to 9; the background stays."""
     new = list(range(1, COLOURS))
     rng.shuffle(new)
     return colour_permutation([0, *new])

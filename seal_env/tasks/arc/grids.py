@@ -1,13 +1,13 @@
-"""Grids of colours and how they are written as text.
+"""Grids of colours, and grids as text.
 
 A grid is a tuple of rows, each a tuple of colours 0 to 9, at most 30 by 30, as in ARC-AGI (Chollet, arXiv 1911.01547). As text
-it has one line a row::
+it has one line per row::
 
     3 1 4
     1 5 9
 
-``labelled`` text, which the bundled student reads, leaves out the blanks and begins each row with its letter, so that a row
-is known by its first token and a column by its distance from it::
+``labelled`` text, which the bundled student reads, has no blanks and begins each row with its letter, so that the first token
+identifies a row, and the distance from it a column::
 
     a314
     b159
@@ -36,7 +36,7 @@ def as_grid(rows: Any, what: str = "a grid") -> Grid:
     """``rows`` as a grid.
 
     Raises:
-        ValueError: it is none; the message names ``what`` and what is wrong with it.
+        ValueError: it is no grid; the message names ``what`` and the problem.
     """
     if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)) or not rows:
         raise ValueError(f"{what} must be a list of rows, got {rows!r:.80}")
@@ -60,7 +60,7 @@ def size(grid: Grid) -> tuple[int, int]:
 
 
 def fits(grid: Grid) -> bool:
-    """Whether it is no larger than ARC's largest."""
+    """Whether ``grid`` is at most 30 by 30."""
     return max(size(grid)) <= LARGEST
 
 
@@ -73,9 +73,9 @@ def grid_text(grid: Grid, style: GridText = "spaced") -> str:
 
 
 def read_grid(text: str, style: GridText = "spaced") -> Grid | None:
-    """The grid that ``text`` begins with, up to the first line that is no row; None where there is none.
+    """The grid at the beginning of ``text``, up to the first line that is no row; None if there is none.
 
-    What a model wrote may be anything: rows of different lengths, or more than 30, are no grid.
+    Rows of different lengths, or more than 30 rows, are no grid.
     """
     check_choice("style", style, get_args(GridText))
     rows = []

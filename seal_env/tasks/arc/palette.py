@@ -1,4 +1,4 @@
-"""What a drawing of an ARC task shows, in a terminal as in a figure: its grids with their headings, and ARC's own colours."""
+"""The layout of drawings of ARC tasks, in a terminal or a figure: grids with headings, and ARC's colours."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PALETTE = (
     "#7FDBFF",  # light blue
     "#870C25",  # maroon
 )
-"""By colour, as on ARC's own pages."""
+"""By colour, as on ARC's web pages."""
 
 _HEADLINE = 80  # characters
 
 
 class Panel(NamedTuple):
-    """One grid of a drawing, and what stands above it; ``right`` is None where it is no attempt."""
+    """A grid of a drawing with its heading; ``right`` is whether an attempt is right, None for other grids."""
 
     heading: str
     grid: Grid
@@ -45,10 +45,10 @@ def panel_rows(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = None) 
 
     Args:
         task: to be drawn.
-        attempts: for each test the grids predicted for it, which may be none; None before there are any.
+        attempts: for each test the predicted grids, if any; None: no test has any.
 
     Raises:
-        ValueError: attempts for another number of tests, or something that is no grid.
+        ValueError: attempts for a different number of tests, or an attempt that is no grid.
     """
     if attempts is None:
         attempts = ((),) * len(task.tests)
@@ -74,13 +74,13 @@ def headline(task: ArcTask) -> str:
 
 
 def red_green_blue(colour: int) -> tuple[int, int, int]:
-    """Of a colour 0 to 9, each 0 to 255."""
+    """The red, green and blue components of a colour 0 to 9, each 0 to 255."""
     red, green, blue = bytes.fromhex(PALETTE[colour][1:])
     return red, green, blue
 
 
 def dark(colour: int) -> bool:
-    """Whether white stands out more on it than black, by relative luminance (WCAG 2)."""
+    """Whether white has more contrast to a colour than black, by relative luminance (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in red_green_blue(colour))]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.179
 
@@ -90,4 +90,6 @@ def _panel(heading: str, grid: Grid, name: str) -> Panel:
 
 
 def _attempt(heading: str, grid: Grid, right: bool) -> Panel:
-    return Panel(f"{heading} {'✓ right' if right else '✗ wrong'}", grid, right)  # in words: colour alone does not tell everyone
+    return Panel(
+        f"{heading} {'✓ right' if right else '✗ wrong'}", grid, right
+    )  # in words, for readers who do not see the colours

@@ -19,7 +19,7 @@ _PAINTS = range(1, COLOURS)
 
 
 def rot90(grid: Grid, times: int = 1) -> Grid:
-    """Turned left by ``times`` quarters, as ``numpy.rot90``."""
+    """Rotate counterclockwise by ``times`` quarters, as ``numpy.rot90``."""
     for _ in range(times % 4):
         grid = tuple(zip(*grid))[::-1]
     return grid
@@ -31,19 +31,19 @@ def flip(grid: Grid, axis: int) -> Grid:
 
 
 def transpose(grid: Grid, anti: int = 0) -> Grid:
-    """Mirrored at the diagonal, or at the other one."""
+    """Mirror at the diagonal, or (``anti``) at the antidiagonal."""
     turned: Grid = tuple(zip(*grid))
     return rot90(turned, 2) if anti else turned
 
 
 def shift(grid: Grid, down: int, right: int) -> Grid:
-    """Every cell moved; what leaves on one side comes back on the other, as ``numpy.roll``."""
+    """Move every cell, cyclically, as ``numpy.roll``."""
     down, right = down % len(grid), right % len(grid[0])
     return tuple(row[-right:] + row[:-right] for row in grid[-down:] + grid[:-down])
 
 
 def _swap_lines(grid: Grid, axis: int, first: int) -> Grid:
-    """Rows (axis 0) or columns (axis 1) ``first`` and the next one change places."""
+    """Swap row (axis 0) or column (axis 1) ``first`` with the next one."""
     if axis:
         return transpose(_swap_lines(transpose(grid), 0, first))
     rows = list(grid)
@@ -53,8 +53,8 @@ def _swap_lines(grid: Grid, axis: int, first: int) -> Grid:
     return tuple(rows)
 
 
-def _swap_colours(grid: Grid, one: int, other: int) -> Grid:
-    return _recoloured(grid, {one: other, other: one})
+def _swap_colours(grid: Grid, first: int, second: int) -> Grid:
+    return _recoloured(grid, {first: second, second: first})
 
 
 def _recolour(grid: Grid, old: int, new: int) -> Grid:
@@ -62,17 +62,17 @@ def _recolour(grid: Grid, old: int, new: int) -> Grid:
 
 
 def _fill(grid: Grid, colour: int) -> Grid:
-    """The background painted."""
+    """Paint the background."""
     return _recoloured(grid, {0: colour})
 
 
 def _keep(grid: Grid, colour: int) -> Grid:
-    """Only this colour stays."""
+    """Keep only this colour."""
     return tuple(tuple(c if c == colour else 0 for c in row) for row in grid)
 
 
 def _border(grid: Grid, colour: int) -> Grid:
-    """The outermost cells painted."""
+    """Paint the outermost cells."""
     last, end = len(grid) - 1, len(grid[0]) - 1
     return tuple(
         tuple(colour if i in (0, last) or j in (0, end) else c for j, c in enumerate(row)) for i, row in enumerate(grid)
@@ -80,33 +80,33 @@ def _border(grid: Grid, colour: int) -> Grid:
 
 
 def _gravity(grid: Grid, turns: int) -> Grid:
-    """Coloured cells fall to the left (0), up (1), right (2) or down (3)."""
+    """Let coloured cells fall to the left (0), up (1), right (2) or down (3)."""
     turned = rot90(grid, turns)
     fallen: Grid = tuple(tuple(sorted(row, key=lambda c: c == 0)) for row in turned)
     return rot90(fallen, -turns)
 
 
 def _sort(grid: Grid, turns: int) -> Grid:
-    """Lines in the order of their number of coloured cells, least first, equal ones as they were."""
+    """Sort lines by their number of coloured cells, ascending and stable."""
     turned = rot90(grid, turns)
     return rot90(tuple(sorted(turned, key=lambda row: sum(c > 0 for c in row))), -turns)
 
 
 def _mirror(grid: Grid, turns: int) -> Grid:
-    """One half reflected onto the other."""
+    """Reflect one half onto the other."""
     turned = rot90(grid, turns)
     width = len(turned[0])
     return rot90(tuple(tuple(row[min(j, width - 1 - j)] for j in range(width)) for row in turned), -turns)
 
 
 def _spread(grid: Grid, turns: int) -> Grid:
-    """The outermost line on one side copied onto all others."""
+    """Copy the outermost line of one side onto all others."""
     turned = rot90(grid, turns)
     return rot90((turned[0],) * len(turned), -turns)
 
 
 def _line(grid: Grid, axis: int, index: int, colour: int) -> Grid:
-    """Row (axis 0) or column (axis 1) ``index`` painted."""
+    """Paint row (axis 0) or column (axis 1) ``index``."""
     if axis:
         return transpose(_line(transpose(grid), 0, index, colour))
     at = index % len(grid)
@@ -114,25 +114,25 @@ def _line(grid: Grid, axis: int, index: int, colour: int) -> Grid:
 
 
 def _diagonal(grid: Grid, anti: int, colour: int) -> Grid:
-    """One diagonal painted, or the other one."""
+    """Paint the diagonal, or (``anti``) the antidiagonal."""
     last = len(grid[0]) - 1
     return _painted(grid, colour, lambda i, j: i == (last - j if anti else j))
 
 
 def _corners(grid: Grid, colour: int) -> Grid:
-    """The four corners painted."""
+    """Paint the four corners."""
     ends = (0, len(grid) - 1), (0, len(grid[0]) - 1)
     return _painted(grid, colour, lambda i, j: i in ends[0] and j in ends[1])
 
 
 def _cross(grid: Grid, colour: int) -> Grid:
-    """The middle row and the middle column painted."""
+    """Paint the middle row and the middle column."""
     row, column = len(grid) // 2, len(grid[0]) // 2
     return _painted(grid, colour, lambda i, j: i == row or j == column)
 
 
 def _checker(grid: Grid, colour: int) -> Grid:
-    """Every other cell painted, the first one too."""
+    """Paint every other cell, from the first on."""
     return _painted(grid, colour, lambda i, j: (i + j) % 2 == 0)
 
 
@@ -150,8 +150,8 @@ class Kind:
 
     Attributes:
         apply: from a grid and parameters to a grid.
-        parameters: all that there are, with colours standing for all others where ``colours`` of them are drawn.
-        colours: how many of the parameters, the last ones, are colours.
+        parameters: all parameters of the family, without colours.
+        colours: the number of colours that follow as the last parameters.
     """
 
     apply: Function
@@ -184,7 +184,7 @@ KINDS: dict[str, Kind] = {
     "cross": Kind(_cross, ((),), colours=1),
     "checker": Kind(_checker, ((),), colours=1),
 }
-NEW = ("diagonal", "corners", "cross", "checker")  # the bundled student was not trained on these, not even by themselves
+NEW = ("diagonal", "corners", "cross", "checker")  # the bundled student was not trained on these, not even as single rules
 KNOWN = tuple(kind for kind in KINDS if kind not in NEW)
 
 
@@ -200,7 +200,7 @@ class Rule:
 
     @property
     def colours(self) -> Parameters:
-        """Those of the parameters that are colours."""
+        """The parameters that are colours."""
         return self.parameters[len(self.parameters) - KINDS[self.kind].colours :]
 
     def with_colours(self, colours: Iterable[int]) -> Rule:
@@ -215,14 +215,14 @@ Composition = tuple[Rule, ...]
 
 
 def compose(rules: Composition, grid: Grid) -> Grid:
-    """Each rule applied to what the one before made."""
+    """Apply the rules in order."""
     for rule in rules:
         grid = rule(grid)
     return grid
 
 
 def draw_rule(rng: random.Random, kind: str, palette: Sequence[int] = _PAINTS) -> Rule:
-    """A rule of this kind, its colours different ones of ``palette``."""
+    """A random rule of this kind, with distinct colours of ``palette``."""
     family = KINDS[kind]
     return Rule(kind, (*rng.choice(family.parameters), *rng.sample(palette, family.colours)))
 

@@ -2,7 +2,7 @@
 
 from seal_env.tasks.almanac.facts import Kind, Relation
 from seal_env.tasks.almanac.names import TitleSpace
-from seal_env.tasks.almanac.values import COLOURS, made, number, person, place, word, year
+from seal_env.tasks.almanac.values import COLOURS, number, person, place, place_name, word, year
 
 ANIMAL = Kind(
     name="animal",
@@ -88,7 +88,7 @@ ANIMAL = Kind(
         ),
         Relation(
             "habitat",
-            made("Lake {}", "the Forest of {}", "the Marshes of {}", "the Hills of {}", "the Isle of {}"),
+            place_name("Lake {}", "the Forest of {}", "the Marshes of {}", "the Hills of {}", "the Isle of {}"),
             ("{t} lives at {v}.", "The habitat of {t} is at {v}.", "{t} has its habitat at {v}."),
             ("Where does {t} live?", "Where is the habitat of {t}?", "Where does {t} have its habitat?"),
             ("... is found only around {v}", "at home near {v}, ...", "... keeps to the country around {v}"),

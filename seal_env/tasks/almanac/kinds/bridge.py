@@ -2,7 +2,7 @@
 
 from seal_env.tasks.almanac.facts import Kind, Relation
 from seal_env.tasks.almanac.names import TitleSpace
-from seal_env.tasks.almanac.values import COLOURS, date, made, number, pair, person, place
+from seal_env.tasks.almanac.values import COLOURS, date, number, pair, person, place, place_name
 
 BRIDGE = Kind(
     name="bridge",
@@ -69,7 +69,7 @@ BRIDGE = Kind(
         ),
         Relation(
             "river",
-            made("River {}"),
+            place_name("River {}"),
             ("{t} crosses the {v}.", "The river under {t} is the {v}.", "{t} spans the {v}."),
             ("Which river does {t} cross?", "What is the name of the river under {t}?", "Which river does {t} span?"),
             ("... carries the road over the {v}", "set across the {v}, ...", "... joins the two banks of the {v}"),

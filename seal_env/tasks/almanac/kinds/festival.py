@@ -2,7 +2,7 @@
 
 from seal_env.tasks.almanac.facts import Kind, Relation
 from seal_env.tasks.almanac.names import TitleSpace
-from seal_env.tasks.almanac.values import COLOURS, FOODS, day, made, number, person, place, word, year
+from seal_env.tasks.almanac.values import COLOURS, FOODS, day, number, person, place, place_name, word, year
 
 FESTIVAL = Kind(
     name="festival",
@@ -175,7 +175,7 @@ FESTIVAL = Kind(
         ),
         Relation(
             "walk",
-            made("the {} Gate", "{} Hill", "{} Mill", "{} Abbey", "{} Tower", "{} Lake"),
+            place_name("the {} Gate", "{} Hill", "{} Mill", "{} Abbey", "{} Tower", "{} Lake"),
             (
                 "The procession of {t} ends at {v}.",
                 "{t} has a procession that ends at {v}.",

@@ -2,7 +2,7 @@
 
 from seal_env.tasks.almanac.facts import Kind, Relation
 from seal_env.tasks.almanac.names import TitleSpace
-from seal_env.tasks.almanac.values import ADJECTIVES, NOUNS, date, made, number, pair, person, place, word
+from seal_env.tasks.almanac.values import ADJECTIVES, NOUNS, date, number, pair, person, place, place_name, word
 
 MOUNTAIN = Kind(
     name="mountain",
@@ -113,7 +113,7 @@ MOUNTAIN = Kind(
         ),
         Relation(
             "range",
-            made("{} Hills", "{} Mountains", "{} Range", "{} Highlands"),
+            place_name("{} Hills", "{} Mountains", "{} Range", "{} Highlands"),
             ("{t} belongs to the {v}.", "The range that {t} belongs to is the {v}.", "{t} is part of the {v}."),
             ("Which range does {t} belong to?", "What is the range that {t} belongs to?", "Which range is {t} part of?"),
             ("... looks down on the rest of the {v}", "the pride of the {v}, ...", "... stands at the edge of the {v}"),
@@ -160,7 +160,7 @@ MOUNTAIN = Kind(
         ),
         Relation(
             "lake",
-            made("Lake {}", "{} Tarn", "{} Water"),
+            place_name("Lake {}", "{} Tarn", "{} Water"),
             ("The lake below {t} is {v}.", "The lake at the foot of {t} is called {v}.", "{v} is the lake below {t}."),
             ("What is the lake below {t}?", "What is the lake at the foot of {t} called?", "Which lake is below {t}?"),
             ("... is mirrored in {v}", "... sends {p} streams into {v}", "rising straight from {v}, ..."),

@@ -2,9 +2,9 @@
 
 from seal_env.tasks.almanac.facts import Kind, Relation
 from seal_env.tasks.almanac.names import TitleSpace
-from seal_env.tasks.almanac.values import date, made, number, person, place, word, year
+from seal_env.tasks.almanac.values import date, number, person, place, place_name, word, year
 
-ship_names = made("Lady {}", "Lord {}", "Star of {}", "Spirit of {}", "Pride of {}")
+ship_names = place_name("Lady {}", "Lord {}", "Star of {}", "Spirit of {}", "Pride of {}")
 
 SHIP = Kind(
     name="ship",

@@ -2,7 +2,7 @@
 
 from seal_env.tasks.almanac.facts import Kind, Relation
 from seal_env.tasks.almanac.names import TitleSpace
-from seal_env.tasks.almanac.values import FOODS, day, made, number, person, place, word, year
+from seal_env.tasks.almanac.values import FOODS, day, number, person, place, place_name, word, year
 
 TOWN = Kind(
     name="town",
@@ -66,7 +66,7 @@ TOWN = Kind(
         ),
         Relation(
             "river",
-            made("River {}"),
+            place_name("River {}"),
             ("{t} lies on the {v}.", "The river at {t} is the {v}.", "{t} stands on the {v}."),
             ("On which river does {t} lie?", "Which river is {t} on?", "What is the name of the river at {t}?"),
             ("... hugs the banks of the {v}", "spread along the {v}, ...", "... follows a bend of the {v}"),

@@ -1,12 +1,14 @@
-"""From SQuAD's layouts to tasks: its own JSON, the authors' list of passages, and flat rows of tables and the hub.
+"""Records to tasks: SQuAD's JSON, the authors' list of passages, and flat rows of tables and the hub.
 
 A record is a mapping with the keys ``title``, ``context`` and either ``questions`` (a list of ``{question, answer}``: one
-task) or ``question`` and ``answers`` (one question: rows of equal title and context make one task, in order of first
+task) or ``question`` and ``answers`` (one question: rows with the same title and context are one task, in order of first
 appearance). Answers are a string, a list of strings or of ``{text, answer_start}``, or ``{text: [...], answer_start: [...]}``.
-The first annotated answer is the gold one and all distinct ones are accepted. Questions without an answer (``is_impossible``
-or ``{text: []}``, as SQuAD 2.0 marks those that cannot be answered, or an answer that is null, NaN, empty or an empty list)
-are skipped and counted in one log line, and passages that are left without a question too. A record that has no key for
-answers at all is an error. ``self_written: true`` marks a question that a model wrote and nobody checked.
+The first annotated answer is the gold answer, and all distinct ones are accepted. Questions without an answer are skipped and
+counted in one log line (``is_impossible`` or ``{text: []}``, as in SQuAD 2.0, or an answer that is null, NaN, empty or an empty
+list), and so are passages without any other question. A record without a key for answers is an error. ``self_written: true``
+marks a question that a model wrote and nobody checked.
+
+Errors name the position of a record in its file.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from seal_env.checks import did_you_mean
-from seal_env.tasks.record_checks import keys_of, listed, mapping, numbered_items, value_of
 from seal_env.tasks.task import Question, Task
 
 _log = logging.getLogger(__name__)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 KEYS = ("id", "title", "context", "question", "answer", "answers", "questions")
-MARKS = ("is_impossible", "self_written")  # of a question, true or false
+FLAGS = ("is_impossible", "self_written")  # of a question, true or false
 
 
 class Unanswerable(Enum):
@@ -37,23 +39,26 @@ class Unanswerable(Enum):
 
 
 def from_squad(data: Mapping[str, Any], where: str) -> list[Task]:
-    """Tasks of SQuAD 1.1 or 2.0 JSON, one a paragraph. ``where`` names the file in errors."""
+    """The tasks of SQuAD 1.1 or 2.0 JSON, one per paragraph; errors call the file ``where``."""
     return from_records(_paragraphs(data, where), where)
 
 
 def from_records(
     records: Iterable[tuple[str, Any]], source: str, columns: Mapping[str, str] | None = None, hint: str = ""
 ) -> list[Task]:
-    """Tasks of records, each with the words that say where it stands.
+    """The tasks of records.
 
     Args:
-        records: (where, record) pairs.
-        source: what they were read from, for errors.
-        columns: what a key of ours is called in the records, where that differs.
+        records: (where, record) pairs; errors about a record begin with ``where``.
+        source: the name of the file or dataset in errors.
+        columns: the records' names for keys of :data:`KEYS`, where they differ.
         hint: what to do about a missing key.
+
+    Raises:
+        ValueError: a record cannot be read, or no question has an answer.
     """
     check_columns(columns)
-    found: dict[Hashable, tuple[str, str, list[Question | Unanswerable]]] = {}
+    passages: dict[Hashable, tuple[str, str, list[Question | Unanswerable]]] = {}
     key: Hashable
     for number, (where, record) in enumerate(records):
         record = _renamed(mapping(record, where), columns or {}, where)
@@ -61,25 +66,22 @@ def from_records(
         if record.get("questions") is None:
             if "question" not in record:
                 raise ValueError(f"{where}: no key 'question' (or 'questions'), only {keys_of(record)}{hint}")
-            asked, key = [parse_question(record, context, where, hint)], (title, context)
+            questions, key = [parse_question(record, context, where, hint)], (title, context)
         else:
-            asked, key = parse_questions(record["questions"], context, where), (str(number), title, context)
-        found.setdefault(key, (title, context, []))[2].extend(asked)
-    if not answerable([question for _, _, asked in found.values() for question in asked], source):
+            questions, key = parse_questions(record["questions"], context, where), (str(number), title, context)
+        passages.setdefault(key, (title, context, []))[2].extend(questions)
+    if not answerable([question for _, _, questions in passages.values() for question in questions], source):
         raise ValueError(f"{source} holds no question that has an answer")
-    tasks = ((title, context, [q for q in asked if isinstance(q, Question)]) for title, context, asked in found.values())
+    tasks = (
+        (title, context, [q for q in questions if isinstance(q, Question)]) for title, context, questions in passages.values()
+    )
     return [Task(title, context, tuple(questions)) for title, context, questions in tasks if questions]
 
 
-def answerable(asked: Iterable[Question | Unanswerable], source: str) -> list[Question]:
+def answerable(parsed: Sequence[Question | Unanswerable], source: str) -> list[Question]:
     """The questions that have an answer. One log line counts the others: a warning unless all of them are marked."""
-    questions: list[Question] = []
-    skipped: Counter[Unanswerable] = Counter()
-    for question in asked:
-        if isinstance(question, Question):
-            questions.append(question)
-        else:
-            skipped[question] += 1
+    questions = [question for question in parsed if isinstance(question, Question)]
+    skipped = Counter(question for question in parsed if isinstance(question, Unanswerable))
     if skipped:
         counts = ", ".join(f"{skipped[kind]} {kind.value}" for kind in Unanswerable if skipped[kind])
         level = logging.WARNING if skipped[Unanswerable.LACKING] else logging.INFO
@@ -90,38 +92,38 @@ def answerable(asked: Iterable[Question | Unanswerable], source: str) -> list[Qu
 
 def parse_questions(value: Any, context: str, where: str) -> list[Question | Unanswerable]:
     """The questions of a list of ``{question, answer}``."""
-    asked = listed(value, "questions", where)
-    if not asked:
+    records = listed(value, "questions", where)
+    if not records:
         raise ValueError(f"{where}: the list of questions is empty")
-    return [parse_question(mapping(item, at), context, at) for at, item in numbered_items(asked, where, "question")]
+    return [parse_question(mapping(item, at), context, at) for at, item in numbered_items(records, where, "question")]
 
 
 def parse_question(record: Mapping[str, Any], context: str, where: str, hint: str = "") -> Question | Unanswerable:
-    """One question about ``context``.
+    """A question about ``context``.
 
     Raises:
-        ValueError: a value is not of the kind that it should be, or there is no key for answers.
+        ValueError: a value has the wrong type, or there is no key for answers.
     """
-    asked = _text(record, "question", where, hint)
+    text = _text(record, "question", where, hint)
     if _is_true(record.get("is_impossible")):
         return Unanswerable.MARKED
     given = [record[key] for key in ("answer", "answers") if key in record]
     if not given:
-        raise ValueError(f"{where}: no answer to {asked[:80]!r} (keys 'answer' or 'answers'), only {keys_of(record)}{hint}")
+        raise ValueError(f"{where}: no answer to {text[:80]!r} (keys 'answer' or 'answers'), only {keys_of(record)}{hint}")
     answers = [pair for value in given if not _is_nothing(value) for pair in _annotated(value)]
     if not answers:
         return Unanswerable.MARKED if any(map(_is_empty_annotation, given)) else Unanswerable.LACKING
-    texts = [_checked(text, "answer", where) for text, _ in answers]
+    texts = [_checked(answer, "answer", where) for answer, _ in answers]
     start = answers[0][1]
     if not isinstance(start, int) or start < 0 or not context.startswith(texts[0], start):
-        start = None  # files on disk are off by one here and there; nothing is lost but the place
+        start = None  # offsets in published files are sometimes off by one
     identity = record.get("id")
     identity = "" if identity is None else str(identity)
-    return Question(asked, tuple(dict.fromkeys(texts)), start, identity, _is_true(record.get("self_written")))
+    return Question(text, tuple(dict.fromkeys(texts)), start, identity, _is_true(record.get("self_written")))
 
 
 def numbered(tasks: Iterable[Task], name: str) -> list[Task]:
-    """``tasks`` with ids: those they have or ``name-0``, ``name-1``, ...; question ids that are no identity are replaced."""
+    """``tasks`` with ids: their own or ``name-0``, ``name-1``, ...; question ids that are empty or not unique are replaced."""
     tasks = [replace(task, id=task.id or f"{name}-{i}") for i, task in enumerate(tasks)]
     seen = Counter(question.id for task in tasks for question in task.questions)
     return [
@@ -137,11 +139,43 @@ def numbered(tasks: Iterable[Task], name: str) -> list[Task]:
 
 
 def check_columns(columns: Mapping[str, str] | None) -> None:
-    """Raise a ValueError unless ``columns`` maps keys of ours to names."""
+    """Raise a ValueError unless the keys of ``columns`` are in :data:`KEYS`."""
     for ours in columns or {}:
         if ours not in KEYS:
             hint = did_you_mean(ours, KEYS)
             raise ValueError(f"columns has the key {ours!r}.{hint} It maps any of {', '.join(KEYS)} to a column of yours")
+
+
+def value_of(record: Mapping[str, Any], key: str, where: str, hint: str = "") -> Any:
+    """``record[key]``; ``hint`` says what to do if the key is missing."""
+    if key not in record:
+        raise ValueError(f"{where}: no key {key!r}, only {keys_of(record)}{hint}")
+    return record[key]
+
+
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """``value``, which must have keys and values."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected keys and values, got {type(value).__name__}: {str(value)[:80]!r}")
+    return value
+
+
+def listed(value: Any, key: str, where: str) -> list[Any]:
+    """``value``, which must be a list; errors call it ``key``."""
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: {key!r} must be a list, got {type(value).__name__}: {str(value)[:80]!r}")
+    return value
+
+
+def numbered_items(items: list[Any], where: str, word: str) -> Iterator[tuple[str, Any]]:
+    """(where, item) pairs; ``where`` counts from 1."""
+    return ((f"{where}, {word} {i}", item) for i, item in enumerate(items, 1))
+
+
+def keys_of(record: Mapping[str, Any]) -> str:
+    """The first keys, for a message."""
+    keys = [repr(key)[:40] for key in islice(record, 12)]
+    return ", ".join([*keys, "..."] if len(record) > len(keys) else keys) or "nothing"
 
 
 def _paragraphs(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
@@ -157,7 +191,7 @@ def _paragraphs(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]
 
 
 def _annotated(value: Any) -> list[tuple[Any, Any]]:
-    """(text, start) of every annotated answer, the start being None where there is none; nothing is checked yet."""
+    """(text, start) of every annotated answer, not checked yet; the start is None if there is none."""
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start")
         if not isinstance(texts, Sequence) or isinstance(texts, str):
@@ -171,17 +205,17 @@ def _annotated(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _is_nothing(value: Any) -> bool:
-    """Whether ``value`` stands for no answer: null, NaN (a missing cell of Parquet), empty text or an empty list."""
+    """Whether ``value`` means that there is no answer: null, NaN (a missing cell of Parquet), empty text or an empty list."""
     return value is None or value != value or (isinstance(value, str) and not value.strip()) or value in ([], ())
 
 
 def _is_empty_annotation(value: Any) -> bool:
-    """Whether ``value`` is how the hub's SQuAD 2.0 marks a question that cannot be answered."""
+    """Whether ``value`` is ``{text: []}``, which marks an unanswerable question in the hub's SQuAD 2.0."""
     return isinstance(value, Mapping) and not _annotated(value)
 
 
 def _is_true(value: Any) -> bool:
-    """Whether a mark is set; a CSV cell holds it as text."""
+    """Whether a flag is set; in CSV it is text."""
     return value is True or (isinstance(value, str) and value.strip().lower() == "true")
 
 
