@@ -1,4 +1,4 @@
-"""What a user passed wrongly is named, with what would work: one-line errors for options of every kind."""
+"""Validation of user input. Errors are one line that names the value and what would work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the closest of ``known``, to put after a sentence; nothing where none is close."""
+    """`` Did you mean 'x'?`` with the closest of ``known``, to append to a sentence; empty if none is close."""
     close = get_close_matches(given, list(known), n=1) if isinstance(given, str) else []
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -34,7 +34,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_count(name: str, value: object) -> None:
-    """Raise a ValueError unless ``value`` is an integer from 1 on."""
+    """Raise a ValueError unless ``value`` is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
@@ -55,13 +55,14 @@ def finite_number(
     """``value`` as a Python number. Numpy scalars and 0-d arrays and tensors are converted.
 
     Args:
-        where: what comes before the value in the error, such as ``reward 'own:reward' returned``.
-        wanted: what comes after it: what would work.
-        least: smallest number that is accepted.
-        most: largest number that is accepted.
+        value: to convert.
+        where: the beginning of the error, before the value, such as ``reward 'own:reward' returned``.
+        wanted: the end of the error, after the value: what would work.
+        least: smallest accepted number.
+        most: largest accepted number.
 
     Raises:
-        ValueError: it is no real number, not finite, or out of range.
+        ValueError: ``value`` is not a real number, not finite, or out of range.
     """
     try:
         plain = value.item() if getattr(value, "shape", None) == () else value
@@ -75,13 +76,13 @@ def finite_number(
 
 
 def brief(value: object) -> str:
-    """``value`` on one line, cut after 80 characters."""
+    """``repr(value)`` on one line, cut after 80 characters."""
     return " ".join(repr(value).split())[:80]
 
 
 @dataclass(frozen=True)
 class NamedFunction:
-    """A function under the name by which a user asked for it, with keywords that it always gets."""
+    """A function with the name that the user gave for it, and keyword arguments for every call."""
 
     name: str
     function: Callable[..., Any]
@@ -92,7 +93,7 @@ class NamedFunction:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """What errors call ``function``: the name by which a user asked for it, else where it (or its class) is defined."""
+    """The name of ``function`` in errors: the one that the user gave, else where it (or its class) is defined."""
     if isinstance(function, NamedFunction):
         return function.name
     defined = function if hasattr(function, "__qualname__") else type(function)

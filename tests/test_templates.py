@@ -200,7 +200,7 @@ def test_an_instruct_student_answers_as_generate_does(folder, adds: str, templat
     assert (config.template, config.student_template) == ("instruct", "instruct")
     env.reset(seed=0)
     _, _, _, _, info = env.step("")
-    task = env.unwrapped.engine.states[0].acted
+    task = env.unwrapped.engine.states[0].last_task
     messages = [question_prompt(task.title, row["question"], "instruct") for row in info["questions"]]
     expected = [tokenizer.decode(generated(message), skip_special_tokens=True).strip() for message in messages]
     assert [row["answer"] for row in info["questions"]] == expected and any(expected)
@@ -240,11 +240,11 @@ def test_what_a_student_is_asked_can_be_sent_elsewhere(folder) -> None:
         env.reset(seed=0)
         outcomes.append(env.step("One fact.")[4]["questions"])
     assert outcomes[0] == outcomes[1]
-    work = UpdateRequest(tuple(env.unwrapped.engine.domain.evaluator.prompts(env.unwrapped.engine.source[0])))
-    assert pickle.loads(pickle.dumps(work)) == work
-    assert {type(prompt) for prompt in work.prompts} == {tuple} and {type(i) for prompt in work.prompts for i in prompt} == {
-        int
-    }
+    request = UpdateRequest(tuple(env.unwrapped.engine.domain.evaluator.prompts(env.unwrapped.engine.source[0])))
+    assert pickle.loads(pickle.dumps(request)) == request
+    assert {type(prompt) for prompt in request.prompts} == {tuple} and {
+        type(i) for prompt in request.prompts for i in prompt
+    } == {int}
 
 
 # What a student wrote ---------------------------------------------------------------------------------------------------
