@@ -133,27 +133,26 @@ class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
     ``ray``, on Ray, see docs/scale.md), and those above.
 
     ## Chat templates
-    ``template`` is about the policy: whether ``instruction`` is the whole prompt of a ``base`` model or the user's message to
-    an ``instruct`` model, and how its edits are read. ``student_template`` is about the student: whether questions are put to
-    it as raw text or as the user's message in its chat template. Both are ``auto`` by default: ``instruct`` if ``model`` was
-    tuned on its chat template, that is, if the token that ends the assistant's turn there is one of its end tokens, else
-    ``base``; that there is a chat template says little, since Qwen2.5-7B has one, too. A log line says what was chosen, and
-    ``env.unwrapped.config`` holds it. A policy of another kind than the student needs ``template`` by name: an instruct model
-    that writes for a base student, ``template="instruct"``.
+    ``template`` is for the policy: whether ``instruction`` is the prompt of a ``base`` model or the user's message to an
+    ``instruct`` model, and how its edits are parsed. ``student_template`` is for the student: whether its questions are raw
+    text or the user's message in its chat template. Both default to ``auto``: ``instruct`` if the chat template of ``model``
+    ends the assistant's turn with an end token of the model, else ``base``. A chat template alone is no evidence: Qwen2.5-7B
+    has one. The choice is logged, and ``env.unwrapped.config`` holds it. If the policy is another kind of model than the
+    student, choose ``template`` by name, such as ``template="instruct"`` for an instruct model that writes for a base student.
 
-    Students are told not to think before they answer (``enable_thinking=False`` in their chat template). ``enable_thinking``
-    is about policies that are shown token ids (:class:`~seal_env.envs.token_ids.TokenIds`) or made for the environment
-    (``seal-bench``): True, False, or None for what the policy says itself, by default no. Thoughts are no part of an edit
-    or an answer (:func:`seal_env.chat.without_thoughts`).
+    Students are prompted not to think before they answer (``enable_thinking=False`` in their chat template).
+    ``enable_thinking`` is for policies that read token ids (:class:`~seal_env.envs.token_ids.TokenIds`) or that ``seal-bench``
+    loads: True, False, or None for the policy's own setting, by default False. Thoughts are removed from edits and answers
+    (:func:`seal_env.chat.without_thoughts`).
 
     ## Few-shot tasks
-    ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` is the demonstrations of an ARC task, the action a choice of tools and
-    settings as JSON (:mod:`seal_env.edits.tools`), and the score 1 where every test grid was predicted in two attempts, else 0
+    ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` holds the demonstrations of an ARC task, the action is a choice of tools and
+    settings as JSON (:mod:`seal_env.edits.tools`), and the score is 1 if every test grid was predicted in two attempts, else 0
     (:mod:`seal_env.evaluation.grid_evaluator`). ``dataset`` is ``mini-arc``, ``arc-agi-1``, ``arc-agi-2`` or a path
-    (:func:`seal_env.tasks.arc.arc_sources.load_arc`), ``mini_arc`` its knobs, ``inner_loop`` of
-    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` of :class:`seal_env.evaluation.GridEvaluator`, ``grid_text``
-    how grids are written (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``, ``grader`` and
-    ``proxy`` do not apply, nor does ``mode="corpus"``. ``ToolChoices`` takes the action as numbers;
+    (:func:`seal_env.tasks.arc.arc_sources.load_arc`), ``mini_arc`` its settings, ``inner_loop`` takes those of
+    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` are those of :class:`seal_env.evaluation.GridEvaluator`, and
+    ``grid_text`` is the format of grids (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``,
+    ``grader``, ``proxy`` and ``mode="corpus"`` do not apply. ``ToolChoices`` takes the action as numbers;
     ``render_mode="rgb_array"`` draws the grids.
 
     ## Version History
