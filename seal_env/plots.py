@@ -89,19 +89,24 @@ def plot_accuracy_matrix(matrix: ArrayLike, target: str | os.PathLike[str] | Axe
         ImportError: matplotlib is not installed.
         ValueError: another shape, a value outside 0 to 1, or another file format.
     """
-    shares = _check_matrix(matrix)
-    _check_matplotlib()
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    if isinstance(target, Axes):
-        _draw(shares, target, title)
-        return
+    shares = np.asarray(matrix, float)
+    if shares.ndim != 2 or shares.shape[1] < 1 or shares.shape[0] - shares.shape[1] not in (0, 1):
+        raise ValueError(f"an accuracy matrix is (k, k), or (k + 1, k) with a row for before, got shape {shares.shape}")
+    _check_shares(shares)
     rows, columns = shares.shape
-    figure = Figure(figsize=(max(4.0, 2.4 + 0.62 * columns), 1.5 + 0.5 * rows), layout="constrained")
-    _check_file(Path(target))
-    _draw(shares, figure.subplots(), title)
-    _save(figure, Path(target))
+    if isinstance(target, (str, os.PathLike)):
+        _check_file(Path(target))
+        figure = _figure(figsize=(max(4.0, 2.4 + 0.62 * columns), 1.5 + 0.5 * rows), layout="constrained")
+        plot_accuracy_matrix(shares, figure.subplots(), title)
+        _save(figure, Path(target))
+        return
+    axes, row_names = target, ["before"] * (rows - columns) + [f"edit {i + 1}" for i in range(columns)]
+    image = _heat_map(shares, axes, row_names, [str(j + 1) for j in range(columns)])
+    axes.set_xlabel("accuracy on passage")
+    axes.set_ylabel("after")
+    if title:
+        axes.set_title(title, loc="left", wrap=True)
+    axes.figure.colorbar(image, ax=axes, label="accuracy (%)").outline.set_visible(False)
 
 
 def plot_success(
@@ -124,18 +129,14 @@ def plot_success(
         if values.shape != (len(learning_rates), len(epochs)):
             raise ValueError(f"{name!r} must have shape {(len(learning_rates), len(epochs))}, got {values.shape}")
         _check_shares(values)
-    _check_matplotlib()
-    from matplotlib.figure import Figure
-
     _check_file(Path(target))
-    figure = Figure(figsize=(1.6 + 3.6 * len(maps), 1.4 + 0.45 * len(learning_rates)), layout="constrained")
+    figure = _figure(figsize=(1.6 + 3.6 * len(maps), 1.4 + 0.45 * len(learning_rates)), layout="constrained")
     for i, (axes, (name, values)) in enumerate(zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items())):
         image = _heat_map(values, axes, [f"{rate:g}" for rate in learning_rates], [str(n) for n in epochs])
         axes.set_title(name, loc="left", size=10)
         axes.set_xlabel("epochs")
         axes.set_ylabel("" if i else "learning rate")
-    bar = figure.colorbar(image, ax=figure.axes, label="tasks solved (%)")
-    bar.outline.set_visible(False)
+    figure.colorbar(image, ax=figure.axes, label="tasks solved (%)").outline.set_visible(False)
     _save(figure, Path(target))
 
 
@@ -153,11 +154,8 @@ def plot_arc_task(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = Non
         ValueError: attempts for another number of tests, or a value that is not a grid.
     """
     rows = panel_rows(task, attempts)
-    _check_matplotlib()
-    from matplotlib.figure import Figure
-
-    most = max(max(size(panel.grid)) for row in rows for panel in row.panels)
-    cell = min(max(_PANEL // most, _CELLS[0]), _CELLS[1])
+    largest = max(max(size(panel.grid)) for row in rows for panel in row.panels)
+    cell = min(max(_PANEL // largest, _CELLS[0]), _CELLS[1])
     columns = range(max(len(row.panels) for row in rows))
     widths = [max(len(row.panels[j].grid[0]) for row in rows if j < len(row.panels)) * cell for j in columns]
     heights = [max(len(panel.grid) for panel in row.panels) * cell for row in rows]
@@ -165,7 +163,7 @@ def plot_arc_task(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = Non
     title = headline(task)
     width = max(lefts[-1] + max(widths[-1], _HEADING_WIDTH), _MARGIN + _LETTER * len(title)) + _MARGIN
     height = 2 * _MARGIN + sum(_HEADING + tallest + _MARGIN for tallest in heights)
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    figure = _figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     figure.text(_MARGIN / width, 1 - _MARGIN / height, title, size=10, weight="bold", va="center", parse_math=False)
     top = 2 * _MARGIN + _HEADING
     for row, tallest in zip(rows, heights):
@@ -190,11 +188,12 @@ def arc_image(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = None) -
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _check_matplotlib() -> None:
+def _figure(**options: Any) -> Figure:
     try:
-        import matplotlib  # noqa: F401
+        from matplotlib import figure
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'seal-env[plots]'") from error
+    return figure.Figure(**options)
 
 
 def _row(info: Mapping[str, Any], step: int, env_index: int | None) -> NDArray[np.float64]:
@@ -204,14 +203,6 @@ def _row(info: Mapping[str, Any], step: int, env_index: int | None) -> NDArray[n
     if "accuracy_row" not in info or (env_index is not None and not info["_accuracy_row"][env_index]):
         raise ValueError(f"the info of step {step} has no 'accuracy_row': only steps with mode='continual' have one")
     return np.asarray(info["accuracy_row"] if env_index is None else info["accuracy_row"][env_index], float)
-
-
-def _check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
-    shares = np.asarray(matrix, float)
-    if shares.ndim != 2 or shares.shape[1] < 1 or shares.shape[0] - shares.shape[1] not in (0, 1):
-        raise ValueError(f"an accuracy matrix is (k, k), or (k + 1, k) with a row for before, got shape {shares.shape}")
-    _check_shares(shares)
-    return shares
 
 
 def _check_shares(shares: NDArray[np.float64]) -> None:
@@ -234,19 +225,6 @@ def _save(figure: Figure, path: Path) -> None:
     dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with atomic_write(path) as partial, rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):
         figure.savefig(partial, format=kind, dpi=150, metadata=dates.get(kind))
-
-
-def _draw(shares: NDArray[np.float64], axes: Axes, title: str) -> None:
-    rows, columns = shares.shape
-    first = ["before"] if rows > columns else []
-    edits = [*first, *[f"edit {i + 1}" for i in range(columns)]]
-    image = _heat_map(shares, axes, edits, [str(j + 1) for j in range(columns)])
-    axes.set_xlabel("accuracy on passage")
-    axes.set_ylabel("after")
-    if title:
-        axes.set_title(title, loc="left", wrap=True)
-    bar = axes.figure.colorbar(image, ax=axes, label="accuracy (%)")
-    bar.outline.set_visible(False)
 
 
 def _heat_map(shares: NDArray[np.float64], axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> AxesImage:

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from tqdm.auto import tqdm
 
 from seal_env.distributed.pools import WorkerPool, WorkersLost
-from seal_env.distributed.worker import BaseVersion, ChunkContext, ChunkResult, StudentSpec, WorkerMismatch
+from seal_env.distributed.worker import BaseVersion, ChunkContext, StudentSpec
 from seal_env.student import Student
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult
 from seal_env.update import Example
@@ -126,7 +126,7 @@ class _Batch:
         self.requests, self.generation, self.bar = requests, generation, bar
         self.results: list[UpdateResult | None] = [None] * len(requests)
         self.waiting = chunked([estimated_cost(request) for request in requests], pool.count)
-        self.running: dict[Future[ChunkResult], Chunk] = {}
+        self.running: dict[Future[list[UpdateResult]], Chunk] = {}
         self.losses = Counter[Chunk]()
         self.last_log = time.monotonic()
 
@@ -158,7 +158,7 @@ class _Batch:
             self.running[future] = chunk
         return []
 
-    def _collect(self, finished: Iterable[Future[ChunkResult]]) -> list[Chunk]:
+    def _collect(self, finished: Iterable[Future[list[UpdateResult]]]) -> list[Chunk]:
         """Take the results of finished chunks; returns the chunks whose workers died."""
         lost = []
         for future in finished:
@@ -166,10 +166,7 @@ class _Batch:
             if isinstance(future.exception(), self.pool.worker_died):
                 lost.append(chunk)
                 continue
-            chunk_result = future.result()
-            if (chunk_result.spec_hash, chunk_result.base) != (self.context.spec.hash, self.context.base):
-                raise WorkerMismatch("a worker used another student or another version of its base than the chunk names")
-            for i, result in zip(chunk, chunk_result.results):
+            for i, result in zip(chunk, future.result()):
                 self.results[i] = result
             self.bar.update(len(chunk))
         return lost

@@ -9,17 +9,18 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seal_env.distributed.lifetime import exit_with_parent
-from seal_env.distributed.worker import ChunkContext, ChunkResult, FileWeights, WeightsRef, init_worker, run_chunk
-from seal_env.student.requests import GenerationConfig, UpdateRequest
+from seal_env.distributed.worker import ChunkContext, LoadWeights, init_worker, run_chunk
+from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult
 
 ExecutorName = Literal["spawn", "ray"]
 EXECUTORS: tuple[str, ...] = get_args(ExecutorName)
@@ -55,12 +56,12 @@ class WorkerPool(ABC):
     @abstractmethod
     def submit(
         self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
-    ) -> Future[ChunkResult]:
+    ) -> Future[list[UpdateResult]]:
         """Run a chunk on the next free worker, see :func:`seal_env.distributed.worker.run_chunk`."""
 
     @abstractmethod
-    def store_weights(self, weights: Mapping[str, Tensor]) -> WeightsRef:
-        """Store base weights where all workers can load them."""
+    def store_weights(self, weights: Mapping[str, Tensor]) -> LoadWeights:
+        """Store base weights where all workers can load them, and return the function that does."""
 
     @abstractmethod
     def recover(self) -> None:
@@ -98,7 +99,7 @@ class LocalPool(WorkerPool):
 
     def submit(
         self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
-    ) -> Future[ChunkResult]:
+    ) -> Future[list[UpdateResult]]:
         try:
             return self.executor().submit(run_chunk, context, requests, generation)
         except Exception as error:
@@ -106,13 +107,13 @@ class LocalPool(WorkerPool):
                 raise BrokenExecutor("a worker died while another was started") from error
             raise
 
-    def store_weights(self, weights: Mapping[str, Tensor]) -> WeightsRef:
+    def store_weights(self, weights: Mapping[str, Tensor]) -> LoadWeights:
         path = self._folder / f"{self._versions}.safetensors"
         self._versions += 1
         save_file({name: weight.detach().cpu().contiguous().clone() for name, weight in weights.items()}, path)
-        saved = FileWeights(path)
-        weakref.finalize(saved, path.unlink, missing_ok=True)  # once the next version has replaced it
-        return saved
+        load = partial(load_file, path)
+        weakref.finalize(load, path.unlink, missing_ok=True)  # once the next version has replaced it
+        return load
 
 
 class ExecutorPool(LocalPool):

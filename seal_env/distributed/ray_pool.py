@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from torch import Tensor
 
 from seal_env.distributed.lifetime import kill_with_this_process
 from seal_env.distributed.pools import WorkerPool
-from seal_env.distributed.worker import ChunkContext, ChunkResult, WeightsRef, init_worker, run_chunk
-from seal_env.student.requests import GenerationConfig, UpdateRequest
+from seal_env.distributed.worker import ChunkContext, LoadWeights, init_worker, run_chunk
+from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult
 
 try:
     import psutil
@@ -46,19 +45,14 @@ class ActorDied(RuntimeError):
     """A Ray actor died."""
 
 
-@dataclass(frozen=True)
-class RayWeights:
-    """Base weights in Ray's object store, which each machine fetches once.
+def load_stored_weights(refs: list[Any]) -> Mapping[str, Tensor]:
+    """Load base weights from Ray's object store, from which each machine fetches them once.
 
-    Attributes:
-        refs: a list of one reference: Ray would send a bare reference as the weights themselves.
+    Args:
+        refs: a list of one reference; Ray would send a bare reference as the weights themselves.
     """
-
-    refs: list[Any]
-
-    def load(self) -> Mapping[str, Tensor]:
-        stored: dict[str, tuple[NDArray[Any], str]] = ray.get(self.refs[0])
-        return {name: torch.from_numpy(np.array(raw)).view(getattr(torch, dtype)) for name, (raw, dtype) in stored.items()}
+    stored: dict[str, tuple[NDArray[Any], str]] = ray.get(refs[0])
+    return {name: torch.from_numpy(np.array(raw)).view(getattr(torch, dtype)) for name, (raw, dtype) in stored.items()}
 
 
 class Worker:
@@ -70,7 +64,9 @@ class Worker:
     def ready(self) -> None:
         """Returns once Ray has started this actor."""
 
-    def run_chunk(self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> ChunkResult:
+    def run_chunk(
+        self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
+    ) -> list[UpdateResult]:
         """See :func:`seal_env.distributed.worker.run_chunk`."""
         return run_chunk(context, requests, generation)
 
@@ -107,26 +103,26 @@ class RayPool(WorkerPool):
         self.threads = 1 if gpus else max(1, min(torch.get_num_threads(), available // self.count))
         self._actor_type = ray.remote(Worker).options(num_cpus=self.threads, num_gpus=gpus)
         self._lock = threading.RLock()
-        self._waiting: deque[tuple[Future[ChunkResult], tuple[Any, ...]]] = deque()
+        self._waiting: deque[tuple[Future[list[UpdateResult]], tuple[Any, ...]]] = deque()
         self._idle: list[Any] = []
         self._actors: list[Any] = []
         self._ready = 0
 
     def submit(
         self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
-    ) -> Future[ChunkResult]:
-        future: Future[ChunkResult] = Future()
+    ) -> Future[list[UpdateResult]]:
+        future: Future[list[UpdateResult]] = Future()
         with self._lock:
             self._waiting.append((future, (context, list(requests), generation)))
             self._schedule()
         return future
 
-    def store_weights(self, weights: Mapping[str, Tensor]) -> WeightsRef:
+    def store_weights(self, weights: Mapping[str, Tensor]) -> LoadWeights:
         stored = {}
         for name, weight in weights.items():
             plain = weight.detach().cpu().contiguous()
             stored[name] = (plain.view(torch.uint8).numpy(), str(plain.dtype).removeprefix("torch."))
-        return RayWeights([ray.put(stored)])
+        return partial(load_stored_weights, [ray.put(stored)])
 
     def recover(self) -> None:
         """Does nothing: an actor that died is replaced as soon as a chunk waits."""
@@ -176,7 +172,7 @@ class RayPool(WorkerPool):
         if future is not None and not future.cancelled():
             future.set_exception(ActorDied(str(error)))
 
-    def _on_finished(self, actor: Any, future: Future[ChunkResult], done: Future[ChunkResult]) -> None:
+    def _on_finished(self, actor: Any, future: Future[list[UpdateResult]], done: Future[list[UpdateResult]]) -> None:
         """A chunk is done: pass its result or error on, and give the actor the next chunk."""
         error = done.exception()
         with self._lock:

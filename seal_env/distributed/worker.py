@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -24,26 +20,11 @@ from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateRes
 
 _HASHED_VALUES = 1 << 24  # of a weight at a time, to bound memory
 
+LoadWeights = Callable[[], Mapping[str, Tensor]]  # loads a state dict; it is sent to workers
+
 
 class WorkerMismatch(RuntimeError):
     """A worker cannot run a chunk: it has other base weights, a later version of them, or another version of seal-env."""
-
-
-class WeightsRef(Protocol):
-    """A reference to base weights that a worker can load."""
-
-    def load(self) -> Mapping[str, Tensor]:
-        """The state dict."""
-
-
-@dataclass(frozen=True)
-class FileWeights:
-    """Base weights in a safetensors file on this machine."""
-
-    path: Path
-
-    def load(self) -> Mapping[str, Tensor]:
-        return load_file(self.path)
 
 
 @dataclass(frozen=True)
@@ -68,11 +49,6 @@ class StudentSpec:
     base: str
     package: str = __version__
 
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 over all fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=sorted).encode()).hexdigest()
-
 
 @dataclass(frozen=True)
 class BaseVersion:
@@ -81,12 +57,12 @@ class BaseVersion:
     Attributes:
         owner: id of the dispatcher whose student changed.
         number: :attr:`Student.base_version` of that student.
-        weights: where the weights are; None for the loaded ones. Versions are compared without it.
+        load: loads the weights; None for number 0. Versions are compared without it.
     """
 
     owner: str = ""
     number: int = 0
-    weights: WeightsRef | None = field(default=None, compare=False)
+    load: LoadWeights | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -97,23 +73,15 @@ class ChunkContext:
     base: BaseVersion
 
 
-@dataclass(frozen=True)
-class ChunkResult:
-    """The results of a chunk, and the student that computed them: the hash of its spec and the version of its base."""
+class _Loaded(threading.local):  # an executor may have several threads, and a student runs one chunk at a time
+    """The student of this thread and how it was loaded."""
 
-    results: list[UpdateResult]
-    spec_hash: str
-    base: BaseVersion
-
-
-@dataclass
-class _LoadedStudent:
-    student: Student
-    spec_hash: str
-    base: BaseVersion
+    student: Student | None = None
+    spec: StudentSpec | None = None
+    base = BaseVersion()
 
 
-_thread = threading.local()  # an executor may have several threads, and a student runs one chunk at a time
+_loaded = _Loaded()
 _load_lock = threading.Lock()  # transformers loads one model at a time
 
 
@@ -123,48 +91,45 @@ def init_worker(threads: int) -> None:
     logging.disable_progress_bar()
 
 
-def run_chunk(context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> ChunkResult:
+def run_chunk(context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> list[UpdateResult]:
     """Run updates on the student that ``context`` names.
 
     Raises:
         WorkerMismatch: this worker cannot provide that student.
     """
-    loaded = _load_student(context.spec)
-    _load_base_version(loaded, context)
-    return ChunkResult(run_updates(loaded.student, requests, generation), loaded.spec_hash, loaded.base)
+    student = _load_student(context.spec)
+    if context.base != _loaded.base:
+        _load_base_version(student, context)
+    return run_updates(student, requests, generation)
 
 
-def _load_student(spec: StudentSpec) -> _LoadedStudent:
-    loaded: _LoadedStudent | None = getattr(_thread, "loaded", None)
-    if loaded is None or loaded.spec_hash != spec.hash:
+def _load_student(spec: StudentSpec) -> Student:
+    if _loaded.student is None or _loaded.spec != spec:
         if spec.package != __version__:
             raise WorkerMismatch(
                 f"this worker has seal-env {__version__}, and the driver {spec.package}: install the same version"
             )
-        _thread.loaded = None  # free the previous student first
+        _loaded.student = None  # free the previous student first
         with _load_lock:
             model, tokenizer = load_base(spec.model, spec.device, spec.dtype, spec.trust_remote_code)
         if fingerprint(model) != spec.base:
             raise WorkerMismatch(f"{spec.model!r} has other weights on this worker than on the driver")
-        loaded = _thread.loaded = _LoadedStudent(Student(model, tokenizer, LoraConfig(**spec.lora)), spec.hash, BaseVersion())
-    return loaded
+        _loaded.student, _loaded.spec = Student(model, tokenizer, LoraConfig(**spec.lora)), spec
+        _loaded.base = BaseVersion()
+    return _loaded.student
 
 
-def _load_base_version(loaded: _LoadedStudent, context: ChunkContext) -> None:
-    base, spec = context.base, context.spec
-    if base == loaded.base:
-        return
-    if base.owner == loaded.base.owner and base.number < loaded.base.number:
-        raise WorkerMismatch(
-            f"the chunk is for version {base.number} of the base, and this worker has version {loaded.base.number}"
-        )
-    if base.weights is None:
+def _load_base_version(student: Student, context: ChunkContext) -> None:
+    base, loaded, spec = context.base, _loaded.base, context.spec
+    if base.owner == loaded.owner and base.number < loaded.number:
+        raise WorkerMismatch(f"the chunk is for version {base.number} of the base, and this worker has version {loaded.number}")
+    if base.load is None:
         with _load_lock:
             weights = load_base(spec.model, "cpu", spec.dtype, spec.trust_remote_code)[0].state_dict()
     else:
-        weights = dict(base.weights.load())
-    loaded.student.load_base(weights)
-    loaded.base = base
+        weights = dict(base.load())
+    student.load_base(weights)
+    _loaded.base = base
 
 
 @torch.no_grad()

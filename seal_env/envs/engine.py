@@ -183,7 +183,7 @@ class Engine:
         if self._base_before_merges is not None:
             self.student.load_base(self._base_before_merges)
             self._base_before_merges = None
-        return {**self._task_info(state), "task_indices": tuple(int(i) for i in tasks), **self._approximate}
+        return {**self._task_info(state), "task_indices": tuple(int(i) for i in tasks)}
 
     @property
     def task_count(self) -> int:
@@ -298,7 +298,6 @@ class Engine:
         info = {
             **self._task_info(state),
             "status": str(edit.status),
-            **self._approximate,
             "sequences": len(edit.sequences),
             "proxy_scores": tuple(rating.marks),
         }
@@ -312,12 +311,8 @@ class Engine:
         return reward, state.step >= self.config.updates, info
 
     def _task_info(self, state: EpisodeState) -> dict[str, Any]:
-        return {"title": state.task.title, "task_id": state.task.id, "label_free": state.label_free}
-
-    @property
-    def _approximate(self) -> dict[str, Any]:
-        """Marks infos whose rewards come from a proxy."""
-        return {"approximate": True} if self.domain.proxy else {}
+        info = {"title": state.task.title, "task_id": state.task.id, "label_free": state.label_free}
+        return info if self.domain.proxy is None else {**info, "approximate": True}
 
     # Observations ---------------------------------------------------------------------------------------------------
 

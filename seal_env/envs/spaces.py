@@ -6,7 +6,7 @@ import multiprocessing
 import string
 from collections.abc import Sequence
 from multiprocessing.heap import BufferWrapper
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Text
@@ -95,11 +95,7 @@ class _SharedTexts(Sequence[str]):
     def __len__(self) -> int:
         return self._shape[0]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
         row = self._rows[index]
