@@ -162,7 +162,7 @@ class Engine:
 
         Args:
             state: of the sub-environment.
-            seed: of its random generator, which goes on if this is None.
+            seed: of its random generator, which continues if this is None.
             tasks: indices of the episode's tasks; drawn if this is None.
 
         Raises:
@@ -271,7 +271,7 @@ class Engine:
         return reward, info
 
     def _update_adapter(self, state: EpisodeState, outcomes: list[Outcome]) -> None:
-        """The adapter after a step: that of the first evaluation, or a new one once it was merged into the base."""
+        """Keep the adapter of the first evaluation for the next edit, or merge it into the base."""
         if not outcomes:
             return
         adapter = outcomes[0].adapter
