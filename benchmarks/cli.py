@@ -8,7 +8,7 @@ import sys
 from transformers.utils import logging
 
 from benchmarks.commands import adapt, evaluate, listing, replay, report, run, speed
-from seal_env.distributed import Refused, WorkersLost
+from seal_env.distributed import WorkerMismatch, WorkersLost
 from seal_env.evaluation.graders import GradingError
 
 COMMANDS = {
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()  # of weights being loaded, again for every run
     try:
         COMMANDS[arguments.command][0].run(arguments)
-    except (ValueError, OSError, ImportError, GradingError, Refused, WorkersLost) as error:
+    except (ValueError, OSError, ImportError, GradingError, WorkerMismatch, WorkersLost) as error:
         print(f"seal-bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ import seal_env  # noqa: F401  registers the environments
 from benchmarks.reports.intervals import Estimate, paired_difference
 from seal_env.domains.config import ArcConfig
 from seal_env.edits import ToolEdit
-from seal_env.evaluation.scoring import Job
+from seal_env.evaluation.scoring import ScoreRequest
 from seal_env.files import write_json
 from seal_env.plots import plot_success
 from seal_env.tasks.arc import ArcTask, MiniArc
@@ -48,8 +48,8 @@ class Bench:
     def solved(self, tasks: Sequence[ArcTask], edit: ToolEdit | None = None) -> list[float]:
         """Whether each task was solved, 0 or 1, after an update as ``edit`` says; None: in context."""
         text = edit.text() if edit else ""
-        jobs = [Job((task,), self.engine.domain.parse(text, task, seed).update) for seed, task in enumerate(tasks)]
-        return [outcome.score for outcome in self.engine.scorer.score(jobs)]
+        requests = [ScoreRequest((task,), self.engine.domain.parse(text, task, seed).plan) for seed, task in enumerate(tasks)]
+        return [outcome.score for outcome in self.engine.scorer.score(requests)]
 
 
 def compositions(split: str, count: int) -> list[ArcTask]:

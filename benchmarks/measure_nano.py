@@ -22,7 +22,7 @@ from benchmarks.training.nano_corpus import FORMATS
 from seal_env.edits import EditSettings, get_format, pairs_text, parse, passage_only
 from seal_env.evaluation import ClosedBook
 from seal_env.evaluation.graders import exact
-from seal_env.evaluation.scoring import Job, Scorer
+from seal_env.evaluation.scoring import Scorer, ScoreRequest
 from seal_env.files import write_json
 from seal_env.presets import NANO_LORA, NANO_SETTINGS
 from seal_env.student import Sampling, Student
@@ -104,8 +104,9 @@ class Bench:
     def score(self, tasks: Sequence[Task], edits: Sequence[str], name: str, seed: int) -> list[float]:
         """Score of each edit for its task; ``name`` is the format that it is written in."""
         settings = replace(self.settings, format=name)
-        updates = [parse(edit, task, settings, seed * 10_000 + i).update for i, (edit, task) in enumerate(zip(edits, tasks))]
-        return [outcome.score for outcome in self.scorer.score([Job((task,), update) for task, update in zip(tasks, updates)])]
+        plans = [parse(edit, task, settings, seed * 10_000 + i).plan for i, (edit, task) in enumerate(zip(edits, tasks))]
+        requests = [ScoreRequest((task,), plan) for task, plan in zip(tasks, plans)]
+        return [outcome.score for outcome in self.scorer.score(requests)]
 
     def open_book(self) -> list[float]:
         """Accuracy with the passage in view."""
@@ -118,15 +119,13 @@ class Bench:
 
     def closed_book(self) -> list[float]:
         """Accuracy without any update."""
-        empty = [parse("", task, self.settings, 0).update for task in self.tasks]
-        return [
-            outcome.score for outcome in self.scorer.score([Job((task,), update) for task, update in zip(self.tasks, empty)])
-        ]
+        requests = [ScoreRequest((task,), parse("", task, self.settings, 0).plan) for task in self.tasks]
+        return [outcome.score for outcome in self.scorer.score(requests)]
 
     def passage_only(self) -> list[float]:
         """After the update on the passage, which SEAL appends to every edit: here it stands alone."""
-        jobs = [Job((task,), passage_only(task, self.settings, i).update) for i, task in enumerate(self.tasks)]
-        return [outcome.score for outcome in self.scorer.score(jobs)]
+        requests = [ScoreRequest((task,), passage_only(task, self.settings, i).plan) for i, task in enumerate(self.tasks)]
+        return [outcome.score for outcome in self.scorer.score(requests)]
 
     def oracle(self, write: Callable[[Article], str], name: str) -> list[float]:
         return self.score(self.tasks, [write(article) for article in self.articles], name, seed=1)

@@ -1,8 +1,8 @@
-"""Rewards on several workers of this machine, measured: ``python -m benchmarks.measure_scale --out FOLDER``.
+"""Measure scoring on several workers of this machine: ``python -m benchmarks.measure_scale --out FOLDER``.
 
-Scores edits that `seal-nano` wrote in this process, on two spawned processes and on Ray with two workers, and compares the
-outcomes line by line; then with one and with two workers in turn, and with portions of several sizes; then with a worker killed
-in the middle of every batch.
+Scores edits that ``seal-nano`` wrote in this process, on two spawned processes and on two Ray actors, and compares the outcomes
+line by line. Measures the time with one and with two workers, and with chunks of several sizes. Kills a worker during every
+batch.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import random
-import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,150 +25,165 @@ import torch
 import seal_env  # noqa: F401  registers the environments
 from agents import Policy
 from seal_env.distributed import EXECUTORS
+from seal_env.evaluation.scoring import Scorer
 from seal_env.files import write_json
-from seal_env.student.requests import run_updates
+from seal_env.student.requests import UpdateResult, run_updates
 
 ENV = "SEAL-SQuAD-v0"
-BATCH = 24  # edits scored together where a worker is killed
+BATCH = 24  # edits scored together while a worker is killed
 
 
 class Edits:
-    """The same edits, scored as often as they are wanted.
+    """The same edits, to score repeatedly.
 
     Args:
-        count: how many.
+        count: number of edits.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        policy, env = Policy.from_pretrained("seal-nano"), self.env()
+        policy, env = Policy.from_pretrained("seal-nano"), self.make_env()
         observations, _ = env.reset(seed=0)
-        self.texts = [one.text for one in policy.sample(list(observations["instruction"]), list(range(count)))]
+        completions = policy.sample(list(observations["instruction"]), list(range(count)))
+        self.texts = [completion.text for completion in completions]
 
-    def env(self, places: int | None = None, **where: Any) -> Any:
-        """An environment for all edits, or for so many of them."""
-        return gym.make_vec(ENV, num_envs=places or self.count, **where).unwrapped
+    def make_env(self, num_envs: int | None = None, **options: Any) -> Any:
+        """A vector environment, by default with a sub-environment for each edit."""
+        return gym.make_vec(ENV, num_envs=num_envs or self.count, **options).unwrapped
 
     def score(self, env: Any, first: int = 0) -> tuple[float, list[str]]:
-        """Seconds of the step that scores edits ``first`` and on, one a place, and a line for each: reward, info, adapter."""
+        """Score edits from ``first`` on, one per sub-environment.
+
+        Returns:
+            Seconds of the step, and a JSON line for each edit with reward, info and adapter.
+        """
         env.reset(seed=first)
-        started = time.perf_counter()
+        start = time.perf_counter()
         _, rewards, _, _, infos = env.step(self.texts[first : first + env.num_envs])
-        seconds, final, lines = time.perf_counter() - started, infos["final_info"], []
-        for place in range(env.num_envs):
-            info = {name: repr(values[place]) for name, values in sorted(final.items()) if not name.startswith("_")}
-            adapter = infos["final_obs"][place]["adapter"].tobytes().hex()
-            lines.append(json.dumps({"reward": float(rewards[place]), **info, "adapter": adapter}))
+        seconds, final, lines = time.perf_counter() - start, infos["final_info"], []
+        for i in range(env.num_envs):
+            info = {name: repr(values[i]) for name, values in sorted(final.items()) if not name.startswith("_")}
+            adapter = infos["final_obs"][i]["adapter"].tobytes().hex()
+            lines.append(json.dumps({"reward": float(rewards[i]), **info, "adapter": adapter}))
         return seconds, lines
 
 
-def identical(edits: Edits, executors: list[str]) -> dict[str, Any]:
-    """Whether two workers of these executors give the lines of this process."""
-    _, expected = edits.score(edits.env())
-    found: dict[str, Any] = {"edits": len(expected)}
+def measure_identity(edits: Edits, executors: list[str]) -> dict[str, Any]:
+    """Number of lines that differ between two workers of each executor and this process."""
+    _, expected = edits.score(edits.make_env())
+    record: dict[str, Any] = {"edits": len(expected)}
     for executor in executors:
-        _, lines = edits.score(edits.env(executor=executor, workers=2))
-        found[executor] = {"lines": len(lines), "different": sum(a != b for a, b in zip(lines, expected, strict=True))}
-        print(f"{executor}: {found[executor]['different']} of {len(lines)} lines differ from those of this process", flush=True)
-    return found
+        _, lines = edits.score(edits.make_env(executor=executor, workers=2))
+        different = _differences(lines, expected)
+        record[executor] = {"lines": len(lines), "different": different}
+        print(f"{executor}: {different} of {len(lines)} lines differ from those of this process", flush=True)
+    return record
 
 
-def speedup(edits: Edits, executor: str, repeats: int) -> dict[str, Any]:
-    """Seconds of all edits with one and with two single-threaded workers, taking turns."""
+def measure_speedup(edits: Edits, executor: str, repeats: int) -> dict[str, Any]:
+    """Seconds for all edits with one and with two single-threaded workers, in turn."""
     if executor == "ray":
         from seal_env.distributed.ray_pool import connect
 
-        connect(cpus=3)  # of which never more than two have something to do
-    envs = {workers: edits.env(executor=executor, workers=workers) for workers in (1, 2)}
+        connect(cpus=3)  # at most two are busy at a time
+    envs = {workers: edits.make_env(executor=executor, workers=workers) for workers in (1, 2)}
     for env in envs.values():
-        edits.score(env)  # workers begin, load their base, and un-updated answers are known
+        edits.score(env)  # start the workers and cache the answers before updates
     turns = [{workers: edits.score(env)[0] for workers, env in envs.items()} for _ in range(repeats)]
     ratios = [turn[1] / turn[2] for turn in turns]
     print(f"{executor}: two workers are {statistics.median(ratios):.2f} times as fast as one  {[round(r, 2) for r in ratios]}")
     return {"seconds": turns, "ratios": ratios, "median": statistics.median(ratios)}
 
 
-def chunks(edits: Edits) -> dict[str, Any]:
-    """Seconds an edit in this process, by how many are done together, and of all that is not done by a student."""
-    env, found = edits.env(48), {}
-    taken = dict[str, Any]()
+class TimedUpdates:
+    """:func:`run_updates` in this process, with the seconds and the arguments of the last call."""
 
-    def caught(student: Any, requests: Any, generation: Any, *, progress: bool = False) -> Any:
-        started = time.perf_counter()
-        done = run_updates(student, requests, generation)
-        taken.update(seconds=time.perf_counter() - started, call=(student, requests, generation))
-        return done
+    def __call__(self, student: Any, requests: Any, generation: Any, *, progress: bool = False) -> list[UpdateResult]:
+        start = time.perf_counter()
+        results = run_updates(student, requests, generation)
+        self.seconds, self.arguments = time.perf_counter() - start, (student, requests, generation)
+        return results
 
-    env.engine.scorer._run_updates = caught
-    edits.score(env)  # un-updated answers are known
-    besides = (edits.score(env)[0] - taken["seconds"]) / env.num_envs
-    student, requests, generation = taken["call"]
+
+def measure_chunks(edits: Edits) -> dict[str, Any]:
+    """Seconds per edit in this process, by chunk size, and the seconds per edit that are not the student's."""
+    env, timed, seconds_per_edit = edits.make_env(48), TimedUpdates(), {}
+    env.engine.scorer = Scorer(env.engine.student, env.engine.domain.evaluator, timed)
+    edits.score(env)  # cache the answers before updates
+    driver_seconds = (edits.score(env)[0] - timed.seconds) / env.num_envs
+    student, requests, generation = timed.arguments
     for size in (1, 2, 4, 8, 16, 48):
         times = []
         for _ in range(3):
-            started = time.perf_counter()
+            start = time.perf_counter()
             for first in range(0, len(requests), size):
                 run_updates(student, requests[first : first + size], generation)
-            times.append((time.perf_counter() - started) / len(requests))
-        found[size] = statistics.median(times)
-        print(f"portions of {size:>2}: {found[size]:.3f} s an edit", flush=True)
-    print(f"besides, in the driver: {besides:.4f} s an edit")
-    return {"seconds_per_edit": found, "driver_seconds_per_edit": besides}
+            times.append((time.perf_counter() - start) / len(requests))
+        seconds_per_edit[size] = statistics.median(times)
+        print(f"chunks of {size:>2}: {seconds_per_edit[size]:.3f} s per edit", flush=True)
+    print(f"driver: {driver_seconds:.4f} s per edit")
+    return {"seconds_per_edit": seconds_per_edit, "driver_seconds_per_edit": driver_seconds}
 
 
-def kills(edits: Edits, executor: str, count: int) -> dict[str, Any]:
-    """A worker is killed in the middle of each of so many batches."""
+def measure_kills(edits: Edits, executor: str, batches: int) -> dict[str, Any]:
+    """Outcomes that differ if a worker is killed during each of a number of batches."""
     starts = range(0, edits.count - BATCH + 1, BATCH)
-    here = edits.env(BATCH)
-    expected = {first: edits.score(here, first)[1] for first in starts}
-    env = edits.env(BATCH, executor=executor, workers=2)
+    local = edits.make_env(BATCH)
+    expected = {first: edits.score(local, first)[1] for first in starts}
+    env = edits.make_env(BATCH, executor=executor, workers=2)
     edits.score(env)
-    usual, rng = edits.score(env)[0], random.Random(0)
-    killed = different = outcomes = 0
-
-    def kill() -> None:
-        nonlocal killed
-        os.kill(rng.choice(_workers(executor)).pid, signal.SIGKILL)
-        killed += 1
-
-    for i in range(count):
+    seconds, rng = edits.score(env)[0], random.Random(0)
+    killed: list[int] = []
+    different = outcomes = 0
+    for i in range(batches):
         first = starts[i % len(starts)]
-        timer = threading.Timer(rng.uniform(0.2, 0.7) * usual, kill)
+        timer = threading.Timer(rng.uniform(0.2, 0.7) * seconds, _kill_worker, (executor, rng, killed))
         timer.start()
         _, lines = edits.score(env, first)
         timer.join()
         outcomes += len(lines)
-        different += sum(a != b for a, b in zip(lines, expected[first], strict=True))
-        print(f"{executor}: batch {i + 1}, {killed} killed, {outcomes} outcomes, {different} different", flush=True)
-    return {"batches": count, "killed": killed, "outcomes": outcomes, "different": different}
+        different += _differences(lines, expected[first])
+        print(f"{executor}: batch {i + 1}, {len(killed)} killed, {outcomes} outcomes, {different} different", flush=True)
+    return {"batches": batches, "killed": len(killed), "outcomes": outcomes, "different": different}
+
+
+def _differences(lines: Sequence[str], expected: Sequence[str]) -> int:
+    return sum(line != other for line, other in zip(lines, expected, strict=True))
+
+
+def _kill_worker(executor: str, rng: random.Random, killed: list[int]) -> None:
+    worker = rng.choice(_workers(executor))
+    worker.kill()
+    killed.append(worker.pid)
 
 
 def _workers(executor: str) -> list[psutil.Process]:
-    """Processes that this one has work done by."""
-    mark = "ray::Worker" if executor == "ray" else "spawn_main"
-    return [one for one in psutil.Process().children(recursive=True) if mark in " ".join(one.cmdline())]
+    """The worker processes of this process."""
+    command = "ray::Worker" if executor == "ray" else "spawn_main"
+    return [child for child in psutil.Process().children(recursive=True) if command in " ".join(child.cmdline())]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", nargs="*", help="portions, identical, speedup, kills; by default all of them")
+    parser.add_argument("steps", nargs="*", help="chunks, identical, speedup, kills; by default all of them")
     parser.add_argument("--executors", nargs="+", choices=EXECUTORS, default=list(EXECUTORS))
     parser.add_argument("--edits", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=5, help="of one and two workers in turn")
-    parser.add_argument("--kills", type=int, default=20, help="batches in which a worker is killed, of each executor")
+    parser.add_argument("--repeats", type=int, default=5, help="repetitions with one and with two workers")
+    parser.add_argument("--kills", type=int, default=20, help="batches during which a worker is killed, for each executor")
     parser.add_argument("--out", type=Path, help="write measures.json into this folder")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
     edits = Edits(arguments.edits)
+    executors = arguments.executors
     steps: dict[str, Callable[[], Any]] = {
-        "portions": lambda: chunks(edits),
-        "identical": lambda: identical(edits, arguments.executors),
-        "speedup": lambda: {name: speedup(edits, name, arguments.repeats) for name in arguments.executors},
-        "kills": lambda: {name: kills(edits, name, arguments.kills) for name in arguments.executors},
+        "chunks": lambda: measure_chunks(edits),
+        "identical": lambda: measure_identity(edits, executors),
+        "speedup": lambda: {name: measure_speedup(edits, name, arguments.repeats) for name in executors},
+        "kills": lambda: {name: measure_kills(edits, name, arguments.kills) for name in executors},
     }
     if unknown := sorted(set(arguments.steps) - set(steps)):
-        parser.error(f"there is no {', '.join(unknown)}: choose from {', '.join(steps)}")
+        parser.error(f"no step {', '.join(unknown)}: choose from {', '.join(steps)}")
     record = {name: step() for name, step in steps.items() if name in (arguments.steps or steps)}
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

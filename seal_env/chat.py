@@ -1,11 +1,11 @@
-"""How a prompt becomes token ids, as raw text or through a chat template, and what of a chat model's output is thoughts.
+"""Token ids of prompts, as raw text or through a chat template, and removal of thoughts from a chat model's output.
 
-Policies and students, questions and requests for self-edits all go through :func:`prompt_ids`:
+All prompts of policies and students go through :func:`prompt_ids`:
 
-- ``base``: the text as it is, with the special tokens that the tokenizer puts in front of a text (a BOS) and without those
-  that it appends (an EOS), after which a model would begin another text.
-- ``instruct``: the text as the user's message, exactly the ids of ``tokenizer.apply_chat_template``. A BOS is there if the
-  template writes one, whatever the tokenizer adds to a raw text.
+- ``base``: the text, with the special tokens that the tokenizer prepends (a BOS) and without those that it appends (an EOS),
+  after which a model would begin another text.
+- ``instruct``: the text as the user's message, exactly the ids of ``tokenizer.apply_chat_template``. They begin with a BOS if
+  the template writes one, whatever the tokenizer adds to a raw text.
 
 Nothing here needs torch or transformers.
 """
@@ -31,10 +31,10 @@ Prompt = str | tuple[int, ...]  # raw text for a base model, or token ids
 
 _log = logging.getLogger(__name__)
 
-_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for an answer where a template is looked at
+_PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"  # an answer that is easy to find in a rendered template
 
-# The tags between which published models think, by their chat templates and model cards: Qwen3 and DeepSeek-R1 (think),
-# Magistral, Seed-OSS, Cohere's Command A Reasoning, Sky-T1, and the names that prompts ask for.
+# The tags around the thoughts of published models, from their chat templates and model cards: Qwen3 and DeepSeek-R1 (think),
+# Magistral, Seed-OSS, Cohere's Command A Reasoning, Sky-T1, and the names that prompts commonly use.
 _TAGS = (
     *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning", "seed:think")),
     ("[THINK]", "[/THINK]"),
@@ -56,8 +56,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, template: Template
     Args:
         tokenizer: of the model that reads the prompt.
         text: the prompt of a base model, or the user's message to an instruct model.
-        template: which of the two.
-        enable_thinking: passed to the chat template: whether a model that can think before it answers is invited to.
+        template: ``base`` or ``instruct``.
+        enable_thinking: passed to the chat template: whether a model that can think before it answers should.
 
     Raises:
         ValueError: ``template`` is neither, or the tokenizer has no chat template.
@@ -67,21 +67,21 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, template: Template
         return list(Chat(tokenizer, enable_thinking).prompt(text))
     text = encodable(text)
     ids = _ids(tokenizer, text, special=False)
-    # What is in front of a text is seen by comparison; an empty text would not say on which side of it a token stands.
-    around = _ids(tokenizer, text if ids else "a", special=True)
+    # Prepended tokens are found by comparison. An empty text does not show on which side of it a token stands, so take another.
+    with_special = _ids(tokenizer, text if ids else "a", special=True)
     inner = ids or _ids(tokenizer, "a", special=False)
-    starts = range(len(around) - len(inner) + 1)
-    before = next((i for i in starts if around[i : i + len(inner)] == inner), 0)
-    return around[:before] + ids
+    starts = range(len(with_special) - len(inner) + 1)
+    prepended = next((i for i in starts if with_special[i : i + len(inner)] == inner), 0)
+    return with_special[:prepended] + ids
 
 
 @dataclass(frozen=True)
 class Chat:
-    """The chat template of a tokenizer: how a user's message is put to an instruct model.
+    """The chat template of a tokenizer: formats user messages for an instruct model.
 
     Attributes:
         tokenizer: it must have a chat template.
-        enable_thinking: passed to the template: whether a model that can think before it answers is invited to.
+        enable_thinking: passed to the template: whether a model that can think before it answers should.
 
     Raises:
         ValueError: the tokenizer has no chat template.
@@ -94,30 +94,30 @@ class Chat:
         check_chat_template(self.tokenizer, "instruct")
 
     def prompt(self, message: str) -> tuple[int, ...]:
-        """Token ids up to where the assistant's turn begins."""
+        """Token ids of a user's message, up to the beginning of the assistant's turn."""
         return tuple(self._render(message, tokenize=True))
 
     def around(self, message: str) -> tuple[str, str]:
-        """What the template writes before the assistant's answer to ``message``, and after it."""
+        """The text that the template writes before and after the assistant's answer to ``message``."""
         return str(self._render(message, tokenize=False)), self._ending
 
     def answer(self, text: str) -> str:
-        """The answer in what the model wrote after a prompt: without thoughts and without white space around it."""
+        """The answer in the text generated after a prompt, without thoughts and surrounding white space."""
         return without_thoughts(self.opening + text).strip()
 
     @functools.cached_property
     def opening(self) -> str:
-        """The tag that the template leaves open where the assistant's turn begins, of a model that always thinks first."""
-        found = _OPENING_AT_END.search(self.around("?")[0])
-        return found[0] if found else ""
+        """The opening tag of thoughts that the template ends with, for a model that always thinks first; empty for others."""
+        match = _OPENING_AT_END.search(self.around("?")[0])
+        return match[0] if match else ""
 
     def example(self, text: str, answer_from: int) -> TokenExample:
-        """A whole chat as a training example, with the loss on what follows character ``answer_from``.
+        """A rendered chat as a training example, with the loss on the text from character ``answer_from``.
 
-        Its ids begin with those of the prompt, so that an answer is learnt as it will be asked for.
+        Its ids begin with those of the prompt, so that training and generation see the same prompt.
         """
-        ids, read = (_ids(self.tokenizer, part, special=False) for part in (text, text[:answer_from]))
-        return TokenExample(tuple(ids), common_prefix(ids, read))
+        ids, prompt = (_ids(self.tokenizer, part, special=False) for part in (text, text[:answer_from]))
+        return TokenExample(tuple(ids), common_prefix(ids, prompt))
 
     def _render(self, message: str, tokenize: bool) -> Any:
         return self.tokenizer.apply_chat_template(
@@ -134,13 +134,13 @@ class Chat:
 
 
 def encodable(text: str) -> str:
-    """Text that every tokenizer takes: lone surrogates, which UTF-8 cannot hold, become question marks."""
+    """``text`` with lone surrogates, which UTF-8 cannot encode, replaced by question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many token ids two sequences begin with alike."""
-    return next((i for i, (one, other) in enumerate(zip(first, second)) if one != other), min(len(first), len(second)))
+    """Length of the longest common prefix of two sequences of token ids."""
+    return next((i for i, (a, b) in enumerate(zip(first, second)) if a != b), min(len(first), len(second)))
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
@@ -148,10 +148,10 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[i
 
 
 def _after_answer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the chat template writes after the assistant's answer; empty where it does not show the answer."""
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+    """The text that the chat template writes after the assistant's answer; empty if it does not render the answer."""
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PLACEHOLDER}]
     text = str(tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False))
-    return text.rpartition(_MARK)[2] if _MARK in text else ""
+    return text.rpartition(_PLACEHOLDER)[2] if _PLACEHOLDER in text else ""
 
 
 # Base or instruct -------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def check_template(template: object) -> None:
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template, keyword: str = "template") -> None:
-    """Raise a ValueError where ``template`` is ``instruct`` and the tokenizer has no chat template."""
+    """Raise a ValueError if ``template`` is ``instruct`` and the tokenizer has no chat template."""
     if template == "instruct" and not tokenizer.chat_template:
         raise ValueError(
             f"{keyword}='instruct' needs a tokenizer with a chat template, and that of {tokenizer.name_or_path!r} has none:"
@@ -174,16 +174,19 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template, 
 def resolve_template(
     choice: TemplateChoice, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, keywords: str = "template"
 ) -> Template:
-    """``choice``, or for ``auto`` what the model was made for: ``instruct`` if its end tokens end the assistant's turn.
+    """``choice``, or for ``auto``: ``instruct`` if the chat template ends the assistant's turn with an end token of the model.
 
-    That a tokenizer has a chat template says little: base models such as Qwen2.5-7B have one and were not trained on it. Where
-    there is one, a log line says what was chosen.
+    A chat template alone is no evidence: base models such as Qwen2.5-7B have one and were not trained on it. If there is one,
+    the choice is logged.
 
     Args:
         choice: as the user gave it.
-        model: for the end tokens of its generation config.
-        tokenizer: for its end token and its chat template.
-        keywords: what the user sets to choose otherwise, for the log line.
+        model: its generation config has end tokens.
+        tokenizer: it has an end token and perhaps a chat template.
+        keywords: the keywords that choose a template, for the log line.
+
+    Raises:
+        ValueError: ``choice`` is none of :data:`TemplateChoice`.
     """
     check_choice(keywords, choice, get_args(TemplateChoice))
     if choice != "auto":
@@ -191,35 +194,35 @@ def resolve_template(
     if not tokenizer.chat_template:
         return "base"
     end = _end_of_turn(tokenizer)
-    shown, name = repr(tokenizer.decode([end])) if end is not None else "no token", tokenizer.name_or_path
+    end_text, name = repr(tokenizer.decode([end])) if end is not None else "no token", tokenizer.name_or_path
     if end in end_token_ids(model, tokenizer):
         _log.info(
             "%s: %s='instruct', since the chat template ends the assistant's turn with %s, an end token of this model;"
             " 'base' prompts it with raw text",
-            *(name, keywords, shown),
+            *(name, keywords, end_text),
         )
         return "instruct"
     _log.warning(
         "%s: %s='base' although there is a chat template, since that ends the assistant's turn with %s, which is no end token"
         " of this model: it does not seem to be tuned on the template; say 'instruct' if it is, or 'base' to silence this",
-        *(name, keywords, shown),
+        *(name, keywords, end_text),
     )
     return "base"
 
 
 def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens that end what the model writes: the tokenizer's, and those of the generation config."""
-    found: set[int] = set()
+    """The tokens that end a generated text: the tokenizer's end token and those of the generation config."""
+    ids: set[int] = set()
     for value in (tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
-        found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
-    return frozenset(found)
+        ids.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return frozenset(ids)
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The first token, blanks aside, that the chat template writes after an answer; None where it writes none."""
+    """The first token, except blanks, that the chat template writes after an answer; None if there is none."""
     try:
         after = _after_answer(tokenizer)
-    except Exception:  # a template is a program of somebody else's: whatever it raises, a chat cannot be made with it
+    except Exception:  # a template is a program that may raise anything, and then cannot render a chat
         return None
     return next((i for i in _ids(tokenizer, after, special=False) if tokenizer.decode([i]).strip()), None)
 
@@ -228,12 +231,13 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def without_thoughts(text: str, template: Template = "instruct") -> str:
-    """``text`` without the blocks between tags such as ``<think>`` and ``</think>`` in which a model thought first.
+    """``text`` without thoughts: blocks between tags such as ``<think>`` and ``</think>``.
 
-    Of any text, the blocks that it opens with are removed; one that is not closed, since the tokens ran out, leaves nothing.
-    Elsewhere a base model's text may speak of tags and keeps them. Of an instruct model's text two more kinds go: blocks that
-    begin a line, with all that follows where they are not closed; and everything before a closing tag at the beginning or
-    end of a line that no tag opened, since then the chat template did. Linear in the length of the text.
+    Blocks at the beginning of any text are removed; if the last of them is not closed, because the tokens ran out, nothing is
+    left. A base model's text keeps tags elsewhere, since it may be about them. From an instruct model's text two more kinds are
+    removed: blocks that begin a line, up to the end of the text if they are not closed; and everything before a closing tag at
+    the beginning or end of a line without an opening tag, which the chat template has written. Linear in the length of the
+    text.
     """
     kept, start, closing, opened = list[str](), 0, "", False
     for tag in _TAG.finditer(text):
@@ -264,7 +268,7 @@ def _ends_line(text: str, position: int) -> bool:
 
 
 def _blank_before(text: str, position: int) -> int:
-    """Where the white space that ends at ``position`` begins."""
+    """The start of the white space that ends at ``position``."""
     while position and text[position - 1].isspace():
         position -= 1
     return position

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that are written atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name to write to within; what was written there then takes the place of ``path``, unless an error came between."""
+    """Yield a path to write to. On exit the file replaces ``path``; on an error it is removed and ``path`` stays as it was."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
@@ -23,14 +23,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Write ``tree`` as JSON, whole or not at all."""
+    """Write ``tree`` as JSON, atomically."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(tree, indent=1) + "\n")
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to write to within; it then takes the place of ``path``, unless an error came between."""
+    """Yield an empty folder to write to. On exit it replaces ``path``; on an error ``path`` stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         new = Path(temporary) / "new"

@@ -47,8 +47,8 @@ def test_views_are_turned_back():
     evaluator = GridEvaluator(ArcPrompts())
     answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: test.output))
     assert [attempts(answer) for answer in answers] == [[test.output] for test in TASK.tests]
-    (marks,) = evaluator.marks([(TASK, answers)])
-    assert marks == (True, True) and evaluator.score(marks) == 1.0
+    (verdicts,) = evaluator.verdicts([(TASK, answers)])
+    assert verdicts == (True, True) and evaluator.score(verdicts) == 1.0
 
 
 def test_two_attempts_by_vote_and_of_equals_the_first():
@@ -71,9 +71,9 @@ def test_a_task_is_solved_when_every_test_is_matched_by_either_attempt():
 
     answers = evaluator.answers(TASK, written(evaluator, TASK, second_is_right))
     assert attempts(answers[0]) == [wrong, right]
-    assert evaluator.marks([(TASK, answers)]) == [(True, True)]
+    assert evaluator.verdicts([(TASK, answers)]) == [(True, True)]
     half = (answers[0], grid_text(wrong))
-    assert evaluator.marks([(TASK, half)]) == [(True, False)] and evaluator.score((True, False)) == 0.0
+    assert evaluator.verdicts([(TASK, half)]) == [(True, False)] and evaluator.score((True, False)) == 0.0
 
 
 def test_what_is_no_grid_gets_no_vote():
@@ -81,7 +81,7 @@ def test_what_is_no_grid_gets_no_vote():
     texts = ["no grid", "", "1 2\n3"] * len(TASK.tests)
     answers = evaluator.answers(TASK, texts)
     assert answers == ("", "") and attempts(answers[0]) == []
-    assert evaluator.marks([(TASK, answers)]) == [(False, False)]
+    assert evaluator.verdicts([(TASK, answers)]) == [(False, False)]
 
 
 def test_one_demonstration_has_one_order():

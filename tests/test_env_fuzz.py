@@ -1,7 +1,7 @@
-"""2,000 actions of all kinds that a policy might write: none raises, none changes what a neighbour's edit earns.
+"""2,000 actions of all kinds: none raises an error, and none changes the reward of another sub-environment.
 
-500 in each mode, each mode with another edit format. Every eighth place writes ordinary edits; its rewards, observations and
-infos must be, to the last bit, those of an environment where it is alone.
+There are 500 actions in each mode, each mode with another edit format. Every eighth sub-environment gets ordinary edits; its
+rewards, observations and infos must equal those of a single environment to the last bit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gymnasium.utils.env_checker import data_equivalence
 from seal_env.edits import EditStatus
 from tests.test_envs import edits
 
-PLACES, TURNS = 25, 20
-ORDINARY = range(0, PLACES, 8)
+NUM_ENVS, STEPS = 25, 20
+ORDINARY = range(0, NUM_ENVS, 8)
 PIECES = (
     *("Question 1:", "Question 2: Who?", "Answer:", "Answer: Edda.", "Implications:", "**Implications:**", "Thought Process:"),
     *(
@@ -73,7 +73,7 @@ def fuzzed(rng: random.Random) -> object:
 
 @pytest.fixture(scope="module")
 def keywords(model_path, tmp_path_factory):
-    """A small student with little to read: short passages, a question each, an answer of two tokens."""
+    """A small student and little text: short passages with one question each, and answers of two tokens."""
     source = tmp_path_factory.mktemp("tasks") / "tasks.jsonl"
     rows = [
         {"title": f"T{i}", "context": f"T{i} was built in {i}.", "questions": [{"question": "When?", "answer": f"{i}"}]}
@@ -94,18 +94,18 @@ def keywords(model_path, tmp_path_factory):
     ("mode", "edit_format", "updates"),
     [("single", "implications", 1), ("refine", "self-qa", 3), ("continual", "chain-of-thought", 3), ("corpus", "none", 3)],
 )
-def test_no_action_raises_and_none_reaches_a_neighbour(keywords, mode, edit_format, updates):
+def test_no_action_raises_or_changes_other_sub_environments(keywords, mode, edit_format, updates):
     keywords = {**keywords, "mode": mode, "edit_format": edit_format, "updates_per_episode": updates}
     rng = random.Random(mode)
-    envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=PLACES, **keywords)
+    envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=NUM_ENVS, **keywords)
     singles = {i: gym.make("SEAL-SQuAD-v0", disable_env_checker=True, **keywords) for i in ORDINARY}
     envs.reset(seed=0)
     for i, single in singles.items():
         single.reset(seed=i)
     seen = set()
-    for turn in range(TURNS):
-        actions = [edits(1, turn * PLACES + i)[0] if i in singles else fuzzed(rng) for i in range(PLACES)]
-        if turn == 10:
+    for step in range(STEPS):
+        actions = [edits(1, step * NUM_ENVS + i)[0] if i in singles else fuzzed(rng) for i in range(NUM_ENVS)]
+        if step == 10:
             actions[1] = "x" * 1_000_000
         observations, rewards, terminated, truncated, infos = envs.step(actions)
         assert envs.observation_space.contains(observations) and np.isfinite(rewards).all() and not truncated.any()
@@ -114,9 +114,9 @@ def test_no_action_raises_and_none_reaches_a_neighbour(keywords, mode, edit_form
             seen.add(info["status"])
             check(action, info)
             if i in singles:
-                observation, reward, ended, _, alone = singles[i].step(action)
+                observation, reward, ended, _, single_info = singles[i].step(action)
                 assert (reward, ended) == (rewards[i], terminated[i])
-                assert data_equivalence(alone, info, exact=True)
+                assert data_equivalence(single_info, info, exact=True)
                 last = infos["final_obs"][i] if ended else {name: column[i] for name, column in observations.items()}
                 assert data_equivalence(observation, last, exact=True)
                 if ended:
@@ -125,7 +125,7 @@ def test_no_action_raises_and_none_reaches_a_neighbour(keywords, mode, edit_form
 
 
 def check(action: object, info: dict) -> None:
-    """What must hold of any action."""
+    """Invariants of every action's info."""
     assert info["status"] in {str(status) for status in EditStatus}
     assert (info["status"] == "not_text") == (not isinstance(action, str))
     if isinstance(action, str):
@@ -135,10 +135,10 @@ def check(action: object, info: dict) -> None:
         assert info["gain"] == 0 and all(row["answer"] == row["answer_before"] for row in info["questions"])
 
 
-def info_of(infos: dict, place: int) -> dict:
-    """The info of the step at one place, as a single environment gives it."""
-    if infos.get("_final_info", np.zeros(PLACES, bool))[place]:
+def info_of(infos: dict, index: int) -> dict:
+    """The info of a sub-environment's step, as a single environment returns it."""
+    if infos.get("_final_info", np.zeros(NUM_ENVS, bool))[index]:
         infos = infos["final_info"]
-    names = [name for name in infos if not name.startswith("_") and infos[f"_{name}"][place]]
-    values = {name: infos[name][place] for name in names}
+    names = [name for name in infos if not name.startswith("_") and infos[f"_{name}"][index]]
+    values = {name: infos[name][index] for name in names}
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}

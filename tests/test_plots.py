@@ -23,7 +23,7 @@ def keywords(model_path):
     return {"model": model_path("llama"), "updates_per_episode": 3, **SMALL}
 
 
-def shown(svg: Path) -> list[str]:
+def texts_of(svg: Path) -> list[str]:
     """The texts of an SVG file."""
     return re.findall(r"<text[^>]*>([^<]*)</text>", svg.read_text())
 
@@ -40,33 +40,33 @@ def test_an_episode_is_a_lower_triangular_matrix(keywords):
     assert started[0].tolist() == [0.1, 0.2, 0.3] and np.array_equal(started[1:], matrix, equal_nan=True)
 
 
-def test_a_place_among_many_has_the_matrix_that_it_has_alone(keywords):
+def test_a_sub_environment_has_the_matrix_of_a_single_environment(keywords):
     envs = gym.make_vec(NAME, num_envs=2, **keywords)
     envs.reset(seed=0)
     texts = edits(6)
     infos = [envs.step(texts[2 * i : 2 * i + 2])[4] for i in range(3)]
-    for place in range(2):
+    for index in range(2):
         env = gym.make(NAME, **keywords)
-        env.reset(seed=place)
-        alone = accuracy_matrix([env.step(texts[2 * i + place])[4] for i in range(3)])
-        assert np.array_equal(accuracy_matrix(infos, place), alone, equal_nan=True)
+        env.reset(seed=index)
+        single = accuracy_matrix([env.step(texts[2 * i + index])[4] for i in range(3)])
+        assert np.array_equal(accuracy_matrix(infos, index), single, equal_nan=True)
 
 
-def test_rows_that_are_no_episode_are_named():
+def test_rows_that_are_no_episode_raise_an_error():
     rows = [{"accuracy_row": np.array([0.5])}, {"accuracy_row": np.array([0.5, 1.0])}]
-    for infos, before, said in (
+    for infos, before, message in (
         (rows[::-1], None, r"accuracy_row of step 0 has shape \(2,\)"),
         ([rows[0], rows[0]], None, r"accuracy_row of step 1 has shape \(1,\)"),
         ([{"score": 1.0}], None, "step 0 has no 'accuracy_row'"),
         ([], None, "got none"),
         (rows, [0.5], "each of 2 passages"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             accuracy_matrix(infos, before=before)
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_a_plot_is_written_whole_or_not_at_all(tmp_path, suffix):
+def test_a_plot_is_written_atomically(tmp_path, suffix):
     pytest.importorskip("matplotlib")
     path = tmp_path / "new" / f"matrix.{suffix}"
     plot_accuracy_matrix(MATRIX, path, "Two edits")
@@ -81,17 +81,17 @@ def test_a_plot_is_written_whole_or_not_at_all(tmp_path, suffix):
     assert sorted(tmp_path.iterdir()) == [taken, path.parent]
 
 
-def test_cells_say_percent_and_are_empty_before_their_passage(tmp_path):
+def test_cells_hold_percent_and_are_empty_before_their_passage(tmp_path):
     pytest.importorskip("matplotlib")
     plot_accuracy_matrix(MATRIX, tmp_path / "matrix.svg", "Two edits")
-    texts = shown(tmp_path / "matrix.svg")
+    texts = texts_of(tmp_path / "matrix.svg")
     assert {"Two edits", "edit 1", "edit 2", "50", "25", "100", "accuracy on passage", "accuracy (%)"} <= set(texts)
     assert "nan" not in texts and "before" not in texts
     plot_accuracy_matrix(np.vstack([[0.1, 0.2], MATRIX]), tmp_path / "before.svg")
-    assert {"before", "10", "20"} < set(shown(tmp_path / "before.svg"))
+    assert {"before", "10", "20"} < set(texts_of(tmp_path / "before.svg"))
 
 
-def test_a_plot_goes_on_given_axes_on_one_scale():
+def test_a_plot_on_given_axes_has_the_same_scale():
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure
 
@@ -101,15 +101,15 @@ def test_a_plot_goes_on_given_axes_on_one_scale():
     assert image.get_clim() == (0, 100) and image.get_array().mask.tolist() == [[False, True], [False, False]]
 
 
-def test_what_cannot_be_drawn_is_named(tmp_path):
+def test_what_cannot_be_drawn_raises_an_error(tmp_path):
     pytest.importorskip("matplotlib")
-    for matrix, path, said in (
+    for matrix, path, message in (
         (MATRIX, "matrix.jpg", ".png, .svg, .pdf, got"),
         (100 * MATRIX, "matrix.png", "shares from 0 to 1, got 50.0"),
         (MATRIX[:1], "matrix.png", r"got shape \(1, 2\)"),
         (MATRIX[0], "matrix.png", r"got shape \(2,\)"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             plot_accuracy_matrix(matrix, tmp_path / path)
     assert not list(tmp_path.iterdir())
 
@@ -124,7 +124,7 @@ def test_the_papers_matrix_is_drawn_as_recorded(tmp_path):
     assert matrix[-1].mean() == pytest.approx(0.247, abs=5e-4)
     plot_accuracy_matrix(matrix, tmp_path / "paper.svg")
     drawn = [f"{100 * value:.0f}" for value in matrix.ravel() if not np.isnan(value)]
-    texts = shown(tmp_path / "paper.svg")
+    texts = texts_of(tmp_path / "paper.svg")
     assert all(texts.count(value) >= drawn.count(value) for value in set(drawn))
 
 
@@ -133,8 +133,8 @@ def test_success_is_drawn_over_learning_rate_and_epochs(tmp_path):
     plot_success(maps, (1e-4, 1e-3, 1e-2), (1, 2), tmp_path / "map.svg")
     drawn = (tmp_path / "map.svg").read_text()
     assert "none" in drawn and "basic" in drawn and drawn.count(">50<") >= 6 and "0.0001" in drawn
-    for wrong, says in (({"none": np.eye(2)}, "must have shape"), ({"none": np.full((3, 2), 1.5)}, "shares from 0 to 1")):
-        with pytest.raises(ValueError, match=says):
+    for wrong, message in (({"none": np.eye(2)}, "must have shape"), ({"none": np.full((3, 2), 1.5)}, "shares from 0 to 1")):
+        with pytest.raises(ValueError, match=message):
             plot_success(wrong, (1e-4, 1e-3, 1e-2), (1, 2), tmp_path / "map.svg")
     with pytest.raises(ValueError, match="a plot is written as"):
         plot_success(maps, (1e-4, 1e-3, 1e-2), (1, 2), tmp_path / "map.gif")

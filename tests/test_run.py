@@ -108,7 +108,7 @@ def test_processes_give_the_same_lines(config, unbroken, tmp_path):
 
 def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroken, tmp_path, monkeypatch, capsys):
     class Mortal(ProcessPool):
-        """All of them are killed soon after each portion was sent."""
+        """All of them are killed soon after each chunk was sent."""
 
         mortal = True
 
@@ -118,7 +118,7 @@ def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroke
                 process.kill()
             return future
 
-    monkeypatch.setattr("seal_env.distributed.shared_pools.Processes", Mortal)
+    monkeypatch.setattr("seal_env.distributed.pools.ProcessPool", Mortal)
     where = ["--executor", "spawn", "--executor-workers", "2"]
     assert start("--config", config, "--out", tmp_path / "run", *where) == 2
     said = capsys.readouterr().err

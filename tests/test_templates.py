@@ -1,4 +1,4 @@
-"""How prompts become token ids, for policies and for students, and which models are prompted through a chat template."""
+"""Token ids of prompts, for policies and for students, and the models that are prompted through a chat template."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ TASK = Task("Otrar", "Otrar fell in 1219.", (Question("When did it fall?", ("121
 NAME = "SEAL-SQuAD-v0"
 
 _TURNS = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token }}{% endfor %}"
-_GO_ON = "{% if add_generation_prompt %}[assistant]{% endif %}"
+_GENERATE = "{% if add_generation_prompt %}[assistant]{% endif %}"
 _THINK = (
     "{% if add_generation_prompt %}[assistant]"
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 TEMPLATES = {
-    "plain": _TURNS + _GO_ON,
-    "bos": "{{ bos_token }}" + _TURNS + _GO_ON,
+    "plain": _TURNS + _GENERATE,
+    "bos": "{{ bos_token }}" + _TURNS + _GENERATE,
     "can think": _TURNS + _THINK,
-    "always thinks": _TURNS + _GO_ON.replace("[assistant]", "[assistant]<think>\n"),
+    "always thinks": _TURNS + _GENERATE.replace("[assistant]", "[assistant]<think>\n"),
     "no system role": "{% for m in messages if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endfor %}"
     + "{{ bos_token }}"
     + _TURNS.replace("m['content']", "m['content'] | trim")
-    + _GO_ON,
+    + _GENERATE,
 }
 ADDED = {"nothing": "$A", "bos": "<s> $A", "eos": "$A </s>", "both": "<s> $A </s>"}
 
@@ -75,7 +75,7 @@ def tokenizer_that(adds: str, template: str | None = None) -> PreTrainedTokenize
 
 
 def user_turn(tokenizer: PreTrainedTokenizerBase, message: str, **options) -> list[int]:
-    """What Transformers makes of it."""
+    """The ids of a user message from Transformers."""
     turn = [{"role": "user", "content": message}]
     return tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, enable_thinking=False, **options)[
         "input_ids"
@@ -85,15 +85,15 @@ def user_turn(tokenizer: PreTrainedTokenizerBase, message: str, **options) -> li
 @pytest.fixture(scope="module")
 def folder(model_path, tmp_path_factory):
     """``folder(adds, template)``: a small random Llama with such a tokenizer."""
-    made: dict[tuple[str, str | None], str] = {}
+    saved: dict[tuple[str, str | None], str] = {}
 
     def path(adds: str = "nothing", template: str | None = "plain") -> str:
-        if (adds, template) not in made:
+        if (adds, template) not in saved:
             target = tmp_path_factory.mktemp("model")
             AutoModelForCausalLM.from_pretrained(model_path("toy")).save_pretrained(target)
             tokenizer_that(adds, template).save_pretrained(target)
-            made[adds, template] = str(target)
-        return made[adds, template]
+            saved[adds, template] = str(target)
+        return saved[adds, template]
 
     return path
 
@@ -103,13 +103,13 @@ def folder(model_path, tmp_path_factory):
 
 @pytest.mark.parametrize("text", ["Otrar", "", " é🙂\n", "ends in </s>", "<s>begins", "</s>", "lone \ud800"])
 @pytest.mark.parametrize("adds", [*ADDED, "byt5"])
-def test_a_raw_prompt_has_what_a_tokenizer_puts_in_front_and_not_what_it_appends(adds: str, text: str) -> None:
+def test_a_raw_prompt_has_the_tokens_that_a_tokenizer_prepends_and_not_those_it_appends(adds: str, text: str) -> None:
     tokenizer = tokenizer_that(adds)
     bare = tokenizer(text.replace("\ud800", "?"), add_special_tokens=False)["input_ids"]
     assert prompt_ids(tokenizer, text, "base") == ([0] if adds in ("bos", "both") else []) + bare
 
 
-def test_there_is_one_function_for_all_prompts() -> None:
+def test_all_prompts_go_through_the_same_function() -> None:
     assert seal_env.edits.prompt_ids is seal_env.edits.formats.prompt_ids is chat.prompt_ids
 
 
@@ -127,24 +127,20 @@ def test_no_prompt_ends_in_an_appended_end_token(folder) -> None:
 
     env = gym.make(NAME, model=path, **SMALL)
     observation, _ = env.reset(seed=0)
-    asked = student.tokenizer(observation["instruction"], add_special_tokens=False)["input_ids"]
-    assert (
-        list(Policy.from_pretrained(path, LORA, max_new_tokens=2).sample([observation["instruction"]], [0])[0].prompt) == asked
-    )
-    shown, _ = TokenIds(gym.make(NAME, model=path, **SMALL), max_observation_tokens=2048).reset(seed=0)
-    assert shown["prompt"][shown["attention_mask"] == 1].tolist() == asked
+    expected = student.tokenizer(observation["instruction"], add_special_tokens=False)["input_ids"]
+    (completion,) = Policy.from_pretrained(path, LORA, max_new_tokens=2).sample([observation["instruction"]], [0])
+    assert list(completion.prompt) == expected
+    encoded, _ = TokenIds(gym.make(NAME, model=path, **SMALL), max_observation_tokens=2048).reset(seed=0)
+    assert encoded["prompt"][encoded["attention_mask"] == 1].tolist() == expected
 
 
 def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
     student = Student.from_pretrained(folder("both", None), LoraConfig(r=2))
     ids = tuple(student.tokenizer("Otrar fell")["input_ids"])
     assert (ids[0], ids[-1]) == (0, 1)
-    updates = [
-        Update((example,), UpdateConfig(epochs=2))
-        for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))
-    ]
-    text, whole, cut = student.fit(updates).adapters
-    assert torch.equal(text, whole) and not torch.equal(text, cut)
+    plans = [UpdatePlan((example,), epochs=2) for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))]
+    from_text, from_ids, from_fewer_ids = student.fit(plans).adapters
+    assert torch.equal(from_text, from_ids) and not torch.equal(from_text, from_fewer_ids)
 
 
 # Chats ------------------------------------------------------------------------------------------------------------------
@@ -154,7 +150,7 @@ def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
 @pytest.mark.parametrize("adds", [*ADDED, "byt5"])
 def test_every_chat_prompt_is_what_apply_chat_template_gives(adds: str, template: str) -> None:
     tokenizer = tokenizer_that(adds, template)
-    messages = [question_prompt("Otrar", one.question, "instruct") for one in TASK.questions]
+    messages = [question_prompt("Otrar", question.question, "instruct") for question in TASK.questions]
     prompts = ClosedBook(chat=Chat(tokenizer)).prompts(TASK)
     assert [list(prompt) for prompt in prompts] == [user_turn(tokenizer, message) for message in messages]
     bos = tokenizer.bos_token_id
@@ -172,7 +168,7 @@ def test_questions_to_an_instruct_model_have_no_cue() -> None:
     assert open_book_prompt("Otrar", "It fell.", "When?", "instruct") == f"Otrar\nIt fell.\n\n{instruct}"
 
 
-def test_thoughts_are_invited_only_where_they_are_asked_for() -> None:
+def test_thinking_is_enabled_only_on_request() -> None:
     tokenizer = tokenizer_that("nothing", "can think")
     off, on = (tokenizer.decode(prompt_ids(tokenizer, "Why?", "instruct", thinks)) for thinks in (False, True))
     assert off == "[user]Why?</s>[assistant]<think>\n\n</think>\n\n" and on == "[user]Why?</s>[assistant]"
@@ -203,23 +199,23 @@ def test_an_instruct_student_answers_as_generate_does(folder, adds: str, templat
     assert (config.template, config.student_template) == ("instruct", "instruct")
     env.reset(seed=0)
     _, _, _, _, info = env.step("")
-    task = env.unwrapped.engine.states[0].acted
+    task = env.unwrapped.engine.states[0].last_task
     messages = [question_prompt(task.title, row["question"], "instruct") for row in info["questions"]]
     expected = [tokenizer.decode(generated(message), skip_special_tokens=True).strip() for message in messages]
     assert [row["answer"] for row in info["questions"]] == expected and any(expected)
 
-    student, reads = env.unwrapped.engine.student, Chat(tokenizer)
-    messages = [open_book_prompt(task.title, task.context, one.question, "instruct") for one in task.questions]
-    (answers,) = student.answer(student.zero(), [[reads.prompt(message) for message in messages]], max_new_tokens=12)
+    student, chat_template = env.unwrapped.engine.student, Chat(tokenizer)
+    messages = [open_book_prompt(task.title, task.context, question.question, "instruct") for question in task.questions]
+    (answers,) = student.answer(student.zero(), [[chat_template.prompt(message) for message in messages]], max_new_tokens=12)
     assert [[*answer.ids, *([1] if answer.eos else [])] for answer in answers] == [generated(message) for message in messages]
 
 
 @pytest.mark.parametrize("mode", ["continual", "corpus"])
-def test_earlier_passages_are_asked_through_the_chat_template_as_well(folder, monkeypatch, mode: str) -> None:
+def test_questions_on_earlier_passages_use_the_chat_template(folder, monkeypatch, mode: str) -> None:
     env = gym.make(NAME, model=folder("both", "bos"), mode=mode, updates_per_episode=3, **SMALL)
-    student, asked = env.unwrapped.engine.student, []
+    student, prompts = env.unwrapped.engine.student, []
     answer = student.answer
-    monkeypatch.setattr(student, "answer", lambda *a, **k: asked.append(a[1]) or answer(*a, **k))
+    monkeypatch.setattr(student, "answer", lambda *a, **k: prompts.append(a[1]) or answer(*a, **k))
     env.reset(seed=0)
     tasks = env.unwrapped.engine.states[0].tasks
     for edit in ("One fact.", "Another.", "A third."):
@@ -229,28 +225,28 @@ def test_earlier_passages_are_asked_through_the_chat_template_as_well(folder, mo
         for t in tasks
         for q in t.questions
     ]
-    assert list(asked[-1][-1]) == expected  # the last update's adapter is asked about all passages
-    assert {prompt for groups in asked for group in groups for prompt in group} == set(expected)
+    assert list(prompts[-1][-1]) == expected  # the last adapter answers about all passages
+    assert {prompt for groups in prompts for group in groups for prompt in group} == set(expected)
 
 
-def test_what_a_student_is_asked_can_be_sent_elsewhere(folder) -> None:
-    """Prompts are plain numbers, and a student elsewhere answers them as this one does."""
+def test_update_requests_can_be_sent_to_workers(folder) -> None:
+    """Prompts are plain numbers, and a student on a worker answers them as this one does."""
     outcomes = []
-    for elsewhere in (False, True):
+    for on_worker in (False, True):
         env = gym.make(NAME, model=folder("both", "bos"), **SMALL)
-        if elsewhere:
+        if on_worker:
             env.unwrapped.score_on(ThreadPoolExecutor(1))
         env.reset(seed=0)
         outcomes.append(env.step("One fact.")[4]["questions"])
     assert outcomes[0] == outcomes[1]
-    work = UpdateRequest(tuple(env.unwrapped.engine.domain.evaluator.prompts(env.unwrapped.engine.source[0])))
-    assert pickle.loads(pickle.dumps(work)) == work
-    assert {type(prompt) for prompt in work.prompts} == {tuple} and {type(i) for prompt in work.prompts for i in prompt} == {
-        int
-    }
+    request = UpdateRequest(tuple(env.unwrapped.engine.domain.evaluator.prompts(env.unwrapped.engine.source[0])))
+    assert pickle.loads(pickle.dumps(request)) == request
+    assert {type(prompt) for prompt in request.prompts} == {tuple} and {
+        type(i) for prompt in request.prompts for i in prompt
+    } == {int}
 
 
-# What a student wrote ---------------------------------------------------------------------------------------------------
+# Generated texts ------------------------------------------------------------------------------------------------------
 
 
 def test_an_instruct_student_may_begin_with_a_line_break_or_thoughts() -> None:
@@ -258,16 +254,16 @@ def test_an_instruct_student_may_begin_with_a_line_break_or_thoughts() -> None:
     assert evaluator.stop == () and ClosedBook().stop == ("\n",)
     written = ["\n1219", "<think>\nIt fell\nin 1219.\n</think>\n\n1219\n"]
     assert evaluator.answers(TASK, written) == ("1219", "1219")
-    assert ClosedBook().answers(TASK, [" 1219", "<think>"]) == ("1219", "<think>")  # a base student's are left alone
+    assert ClosedBook().answers(TASK, [" 1219", "<think>"]) == ("1219", "<think>")  # a base student's texts keep their tags
 
 
-def test_thoughts_that_the_template_begins_are_no_part_of_an_answer() -> None:
+def test_thoughts_that_the_template_opens_are_removed_from_an_answer() -> None:
     evaluator = ClosedBook(chat=Chat(tokenizer_that("nothing", "always thinks")))
     assert evaluator.chat is not None and evaluator.chat.opening == "<think>\n"
     assert evaluator.answers(TASK, ["In 1219?\n</think>\n\n1219", "Let me see, it"]) == ("1219", "")
 
 
-def test_a_student_that_always_thinks_is_told_of(folder, caplog) -> None:
+def test_a_student_that_always_thinks_is_logged(folder, caplog) -> None:
     with caplog.at_level(logging.WARNING, "seal_env"):
         gym.make(NAME, model=folder("nothing", "always thinks"), **SMALL)
     assert "begins every answer with '<think>'" in caplog.text
@@ -276,7 +272,7 @@ def test_a_student_that_always_thinks_is_told_of(folder, caplog) -> None:
 # auto -------------------------------------------------------------------------------------------------------------------
 
 _ENDS_DIFFERENTLY = (
-    _TURNS.replace("{{ eos_token }}", "<s>") + _GO_ON
+    _TURNS.replace("{{ eos_token }}", "<s>") + _GENERATE
 )  # as Qwen2.5-7B: <|im_end|>, and <|endoftext|> ends a text
 
 
@@ -286,7 +282,7 @@ _ENDS_DIFFERENTLY = (
         (None, 1, "base"),
         (TEMPLATES["plain"], 1, "instruct"),
         (TEMPLATES["bos"], [3, 1], "instruct"),
-        (TEMPLATES["can think"], None, "instruct"),  # the tokenizer's end token alone says so
+        (TEMPLATES["can think"], None, "instruct"),  # the tokenizer's end token is enough
         (_ENDS_DIFFERENTLY, 1, "base"),
         (_ENDS_DIFFERENTLY, None, "base"),
         (_ENDS_DIFFERENTLY, [1, 0], "instruct"),  # as Llama 3: the generation config has more end tokens
@@ -294,7 +290,7 @@ _ENDS_DIFFERENTLY = (
         (TEMPLATES["plain"].replace("{{ eos_token }}", "\n### "), 1, "base"),
         (TEMPLATES["plain"].replace("{{ eos_token }}", ""), 1, "base"),
         ("{{ raise_exception('not for chats') }}", 1, "base"),
-        ("{{ messages[0]['content'] }}", 1, "base"),  # it shows no answer
+        ("{{ messages[0]['content'] }}", 1, "base"),  # does not render the answer
     ],
 )
 def test_a_model_is_an_instruct_model_if_its_end_tokens_end_the_assistants_turn(caplog, template, ends, expected: str) -> None:
@@ -313,7 +309,7 @@ def test_a_model_is_an_instruct_model_if_its_end_tokens_end_the_assistants_turn(
     assert not caplog.records
 
 
-def test_both_keywords_and_the_policy_resolve_alike_and_can_be_set(folder, caplog) -> None:
+def test_both_keywords_and_the_policy_resolve_to_the_same_template_and_can_be_set(folder, caplog) -> None:
     with caplog.at_level(logging.INFO, "seal_env"):
         env = gym.make(NAME, model=folder(), **SMALL)
     (line,) = caplog.messages
@@ -328,9 +324,9 @@ def test_both_keywords_and_the_policy_resolve_alike_and_can_be_set(folder, caplo
     assert mixed.reset(seed=0)[0]["instruction"][0].endswith("Implications:\n")
     raw = gym.make(NAME, model=folder(), student_template="base", **SMALL).unwrapped
     assert all(isinstance(prompt, str) for prompt in raw.engine.domain.evaluator.prompts(raw.engine.source[0]))
-    # One answers in sentences and the other in a word, and each is graded by what can read it.
+    # The instruct student answers in sentences and the base student in a word: each gets a suitable grader.
     item = Answered("When was the bridge built?", "The bridge was built in 1874.", ("1874",))
-    verdicts = [grade(one.engine.domain.evaluator.grader, [item])[item] for one in (env.unwrapped, raw)]
+    verdicts = [grade(unwrapped.engine.domain.evaluator.grader, [item])[item] for unwrapped in (env.unwrapped, raw)]
     assert verdicts == [True, False]
 
 
@@ -348,7 +344,7 @@ def test_bundled_and_published_models_are_base_models() -> None:
 
 @pytest.mark.parametrize("name", [NAME, "SEAL-ARC-v0"])
 @pytest.mark.parametrize(
-    ("keywords", "said"),
+    ("keywords", "message"),
     [
         ({"student_template": "instruct"}, "student_template='instruct' needs a tokenizer with a chat template"),
         ({"student_template": "chat"}, "student_template must be one of auto, base, instruct, got 'chat'"),
@@ -356,10 +352,10 @@ def test_bundled_and_published_models_are_base_models() -> None:
         ({"enable_thinking": "yes"}, "enable_thinking must be True, False or None, got 'yes'"),
     ],
 )
-def test_templates_that_cannot_work_are_named_when_the_environment_is_made(name: str, keywords, said: str) -> None:
+def test_invalid_templates_raise_an_error_when_the_environment_is_made(name: str, keywords, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         gym.make(name, **keywords)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_policy_without_a_chat_template_is_no_instruct_model(folder) -> None:
@@ -371,7 +367,7 @@ def test_a_policy_without_a_chat_template_is_no_instruct_model(folder) -> None:
 
 
 @pytest.mark.parametrize("agent", ["untrained", "best_of_k", "rest_em", "grpo"])
-def test_a_policy_must_read_what_the_environment_writes(folder, agent: str) -> None:
+def test_a_policy_must_have_the_template_of_the_environment(folder, agent: str) -> None:
     instruct, base = folder(), folder("nothing", None)
     policies = {kind: Policy.from_pretrained(path, LORA) for kind, path in (("instruct", instruct), ("base", base))}
     envs = {
@@ -384,7 +380,7 @@ def test_a_policy_must_read_what_the_environment_writes(folder, agent: str) -> N
             ValueError, match=f"make the environment with template='{other}'.*student is questioned.*student_template"
         ):
             make(envs[kind], policies[other])
-    for kind, other in (("base", "instruct"), ("instruct", "base")):  # teachers of students of the other kind
+    for kind, other in (("base", "instruct"), ("instruct", "base")):  # policies that write for the other kind of student
         make(
             gym.make_vec(
                 NAME, num_envs=1, model=folder(*(("nothing", None) if kind == "base" else ())), template=other, **SMALL
@@ -393,34 +389,34 @@ def test_a_policy_must_read_what_the_environment_writes(folder, agent: str) -> N
         )
 
 
-def test_who_writes_without_the_policy_does_not_mind(folder) -> None:
+def test_agents_that_do_not_use_the_policy_accept_any(folder) -> None:
     env, policy = gym.make_vec(NAME, num_envs=1, model=folder(), **SMALL), Policy.from_pretrained(folder("nothing", None), LORA)
     for name in ("no_update", "passage_only", "oracle"):
         get_agent(name)(env, policy)
 
 
-def test_a_saved_policy_writes_as_it_did(folder, tmp_path: Path) -> None:
+def test_a_saved_policy_samples_the_same_texts(folder, tmp_path: Path) -> None:
     path = folder("both", "can think")
     policy = Policy.from_pretrained(path, LORA, enable_thinking=True, max_new_tokens=4)
     policy.save(tmp_path / "policy")
     writing = json.loads((tmp_path / "policy" / "writing.json").read_text())
     assert (writing["template"], writing["enable_thinking"]) == ("instruct", True)
     opened = open_policy(tmp_path / "policy")
-    first, again = (one.sample(["Go on."], [7])[0] for one in (policy, opened))
+    first, again = (saved.sample(["Go on."], [7])[0] for saved in (policy, opened))
     assert first == again and policy.tokenizer.decode(first.prompt) == "[user]Go on.</s>[assistant]"
     off = open_policy(tmp_path / "policy", enable_thinking=False).sample(["Go on."], [7])[0]
     assert off.prompt == tuple(user_turn(policy.tokenizer, "Go on."))
 
 
-def test_a_tag_that_the_template_opens_counts_as_written(folder) -> None:
-    """Where the tokens run out before the thoughts end, nothing else would tell that they are thoughts."""
+def test_a_tag_that_the_template_opens_is_part_of_the_completion(folder) -> None:
+    """If the tokens run out before the thoughts end, only this tag shows that they are thoughts."""
     policy = Policy.from_pretrained(folder("nothing", "always thinks"), LORA, max_new_tokens=4)
     (written,) = policy.sample(["Go on."], [7])
     assert written.text.startswith("<think>\n") and written.finish == "length"
     assert parse(written.text, TASK, EditSettings(template="instruct"), 0).status == "empty"
 
 
-def test_the_benchmark_hands_the_environments_options_to_its_policy(folder) -> None:
+def test_the_benchmark_passes_the_environments_options_to_its_policy(folder) -> None:
     options = {"model": folder("nothing", "can think"), "lora": {"r": 2}, "enable_thinking": True}
     run = {"env": NAME, "agents": ["untrained"], "env_options": options, "policy": {"lora": {"r": 2}}}
     policy = from_mapping(run).make_policy()
@@ -430,7 +426,7 @@ def test_the_benchmark_hands_the_environments_options_to_its_policy(folder) -> N
 
 
 @pytest.mark.parametrize("template", ["plain", None])
-def test_documents_are_adapted_to_by_the_kind_of_model_there_is(folder, tmp_path: Path, template: str | None) -> None:
+def test_adapt_uses_the_template_of_the_model(folder, tmp_path: Path, template: str | None) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "otrar.txt").write_text("Otrar fell in 1219.\n")
     path, out = folder("nothing", template), tmp_path / "adapter"
@@ -449,8 +445,8 @@ def test_token_ids_are_those_of_the_chat(folder) -> None:
         text = gym.make(NAME, model=folder("both", "can think"), **options, **SMALL)
         env = TokenIds(text, max_observation_tokens=2048)
         observation, _ = env.reset(seed=0)
-        shown = observation["prompt"][observation["attention_mask"] == 1].tolist()
-        assert shown == prompt_ids(env.tokenizer, text.reset(seed=0)[0]["instruction"], "instruct", thinks)
+        prompt = observation["prompt"][observation["attention_mask"] == 1].tolist()
+        assert prompt == prompt_ids(env.tokenizer, text.reset(seed=0)[0]["instruction"], "instruct", thinks)
 
 
 def test_questions_are_written_through_the_chat_template_by_default(folder) -> None:
@@ -462,12 +458,12 @@ def test_questions_are_written_through_the_chat_template_by_default(folder) -> N
     assert (raw, opening) == (get_format("self-qa").prompt(document), "Question 1: ")
 
 
-# A real one -------------------------------------------------------------------------------------------------------------
+# A real model -----------------------------------------------------------------------------------------------------------
 
 INSTRUCT = os.environ.get("SEAL_ENV_INSTRUCT_MODEL", "")
 
 
-@pytest.mark.skipif(not INSTRUCT, reason="SEAL_ENV_INSTRUCT_MODEL names no folder of an instruct model")
+@pytest.mark.skipif(not INSTRUCT, reason="SEAL_ENV_INSTRUCT_MODEL is not set to the folder of an instruct model")
 def test_a_real_instruct_model_answers_open_book_as_generate_does() -> None:
     student = Student.from_pretrained(INSTRUCT, LoraConfig(r=2))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(INSTRUCT, dtype=torch.float32), student.tokenizer

@@ -1,4 +1,4 @@
-"""Token-id spaces over the environments: the same rewards as text has, in arrays that numeric libraries take."""
+"""Token-id wrappers give the same rewards as text, in arrays that numeric libraries take."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def keywords(model_path):
 
 
 def ids_of(text: str, fill: int = 77, dtype: type = np.int64) -> np.ndarray:
-    """``text``, the end-of-text id, and then ids that must not count."""
+    """``text``, the end-of-text id, and then ids that must be ignored."""
     ids = byte_tokenizer()(text)["input_ids"]
     return np.array([*ids, END, *[fill] * (LENGTH["max_action_tokens"] - len(ids) - 1)], dtype)
 
 
-def test_gymnasium_finds_nothing_wrong(keywords):
+def test_gymnasiums_checker_accepts_it(keywords):
     env = TokenIds(gym.make(NAME, **keywords), **LENGTH)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_env(env)
-    told = {str(warning.message) for warning in caught}
+    messages = {str(warning.message) for warning in caught}
     accepted = ("minimum value is -infinity", "maximum value is infinity", "different from the unwrapped", "render")
-    assert [text for text in told if not any(word in text for word in accepted)] == []
+    assert [text for text in messages if not any(word in text for word in accepted)] == []
 
 
-def test_stable_baselines_finds_nothing_wrong_and_trains(keywords):
+def test_stable_baselines_checker_accepts_it_and_ppo_trains(keywords):
     pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_checker import check_env as check
@@ -58,29 +58,29 @@ def test_stable_baselines_finds_nothing_wrong_and_trains(keywords):
     assert env.action_space.contains(action)
 
 
-def test_ids_earn_what_their_text_earns(keywords):
+def test_ids_get_the_reward_of_their_text(keywords):
     text_env = gym.make(NAME, reward="tests.test_envs:mean_loss", **keywords)
     env = TokenIds(gym.make(NAME, reward="tests.test_envs:mean_loss", **keywords), **LENGTH)
     for seed, text in enumerate(TEXTS):
         text_env.reset(seed=seed)
         env.reset(seed=seed)
-        expected, found = text_env.step(text), env.step(ids_of(text))
+        expected, actual = text_env.step(text), env.step(ids_of(text))
         assert env.edit(ids_of(text)) == text
-        assert found[1:4] == expected[1:4]
-        assert {name: value for name, value in found[4].items() if name != "prompt_cut"} == expected[4]
-        assert np.array_equal(found[0]["adapter"], expected[0]["adapter"])
+        assert actual[1:4] == expected[1:4]
+        assert {name: value for name, value in actual[4].items() if name != "prompt_cut"} == expected[4]
+        assert np.array_equal(actual[0]["adapter"], expected[0]["adapter"])
 
 
-def test_many_places_are_the_single_one(keywords):
-    """Over two episodes of refinement: prompts, rewards, and what is said of the last observation."""
+def test_sub_environments_equal_a_single_environment(keywords):
+    """Over two episodes of refinement: prompts, rewards, and the final observations."""
     keywords = {**keywords, "mode": "refine", "updates_per_episode": 2, "reward": "tests.test_envs:mean_loss"}
     envs = VectorTokenIds(gym.make_vec(NAME, num_envs=3, **keywords), **LENGTH)
     singles = [TokenIds(gym.make(NAME, **keywords), **LENGTH) for _ in range(3)]
     observations, infos = envs.reset(seed=4)
     assert envs.observation_space.contains(observations) and list(infos["prompt_cut"]) == [0, 0, 0]
     starts = [single.reset(seed=4 + i)[0] for i, single in enumerate(singles)]
-    for turn in range(3):
-        texts = [TEXTS[(turn + i) % len(TEXTS)] for i in range(3)]
+    for step in range(3):
+        texts = [TEXTS[(step + i) % len(TEXTS)] for i in range(3)]
         actions = np.stack([ids_of(text) for text in texts])
         assert envs.edits(actions) == texts and envs.action_space.contains(actions)
         observations, rewards, terminated, _, infos = envs.step(actions)
@@ -109,13 +109,13 @@ def test_the_prompt_is_the_instruction_padded_on_the_left(keywords):
 @pytest.mark.parametrize("edit_format", ["implications", "self-qa", "none"])
 def test_a_prompt_that_is_too_long_loses_the_end_of_its_passage(keywords, edit_format):
     text_env = gym.make(NAME, edit_format=edit_format, **keywords)
-    whole = text_env.reset(seed=0)[0]
+    uncut = text_env.reset(seed=0)[0]
     env = TokenIds(text_env, max_observation_tokens=320)
     observation, info = env.reset(seed=0)
-    shown = env.tokenizer.decode(observation["prompt"])
-    kept = len(whole["context"]) - info["prompt_cut"]
-    assert shown == whole["instruction"].replace(whole["context"], whole["context"][:kept])
-    assert 0 < kept < len(whole["context"]) and observation["attention_mask"].all()
+    prompt = env.tokenizer.decode(observation["prompt"])
+    kept = len(uncut["context"]) - info["prompt_cut"]
+    assert prompt == uncut["instruction"].replace(uncut["context"], uncut["context"][:kept])
+    assert 0 < kept < len(uncut["context"]) and observation["attention_mask"].all()
 
 
 def test_a_long_passage_is_cut_between_its_characters(keywords, tmp_path):
@@ -123,36 +123,36 @@ def test_a_long_passage_is_cut_between_its_characters(keywords, tmp_path):
     (tmp_path / "tasks.jsonl").write_text(json.dumps(task))
     env = TokenIds(gym.make(NAME, dataset=str(tmp_path / "tasks.jsonl"), **keywords), max_observation_tokens=300)
     observation, info = env.reset(seed=0)
-    shown = env.tokenizer.decode(observation["prompt"][observation["attention_mask"] == 1])
-    assert "Signs\né🙂" in shown and "�" not in shown and shown.endswith("\n\nImplications:\n")
+    prompt = env.tokenizer.decode(observation["prompt"][observation["attention_mask"] == 1])
+    assert "Signs\né🙂" in prompt and "�" not in prompt and prompt.endswith("\n\nImplications:\n")
     assert 39_900 < info["prompt_cut"] < 40_000
 
 
-def test_an_instruct_model_is_shown_its_chat(keywords, tmp_path):
+def test_an_instruct_model_gets_its_chat_template(keywords, tmp_path):
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
     tokenizer.save_pretrained(tmp_path)
     text_env = gym.make(NAME, template="instruct", **keywords)
     env = TokenIds(text_env, **LENGTH, tokenizer=str(tmp_path))
     observation, _ = env.reset(seed=0)
-    shown = env.tokenizer.decode(observation["prompt"][observation["attention_mask"] == 1])
-    assert shown == f"[user]{text_env.reset(seed=0)[0]['instruction']}[assistant]"
+    prompt = env.tokenizer.decode(observation["prompt"][observation["attention_mask"] == 1])
+    assert prompt == f"[user]{text_env.reset(seed=0)[0]['instruction']}[assistant]"
     with pytest.raises(ValueError, match="student's tokenizer has no chat template"):
         TokenIds(text_env)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint64])
-def test_every_integer_type_is_taken(keywords, dtype):
+def test_every_integer_type_is_accepted(keywords, dtype):
     env = TokenIds(gym.make(NAME, **keywords), **LENGTH)
     assert env.edit(ids_of("A fact.", dtype=dtype)) == "A fact."
     assert env.edit(np.full(LENGTH["max_action_tokens"], END, dtype)) == ""
 
 
-def test_what_is_no_action_is_named(keywords):
+def test_an_invalid_action_raises_an_error(keywords):
     env = TokenIds(gym.make(NAME, **keywords), **LENGTH)
     envs = VectorTokenIds(gym.make_vec(NAME, num_envs=2, **keywords), **LENGTH)
     good = ids_of("A fact.")
-    for action, said in (
+    for action, message in (
         (np.where(good == END, 258, good), "token ids are 0 to 257, got 258 at position (7,)"),
         (np.where(good == END, -1, good), "token ids are 0 to 257, got -1 at position (7,)"),
         (np.full(40, 2**64 - 1, np.uint64), "got 18446744073709551615 at position (0,)"),
@@ -163,7 +163,7 @@ def test_what_is_no_action_is_named(keywords):
         (None, "got () of object"),
         ([[1], [2, 3]], "array of (40,) token ids, got list"),
     ):
-        with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
             env.step(action)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=re.escape("got 300 at position (1, 3)")):
@@ -172,7 +172,7 @@ def test_what_is_no_action_is_named(keywords):
         envs.step(np.stack([good] * 3))
 
 
-def test_what_cannot_be_wrapped_is_named(keywords, tmp_path):
+def test_what_cannot_be_wrapped_raises_an_error(keywords, tmp_path):
     env = gym.make(NAME, **keywords)
     with pytest.raises(TypeError, match="VectorTokenIds"):
         TokenIds(gym.make("CartPole-v1"))

@@ -1,4 +1,4 @@
-"""A choice of tools: what is read, what is not, and the training set that it makes of demonstrations."""
+"""A choice of tools: which JSON is valid, and the training set that it builds from demonstrations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parsed(action: object, settings: ToolSettings = SETTINGS, seed: int = 0, dem
 
 
 def changed(**values: object) -> str:
-    """The edit's JSON with other values, which may be anything."""
+    """The edit's JSON with other values, valid or not."""
     tree = json.loads(EDIT.text())
     for name, value in values.items():
         tree["training" if name in tree["training"] else "data_generation"][name] = value
@@ -55,7 +55,7 @@ def test_thoughts_before_the_json_are_no_part_of_it(thoughts: str):
 
 
 @pytest.mark.parametrize(
-    ("action", "status", "says"),
+    ("action", "status", "message"),
     [
         (None, EditStatus.NOT_TEXT, ""),
         (b"{}", EditStatus.NOT_TEXT, ""),
@@ -84,10 +84,10 @@ def test_thoughts_before_the_json_are_no_part_of_it(thoughts: str):
         (changed(num_train_epochs=10**6), EditStatus.TOO_MANY_STEPS, "more than 375"),
     ],
 )
-def test_what_is_no_choice_of_tools_trains_nothing_and_says_why(action, status, says):
+def test_an_invalid_choice_of_tools_trains_nothing_and_names_the_problem(action, status, message):
     edit = parsed(action)
-    assert edit.status == status and says in edit.problem
-    assert edit.update.examples == () and edit.sequences == ()
+    assert edit.status == status and message in edit.problem
+    assert edit.plan.examples == () and edit.sequences == ()
     assert len(edit.problem) < 300
 
 
@@ -105,9 +105,9 @@ def test_leave_out_sets_equal_an_independent_enumeration():
                 for order in permutations(range(count))
                 if count - left_out >= 0
             }
-            small_tasks = leave_out(pairs, left_out)
-            named = [(frozenset(map(pairs.index, context)), pairs.index(target)) for *context, target in small_tasks]
-            assert len(named) == len(set(named)) and set(named) == expected
+            sets = leave_out(pairs, left_out)
+            indices = [(frozenset(map(pairs.index, others)), pairs.index(target)) for *others, target in sets]
+            assert len(indices) == len(set(indices)) and set(indices) == expected
     assert len(leave_out(TASK.demonstrations, 1)) == 4 and len(leave_out(TASK.demonstrations, 2)) == 4 * 3
 
 
@@ -119,7 +119,7 @@ def test_without_augmentations_only_the_order_changes():
     small = training_set(TASK.demonstrations, choice(), random.Random(0))
     assert {pair for task in small for pair in task} == set(TASK.demonstrations)
     assert 4 + 12 < len(small) <= 2 * (4 + 12)
-    assert len({(frozenset(context), target) for *context, target in small}) == 16
+    assert len({(frozenset(others), target) for *others, target in small}) == 16
 
 
 def test_augmentations_multiply_the_set_and_permute_colours():
@@ -129,7 +129,7 @@ def test_augmentations_multiply_the_set_and_permute_colours():
     inputs = {pair.input for pair in TASK.demonstrations}
     plain = [task for task in small if {pair.input for pair in task} <= inputs]
     assert len(plain) >= 16
-    # Of every small task there is a copy whose colours are others, with the background where it was.
+    # Every task has a copy with other colours and the same background.
     for task in plain[:5]:
         shape = [[tuple(c > 0 for c in row) for row in grid] for pair in task for grid in pair]
         alike = [
@@ -140,7 +140,7 @@ def test_augmentations_multiply_the_set_and_permute_colours():
         assert len(alike) >= 2
 
 
-def test_each_switch_brings_its_group():
+def test_each_switch_adds_its_group_of_augmentations():
     plain = {size(pair.input) for task in training_set(TASK.demonstrations, choice(), random.Random(0)) for pair in task}
     assert plain == {(3, 3)}
     expected = {

@@ -22,7 +22,7 @@ from benchmarks.cli import main
 from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import read
 from benchmarks.reports.summary import summarise
-from seal_env.envs.engine import _describe
+from seal_env.envs.engine import _outcome_info
 from seal_env.evaluation.evaluator import mean
 from seal_env.evaluation.graders import UNGRADED, Answered, Verdict, exact, grade
 from seal_env.evaluation.scoring import Outcome, TaskResult
@@ -47,7 +47,7 @@ def nothing_refused() -> Iterator[None]:
 def result(before: Sequence[Any], after: Sequence[Any]) -> TaskResult:
     task = Task("T", "C", tuple(Question(f"q{i}", ("a",)) for i in range(len(after))))
     texts = ("x",) * len(after)
-    return TaskResult.of(task, texts, texts, tuple(before), tuple(after))
+    return TaskResult.from_verdicts(task, texts, texts, tuple(before), tuple(after))
 
 
 def outcome(*results: TaskResult) -> Outcome:
@@ -117,7 +117,7 @@ def test_a_step_without_any_verdict_is_worth_nothing_and_says_so(reward: str) ->
 
 def test_an_evaluation_without_any_verdict_does_not_lower_the_mean_of_the_others() -> None:
     graded, none = outcome(result([False, True], [True, True])), outcome(result([False, True], [None, None]))
-    info = _describe([graded, none], [1, 2])
+    info = _outcome_info([graded, none], [1, 2])
     assert (info["score_before"], info["score"], info["gain"], info["scores"]) == (0.5, 1.0, 0.5, (1.0, 0.0))
     assert info["ungraded"] == 2
 

@@ -1,4 +1,4 @@
-"""Gymnasium's own vector environments carry the same texts, and environments can be copied and sent."""
+"""Gymnasium's vector environments carry the same texts, and environments can be copied and pickled."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def make_env() -> gym.Env:
     return gym.make("SEAL-SQuAD-v0", **FAST)
 
 
-def played(envs: gym.vector.VectorEnv) -> tuple:
+def play(envs: gym.vector.VectorEnv) -> tuple:
     observations, infos = envs.reset(seed=0)
-    observations = copy.deepcopy(observations)  # a vector environment that was told not to copy goes on in it
+    observations = copy.deepcopy(observations)  # with copy=False the next step overwrites them
     _, rewards, terminated, _, _ = envs.step(EDITS)
     envs.close()
     return observations, infos["task_id"].tolist(), rewards.tolist(), terminated.tolist()
@@ -36,16 +36,16 @@ def played(envs: gym.vector.VectorEnv) -> tuple:
 
 @pytest.fixture(scope="module")
 def expected() -> tuple:
-    return played(gym.make_vec("SEAL-SQuAD-v0", num_envs=2, **FAST))
+    return play(gym.make_vec("SEAL-SQuAD-v0", num_envs=2, **FAST))
 
 
-def check(got: tuple, expected: tuple) -> None:
+def check(actual: tuple, expected: tuple) -> None:
     for name, value in expected[0].items():
         if name == "adapter":
-            np.testing.assert_array_equal(got[0][name], value)
+            np.testing.assert_array_equal(actual[0][name], value)
         else:
-            assert got[0][name] == value
-    assert got[1:] == expected[1:]
+            assert actual[0][name] == value
+    assert actual[1:] == expected[1:]
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def check(got: tuple, expected: tuple) -> None:
         ("async", {"context": "spawn"}),
     ],
 )
-def test_every_vectorization_mode_shows_what_the_environment_wrote(expected, mode, options):
+def test_every_vectorization_mode_gives_the_same_results(expected, mode, options):
     envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=2, vectorization_mode=mode, vector_kwargs=options, **FAST)
     assert isinstance(envs, AsyncVectorEnv if mode == "async" else SyncVectorEnv)
-    check(played(envs), expected)
+    check(play(envs), expected)
 
 
-def test_without_copies_an_observation_is_what_the_sub_environments_show_now():
+def test_without_copies_an_observation_is_a_view_of_the_current_texts():
     envs = AsyncVectorEnv([make_env, make_env], copy=False)
     observations, _ = envs.reset(seed=0)
     first = list(observations["context"])
@@ -79,9 +79,9 @@ def test_without_copies_an_observation_is_what_the_sub_environments_show_now():
 
 def test_different_spaces_and_wrappers_carry_texts_too(expected):
     envs = AsyncVectorEnv([make_env, make_env], observation_mode="different")
-    check(played(envs), expected)
+    check(play(envs), expected)
     envs = gym.wrappers.vector.RecordEpisodeStatistics(AsyncVectorEnv([make_env, make_env]))
-    check(played(envs), expected)
+    check(play(envs), expected)
 
 
 TEXTS = ["", "plain", "ünïcode 🦭 \0 \ud800", "語" * 1000]
@@ -109,9 +109,9 @@ def test_any_text_passes_through_shared_memory(method):
         write_to_shared_memory(space, 0, "x" * 1001, memory)
 
 
-def test_shared_texts_take_the_memory_of_what_is_in_them():
+def test_shared_texts_use_only_the_memory_of_their_contents():
     before = _resident()
-    memory = create_shared_memory(FreeText(1 << 23), n=32)  # a GiB of code points, if all were used
+    memory = create_shared_memory(FreeText(1 << 23), n=32)  # a GiB of code points, if all of it were used
     write_to_shared_memory(FreeText(1 << 23), 31, "a text", memory)
     assert _resident() - before < 64 << 20
 
@@ -122,7 +122,7 @@ def _resident() -> int:
 
 
 def test_a_process_that_is_forked_after_an_update_does_not_hang():
-    # OpenMP's threads do not survive a fork: in a process of its own, for here there is but one thread.
+    # OpenMP's threads do not survive a fork. The tests run with one thread, so this needs another process.
     code = (
         "import gymnasium as gym, seal_env, torch\n"
         f"fast = {FAST!r}\n"
@@ -136,40 +136,40 @@ def test_a_process_that_is_forked_after_an_update_does_not_hang():
         "envs.close()\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
-    assert ended.returncode == 0, ended.stderr
-    assert "was forked and computes with one thread" in ended.stderr
+    completed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
+    assert completed.returncode == 0, completed.stderr
+    assert "was forked and computes with one thread" in completed.stderr
 
 
 # Copies ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"])
-@pytest.mark.parametrize("many", [False, True])
-def test_a_copy_goes_on_as_the_environment_does(how, many):
-    env = gym.make_vec("SEAL-SQuAD-v0", num_envs=2, **FAST) if many else make_env()
-    edit = EDITS if many else EDITS[0]
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_copy_continues_as_the_environment_does(how, vector):
+    env = gym.make_vec("SEAL-SQuAD-v0", num_envs=2, **FAST) if vector else make_env()
+    edit = EDITS if vector else EDITS[0]
     env.reset(seed=3)
     other = how(env)
-    assert other.unwrapped.engine.student.model is env.unwrapped.engine.student.model  # nobody changes it, so it is shared
+    assert other.unwrapped.engine.student.model is env.unwrapped.engine.student.model  # it never changes, so it is shared
     for _ in range(2):
         assert str(env.step(edit)) == str(other.step(edit))
         assert str(env.reset()) == str(other.reset())
 
 
-def test_a_copy_has_the_merged_base_of_its_own():
+def test_a_copy_has_its_own_merged_base():
     env = gym.make("SEAL-SQuAD-Continual-v0", carry="merge", **FAST)
     env.reset(seed=0)
     env.step(EDITS[0])
     other = copy.deepcopy(env)
-    env.step(EDITS[1])  # which changes the base of one only
+    env.step(EDITS[1])  # changes the base of only one
     third = copy.deepcopy(other)
     assert str(other.step("It sank.")) == str(third.step("It sank."))
-    assert str(env.reset(seed=5)) == str(other.reset(seed=5))  # both begin anew from the base that was loaded
+    assert str(env.reset(seed=5)) == str(other.reset(seed=5))  # both restart from the loaded base
     assert str(env.step("It sank.")) == str(other.step("It sank."))
 
 
-def test_an_environment_on_somebody_elses_executor_is_not_copied():
+def test_an_environment_on_an_executor_of_the_user_cannot_be_copied():
     from concurrent.futures import ProcessPoolExecutor
 
     env = make_env()
@@ -182,7 +182,7 @@ def test_an_environment_on_somebody_elses_executor_is_not_copied():
 # Tokens that the student has no embedding for ------------------------------------------------------------------------------
 
 
-def test_an_edit_with_an_unknown_token_is_a_status_and_a_passage_with_one_an_error(tmp_path):
+def test_an_unknown_token_in_an_edit_is_a_status_and_in_a_passage_an_error(tmp_path):
     import json
 
     from tiny import COMMON, save_tiny

@@ -240,7 +240,7 @@ def regraded(run: Run, verdicts: Verdicts) -> Run:
         correct_before, correct = (
             tuple(verdicts[one] for one in answered(result.task, answers)) for answers in (before, after)
         )
-        return TaskResult.of(result.task, before, after, correct_before, correct)
+        return TaskResult.from_verdicts(result.task, before, after, correct_before, correct)
 
     def edited(edit: Edit) -> Edit:
         return replace(edit, results=tuple(map(again, edit.results)))

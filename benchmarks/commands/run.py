@@ -42,7 +42,7 @@ from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import differences, read
 from benchmarks.reports.summary import summarise
 from benchmarks.settings import LEARNERS, SEQUENCE, Settings, from_mapping, read_config
-from seal_env.distributed import EXECUTORS, WorkersLost, begin, end_with_parent, shared_pool
+from seal_env.distributed import EXECUTORS, WorkersLost, exit_with_parent, init_worker, shared_pool
 from seal_env.files import atomic_folder, atomic_write, write_json
 
 EXAMPLES = """examples:
@@ -311,7 +311,7 @@ def _run_in_processes(
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // workers)
     manager = SyncManager(ctx=context)
-    manager.start(end_with_parent)
+    manager.start(exit_with_parent)
     with manager:
         events = manager.Queue()
         with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(threads,)) as pool:
@@ -337,8 +337,8 @@ def _run_in_processes(
 
 
 def _begin_worker(threads: int) -> None:
-    end_with_parent()
-    begin(threads)
+    exit_with_parent()
+    init_worker(threads)
 
 
 def _drain(events: Any) -> Iterator[Event]:

@@ -228,7 +228,7 @@ def _result(asked: Sequence[Mapping[str, Any]], article: Mapping[str, Any], wher
         for key, kind in _JUDGED.items():
             if not isinstance(one[key], kind):
                 raise ValueError(f"{where}: {key} must be {kind.__name__}, got {one[key]!r}")
-    return TaskResult.of(
+    return TaskResult.from_verdicts(
         task,
         answers_before=tuple(one["baseline_answer"] for one in asked),
         answers=tuple(one["adapter_answer"] for one in asked),

@@ -1,16 +1,15 @@
-"""Rewards on many workers, with the same numbers: processes of this machine, any executor, or Ray.
+"""Updates on several workers, with the same results: processes of this machine, any executor, or Ray.
 
-A worker holds a student and knows nothing of tasks, exams or keys: it gets updates and prompts, and gives back what was written
-(:mod:`seal_env.student.requests`). What is sent says which student with which base weights must do it, and a worker that has
-another refuses; an outcome is a function of all that, so that whoever does it, and how often, changes nothing.
+A worker holds a student and knows nothing of tasks, graders or API keys. It receives update requests and returns update results
+(:mod:`seal_env.student.requests`). Every chunk of requests names the student and the version of its base weights, and a worker
+that cannot provide them raises :class:`WorkerMismatch`. A result is a function of its request and that student, so it does not
+matter which worker runs it, or how often.
 """
 
-from seal_env.distributed.chunks import chunked
-from seal_env.distributed.dispatcher import Dispatcher
-from seal_env.distributed.lifeline import end_with_parent
-from seal_env.distributed.pools import ExecutorPool, ProcessPool, WorkerPool, WorkersLost
-from seal_env.distributed.shared_pools import EXECUTORS, ExecutorName, shared_pool
-from seal_env.distributed.worker import Recipe, Refused, begin, fingerprint
+from seal_env.distributed.dispatcher import Dispatcher, chunked
+from seal_env.distributed.lifetime import exit_with_parent
+from seal_env.distributed.pools import EXECUTORS, ExecutorName, ExecutorPool, ProcessPool, WorkerPool, WorkersLost, shared_pool
+from seal_env.distributed.worker import StudentSpec, WorkerMismatch, fingerprint, init_worker
 
 __all__ = [
     "EXECUTORS",
@@ -18,13 +17,13 @@ __all__ = [
     "ExecutorName",
     "ExecutorPool",
     "ProcessPool",
-    "Recipe",
-    "Refused",
+    "StudentSpec",
+    "WorkerMismatch",
     "WorkerPool",
     "WorkersLost",
-    "begin",
     "chunked",
-    "end_with_parent",
+    "exit_with_parent",
     "fingerprint",
+    "init_worker",
     "shared_pool",
 ]

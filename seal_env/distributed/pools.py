@@ -1,4 +1,4 @@
-"""Workers: how work gets to them, and what is done when they are lost."""
+"""Worker pools: how chunks reach workers, and how dead workers are replaced."""
 
 from __future__ import annotations
 
@@ -9,72 +9,78 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from seal_env.distributed.lifeline import end_with_parent
-from seal_env.distributed.worker import ChunkContext, Reply, SavedWeights, Weights, begin, do
-from seal_env.student.requests import GenerationConfig, UpdateRequest
+from seal_env.distributed.lifetime import exit_with_parent
+from seal_env.distributed.worker import ChunkContext, LoadWeights, init_worker, run_chunk
+from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult
+
+ExecutorName = Literal["spawn", "ray"]
+EXECUTORS: tuple[str, ...] = get_args(ExecutorName)
 
 
 class WorkersLost(RuntimeError):
-    """Workers died again and again, or cannot be replaced; what they had not done is not done."""
+    """Workers died too often, or cannot be replaced; what they had not finished is not done."""
 
 
 class WorkerPool(ABC):
-    """Some workers.
+    """A number of workers that run chunks of update requests.
 
     Attributes:
-        count: how many.
-        lost: what :meth:`submit` or a future raises when a worker died.
-        share_fate: whether all are lost when one is.
+        count: number of workers.
+        worker_died: what :meth:`submit` or a future raises when a worker died.
+        fails_together: whether all workers are lost when one is.
     """
 
     count: int
-    share_fate: bool = True
-    lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
+    fails_together: bool = True
+    worker_died: tuple[type[BaseException], ...] = (BrokenExecutor,)
 
     @property
-    def note(self) -> str:
-        """Why it goes slower than it should; nothing if it does not."""
+    def warning(self) -> str:
+        """Why the pool is slower than it should be; empty if it is not."""
         return ""
 
     @property
     def broken(self) -> bool:
-        """Whether workers were lost, which a future need not say where all share their fate."""
+        """Whether workers were lost; where ``fails_together``, not every future raises ``worker_died``."""
         return False
 
     @abstractmethod
-    def submit(self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> Future[Reply]:
-        """Have this done by whoever is free next."""
+    def submit(
+        self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
+    ) -> Future[list[UpdateResult]]:
+        """Run a chunk on the next free worker, see :func:`seal_env.distributed.worker.run_chunk`."""
 
     @abstractmethod
-    def share(self, weights: Mapping[str, Tensor]) -> Weights:
-        """Put base weights where all workers can fetch them."""
+    def store_weights(self, weights: Mapping[str, Tensor]) -> LoadWeights:
+        """Store base weights where all workers can load them, and return the function that does."""
 
     @abstractmethod
     def recover(self) -> None:
-        """See to it that work goes to other workers than those that were lost.
+        """Replace the workers that died.
 
         Raises:
-            WorkersLost: this cannot be done.
+            WorkersLost: they cannot be replaced.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """End what is being done, at once, and the workers that this crew started; others are started when they are needed."""
+        """Cancel all chunks at once and end the workers that this pool started. They start again when they are needed."""
 
 
 class LocalPool(WorkerPool):
-    """Workers on this machine, which fetch base weights from a file.
+    """Workers on this machine, which load base weights from files.
 
     Args:
-        count: how many.
+        count: number of workers.
     """
 
     def __init__(self, count: int) -> None:
@@ -85,37 +91,39 @@ class LocalPool(WorkerPool):
 
     @abstractmethod
     def executor(self) -> Executor:
-        """To which everything is submitted."""
+        """The executor that runs all chunks."""
 
     @property
     def broken(self) -> bool:
         return bool(getattr(self.executor(), "_broken", False))
 
-    def submit(self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> Future[Reply]:
+    def submit(
+        self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
+    ) -> Future[list[UpdateResult]]:
         try:
-            return self.executor().submit(do, context, requests, generation)
+            return self.executor().submit(run_chunk, context, requests, generation)
         except Exception as error:
-            if self.broken:  # in the middle of this, Python's pool closes what it would have started another worker with
+            if self.broken:  # an executor that breaks while it starts a worker closes the pipes that it is about to use
                 raise BrokenExecutor("a worker died while another was started") from error
             raise
 
-    def share(self, weights: Mapping[str, Tensor]) -> Weights:
+    def store_weights(self, weights: Mapping[str, Tensor]) -> LoadWeights:
         path = self._folder / f"{self._versions}.safetensors"
         self._versions += 1
         save_file({name: weight.detach().cpu().contiguous().clone() for name, weight in weights.items()}, path)
-        saved = SavedWeights(path)
-        weakref.finalize(saved, path.unlink, missing_ok=True)  # when the next version has taken its place
-        return saved
+        load = partial(load_file, path)
+        weakref.finalize(load, path.unlink, missing_ok=True)  # once the next version has replaced it
+        return load
 
 
 class ExecutorPool(LocalPool):
-    """Somebody else's executor.
+    """An executor that the user made and shuts down.
 
     Args:
         executor: of :mod:`concurrent.futures`, on this machine.
 
     Raises:
-        ValueError: it forks.
+        ValueError: its workers are forked.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -132,62 +140,91 @@ class ExecutorPool(LocalPool):
         return self._executor
 
     def recover(self) -> None:
-        raise WorkersLost("the executor lost a worker and takes no more work: make a new one")
+        raise WorkersLost("the executor lost a worker and accepts no more work: make a new one")
 
     def stop(self) -> None:
-        """Nothing: it is not ours."""
+        """Does nothing: the user shuts the executor down."""
 
 
 class ProcessPool(LocalPool):
-    """Processes of this machine, spawned when they are first needed, which end with this one.
+    """Spawned processes of this machine. They start when they are first needed and end with this process.
 
     Args:
-        count: how many, by default one for each GPU (``device="cuda"``), or for each thread that torch uses here; each has its
-            share of these threads.
-        device: of each; with ``cuda`` they take the GPUs of this machine in turn.
+        count: number of processes, by default one for each GPU (``device="cuda"``) or for each thread that torch uses here. The
+            processes share these threads.
+        device: of each process; with ``cuda`` they take the GPUs of this machine in turn.
     """
 
     def __init__(self, count: int | None = None, device: str = "cpu") -> None:
         self._gpus = torch.cuda.device_count() if device == "cuda" else 0
         count = count or self._gpus or torch.get_num_threads()
         self._threads = max(1, torch.get_num_threads() // count)
-        self._pool: ProcessPoolExecutor | None = None  # whose processes end when nobody refers to it any more
+        self._executor: ProcessPoolExecutor | None = None  # its processes end when it is garbage-collected
         super().__init__(count)
-        _ALL.add(self)
+        _PROCESS_POOLS.add(self)
 
     def executor(self) -> ProcessPoolExecutor:
-        if self._pool is None:
+        if self._executor is None:
             context = get_context("spawn")
-            about = (self._threads, self._gpus, context.Value("i", 0))
-            self._pool = ProcessPoolExecutor(self.count, context, initializer=_begin, initargs=about)
-        return self._pool
+            settings = (self._threads, self._gpus, context.Value("i", 0))
+            self._executor = ProcessPoolExecutor(self.count, context, initializer=_init_process, initargs=settings)
+        return self._executor
 
     def recover(self) -> None:
         self.stop()
 
     def stop(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            processes = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            processes = list((executor._processes or {}).values())
+            executor.shutdown(wait=False, cancel_futures=True)
             for process in processes:
                 process.terminate()
 
 
-_ALL: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
+def _init_process(threads: int, gpus: int, started: Any) -> None:
+    exit_with_parent()
+    init_worker(threads)
+    if gpus:
+        with started.get_lock():
+            torch.cuda.set_device(started.value % gpus)
+            started.value += 1
+
+
+_PROCESS_POOLS: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
 
 
 @atexit.register
-def _stop_all() -> None:
-    """A pool that is left to the end of Python finds half of Python gone, and says so."""
-    for pool in list(_ALL):
+def _stop_process_pools() -> None:
+    """Without this, an executor that is left to the interpreter's shutdown prints errors."""
+    for pool in list(_PROCESS_POOLS):
         pool.stop()
 
 
-def _begin(threads: int, gpus: int, begun: Any) -> None:
-    end_with_parent()
-    begin(threads)
-    if gpus:
-        with begun.get_lock():
-            torch.cuda.set_device(begun.value % gpus)
-            begun.value += 1
+_SHARED_POOLS: weakref.WeakValueDictionary[tuple[str, int | None, str], WorkerPool] = weakref.WeakValueDictionary()
+
+
+def shared_pool(executor: ExecutorName, workers: int | None, device: str) -> WorkerPool:
+    """The pool of this process for these arguments, which environments share. Its workers end when nothing refers to it.
+
+    Args:
+        executor: ``spawn``, processes of this machine, or ``ray``.
+        workers: number of workers; by default one for each GPU, on a CPU one for each thread that torch uses here or each CPU
+            that Ray has.
+        device: of each worker.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ValueError: there are more workers than GPUs or CPUs.
+    """
+    key = (executor, workers, device)
+    pool = _SHARED_POOLS.get(key)
+    if pool is None:
+        if executor == "ray":
+            from seal_env.distributed.ray_pool import RayPool
+
+            pool = RayPool(workers, device)
+        else:
+            pool = ProcessPool(workers, device)
+        _SHARED_POOLS[key] = pool
+    return pool

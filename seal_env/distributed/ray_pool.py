@@ -1,4 +1,4 @@
-"""Workers on Ray: actors, one for each GPU or share of CPU threads, on this machine or a cluster."""
+"""Workers on Ray: actors on this machine or a cluster, each with a GPU or a share of the CPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seal_env.distributed.lifeline import end_after_this
+from seal_env.distributed.lifetime import kill_with_this_process
 from seal_env.distributed.pools import WorkerPool
-from seal_env.distributed.worker import ChunkContext, Reply, Weights, begin, do
-from seal_env.student.requests import GenerationConfig, UpdateRequest
+from seal_env.distributed.worker import ChunkContext, LoadWeights, init_worker, run_chunk
+from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult
 
 try:
     import psutil
@@ -38,97 +37,95 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-_REAPERS: list[subprocess.Popen[bytes]] = []  # of the Ray that was started here, if one was
-_LOST = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
+_REAPERS: list[subprocess.Popen[bytes]] = []  # keep the standard input of the process that ends a Ray started here open
+_WORKER_DIED = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
 
 
-class LostWorker(RuntimeError):
-    """An actor of Ray died."""
+class ActorDied(RuntimeError):
+    """A Ray actor died."""
 
 
-@dataclass(frozen=True)
-class StoredWeights:
-    """Base weights in Ray's object store, from which each machine fetches them once.
+def load_stored_weights(refs: list[Any]) -> Mapping[str, Tensor]:
+    """Load base weights from Ray's object store, from which each machine fetches them once.
 
-    Attributes:
-        refs: one reference, in a list so that Ray sends it as it is.
+    Args:
+        refs: a list of one reference; Ray would send a bare reference as the weights themselves.
     """
-
-    refs: list[Any]
-
-    def load(self) -> Mapping[str, Tensor]:
-        stored: dict[str, tuple[NDArray[Any], str]] = ray.get(self.refs[0])
-        return {name: torch.from_numpy(np.array(raw)).view(getattr(torch, dtype)) for name, (raw, dtype) in stored.items()}
+    stored: dict[str, tuple[NDArray[Any], str]] = ray.get(refs[0])
+    return {name: torch.from_numpy(np.array(raw)).view(getattr(torch, dtype)) for name, (raw, dtype) in stored.items()}
 
 
 class Worker:
-    """An actor."""
+    """The class of the actors."""
 
     def __init__(self, threads: int) -> None:
-        begin(threads)
+        init_worker(threads)
 
     def ready(self) -> None:
-        """Answered once Ray has found a place for this actor."""
+        """Returns once Ray has started this actor."""
 
-    def do(self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> Reply:
-        """See :func:`seal_env.distributed.worker.do`."""
-        return do(context, requests, generation)
+    def run_chunk(
+        self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
+    ) -> list[UpdateResult]:
+        """See :func:`seal_env.distributed.worker.run_chunk`."""
+        return run_chunk(context, requests, generation)
 
 
 class RayPool(WorkerPool):
-    """Actors, which are started when they are first needed; one that is ready and idle takes what was submitted first.
+    """Ray actors. They start when they are first needed, and idle ones take chunks in the order of submission.
 
-    Ray ends them when nobody refers to them any more, and so when nobody refers to this crew.
-
-    Ray that runs already in this process is used, otherwise the cluster that ``RAY_ADDRESS`` names; otherwise one is started
-    on this machine, which ends with this process.
+    Ray ends the actors when nothing refers to them, and so when nothing refers to this pool. The pool uses the Ray that this
+    process is connected to, otherwise the cluster at ``RAY_ADDRESS``; otherwise it starts Ray on this machine, which ends with
+    this process.
 
     Args:
-        count: how many; by default one for each GPU (``device="cuda"``), or for each CPU, of Ray.
-        device: of each actor, which takes a GPU, if this is one, and otherwise its share of the CPUs, though no more than torch
-            uses here.
+        count: number of actors; by default one for each GPU (``device="cuda"``) or for each CPU of Ray.
+        device: of each actor. With ``cuda`` an actor takes a GPU, otherwise its share of the CPUs, but no more than torch uses
+            threads here.
 
     Raises:
         ConnectionError: there is no cluster at ``RAY_ADDRESS``.
-        ValueError: Ray's machines have fewer GPUs or CPUs than that takes.
+        ValueError: Ray has fewer GPUs or CPUs than actors.
     """
 
-    lost = (LostWorker,)
-    share_fate = False
+    worker_died = (ActorDied,)
+    fails_together = False
 
     def __init__(self, count: int | None, device: str = "cpu") -> None:
         gpus = int(torch.device(device).type == "cuda")
         connect(count or 0)
         unit = "GPU" if gpus else "CPU"
-        there = int(ray.cluster_resources().get(unit, 0))
-        self.count = count or max(1, there)
-        if self.count > there:
-            raise ValueError(f"{self.count} workers need a {unit} each, and Ray has {there}: take fewer workers")
+        available = int(ray.cluster_resources().get(unit, 0))
+        self.count = count or max(1, available)
+        if self.count > available:
+            raise ValueError(f"{self.count} workers need a {unit} each, and Ray has {available}: use fewer workers")
         self._unit = unit
-        self.threads = 1 if gpus else max(1, min(torch.get_num_threads(), there // self.count))
+        self.threads = 1 if gpus else max(1, min(torch.get_num_threads(), available // self.count))
         self._actor_type = ray.remote(Worker).options(num_cpus=self.threads, num_gpus=gpus)
         self._lock = threading.RLock()
-        self._waiting: deque[tuple[Future[Reply], tuple[Any, ...]]] = deque()
+        self._waiting: deque[tuple[Future[list[UpdateResult]], tuple[Any, ...]]] = deque()
         self._idle: list[Any] = []
-        self._all: list[Any] = []
+        self._actors: list[Any] = []
         self._ready = 0
 
-    def submit(self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> Future[Reply]:
-        future: Future[Reply] = Future()
+    def submit(
+        self, context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig
+    ) -> Future[list[UpdateResult]]:
+        future: Future[list[UpdateResult]] = Future()
         with self._lock:
             self._waiting.append((future, (context, list(requests), generation)))
-            self._feed()
+            self._schedule()
         return future
 
-    def share(self, weights: Mapping[str, Tensor]) -> Weights:
+    def store_weights(self, weights: Mapping[str, Tensor]) -> LoadWeights:
         stored = {}
         for name, weight in weights.items():
             plain = weight.detach().cpu().contiguous()
             stored[name] = (plain.view(torch.uint8).numpy(), str(plain.dtype).removeprefix("torch."))
-        return StoredWeights([ray.put(stored)])
+        return partial(load_stored_weights, [ray.put(stored)])
 
     def recover(self) -> None:
-        """Nothing: another actor is started as soon as one dies."""
+        """Does nothing: an actor that died is replaced as soon as a chunk waits."""
 
     def stop(self) -> None:
         with self._lock:
@@ -136,59 +133,60 @@ class RayPool(WorkerPool):
                 self._waiting.popleft()[0].cancel()
             self._idle.clear()
             self._ready = 0
-            stopped, self._all = self._all, []
+            stopped, self._actors = self._actors, []
         for actor in stopped if ray.is_initialized() else ():
             ray.kill(actor)
 
     @property
-    def note(self) -> str:
+    def warning(self) -> str:
         missing = self.count - self._ready
-        if missing <= 0 or not self._all:
+        if missing <= 0 or not self._actors:
             return ""
-        return f"{missing} of {self.count} workers have not begun: Ray is starting them, or has no {self._unit} free for them"
+        return f"{missing} of {self.count} workers have not started: Ray is starting them, or has no free {self._unit} for them"
 
-    def _feed(self) -> None:
-        """Give what waits to actors that are idle, and start others while there may be more."""
+    def _schedule(self) -> None:
+        """Give waiting chunks to idle actors, and start actors if chunks still wait."""
         while self._waiting and self._idle:
-            future, asked = self._waiting.popleft()
+            future, chunk = self._waiting.popleft()
             if not future.cancelled():
                 actor = self._idle.pop()
-                actor.do.remote(*asked).future().add_done_callback(partial(self._finish, actor, future))
-        while self._waiting and len(self._all) < self.count:
+                actor.run_chunk.remote(*chunk).future().add_done_callback(partial(self._on_finished, actor, future))
+        while self._waiting and len(self._actors) < self.count:
             actor = self._actor_type.remote(self.threads)
-            self._all.append(actor)
-            actor.ready.remote().future().add_done_callback(partial(self._begin, actor))
+            self._actors.append(actor)
+            actor.ready.remote().future().add_done_callback(partial(self._on_ready, actor))
 
-    def _begin(self, actor: Any, ready: Future[None]) -> None:
-        """Take in an actor that is ready; one that died before is a loss of what waited longest."""
+    def _on_ready(self, actor: Any, ready: Future[None]) -> None:
+        """An actor is ready. If it died instead, the chunk that waited longest fails, so that retries are limited."""
         error = ready.exception()
         with self._lock:
-            if actor not in self._all:
+            if actor not in self._actors:
                 return
             if error is None:
                 self._ready += 1
                 self._idle.append(actor)
-                self._feed()
+                self._schedule()
                 return
-            self._all.remove(actor)
+            self._actors.remove(actor)
             future = self._waiting.popleft()[0] if self._waiting else None
         if future is not None and not future.cancelled():
-            future.set_exception(LostWorker(str(error)))
+            future.set_exception(ActorDied(str(error)))
 
-    def _finish(self, actor: Any, future: Future[Reply], done: Future[Reply]) -> None:
+    def _on_finished(self, actor: Any, future: Future[list[UpdateResult]], done: Future[list[UpdateResult]]) -> None:
+        """A chunk is done: pass its result or error on, and give the actor the next chunk."""
         error = done.exception()
         with self._lock:
-            if actor in self._all:
-                if isinstance(error, _LOST):
-                    self._all.remove(actor)
+            if actor in self._actors:
+                if isinstance(error, _WORKER_DIED):
+                    self._actors.remove(actor)
                     self._ready -= 1
                 else:
                     self._idle.append(actor)
-                self._feed()
+                self._schedule()
         if future.cancelled():
             return
-        if isinstance(error, _LOST):
-            future.set_exception(LostWorker(str(error)))
+        if isinstance(error, _WORKER_DIED):
+            future.set_exception(ActorDied(str(error)))
         elif error is not None:
             future.set_exception(error.cause if isinstance(error, RayTaskError) else error)
         else:
@@ -196,30 +194,30 @@ class RayPool(WorkerPool):
 
 
 def connect(cpus: int = 0) -> None:
-    """Be connected to Ray: as it is in this process, to the cluster that ``RAY_ADDRESS`` names, or to one that is started here.
+    """Connect to Ray, unless this process is connected: to the cluster at ``RAY_ADDRESS``, else to a Ray that is started here.
 
     Args:
-        cpus: that one which is started here is told to have at least, so that workers need not wait for each other.
+        cpus: minimum number of CPUs that a Ray started here assumes, so that workers need not wait for each other.
     """
     if ray.is_initialized():
         return
-    alone = not os.environ.get("RAY_ADDRESS")
+    local = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if alone:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine unasked
+    if local:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # offline by default
         options |= {
             "address": "local",
             "num_cpus": max(cpus, os.cpu_count() or 1),
             "include_dashboard": False,
         }
     ray.init(**options)
-    if alone:
-        # Ray's agents, when all the rest of it is gone, look for it for a minute.
-        _REAPERS[:] = [end_after_this(process.pid for process in _ray_processes())]
+    if local:
+        # Ray's agents would survive for a minute after everything else has exited.
+        _REAPERS[:] = [kill_with_this_process(process.pid for process in _ray_processes())]
 
 
 def _ray_processes() -> Iterator[psutil.Process]:
-    """Those of the Ray that this process has started, and what they have started."""
+    """The processes of the Ray that this process has started, and their children."""
     home = str(Path(ray.__file__).parent)
     for child in psutil.Process().children():
         try:

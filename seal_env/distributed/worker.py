@@ -1,19 +1,15 @@
-"""What runs on a worker: it makes the student that it is told of, keeps it, and does what is asked of it."""
+"""The code that runs on a worker: load the student that a chunk names, keep it, and run the chunk's updates."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -22,42 +18,27 @@ from seal_env._version import __version__
 from seal_env.student import Student, load_base
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, run_updates
 
-_PIECE = 1 << 24  # values of a weight that are hashed at a time
+_HASHED_VALUES = 1 << 24  # of a weight at a time, to bound memory
+
+LoadWeights = Callable[[], Mapping[str, Tensor]]  # loads a state dict; it is sent to workers
 
 
-class Refused(RuntimeError):
-    """A worker cannot do this as it is meant: it has another base, a later version of it, or another version of seal-env."""
-
-
-class Weights(Protocol):
-    """Base weights, wherever they wait to be fetched."""
-
-    def load(self) -> Mapping[str, Tensor]:
-        """The state dict."""
+class WorkerMismatch(RuntimeError):
+    """A worker cannot run a chunk: it has other base weights, a later version of them, or another version of seal-env."""
 
 
 @dataclass(frozen=True)
-class SavedWeights:
-    """Base weights in a safetensors file on this machine."""
-
-    path: Path
-
-    def load(self) -> Mapping[str, Tensor]:
-        return load_file(self.path)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a worker makes its student, and what that must be.
+class StudentSpec:
+    """How a worker loads its student, and how it checks that it has the same one.
 
     Attributes:
-        model: a bundled name, a hub id, or a folder that workers find under the same path.
-        device: of the worker.
-        dtype: of the base.
-        trust_remote_code: as in :func:`seal_env.student.load_base`.
+        model: a bundled name, a hub id, or a folder that workers find at the same path.
+        device: the worker's device.
+        dtype: of the base model.
+        trust_remote_code: see :func:`seal_env.student.load_base`.
         lora: options of ``peft.LoraConfig``.
         base: :func:`fingerprint` of the base weights.
-        package: version of this package.
+        package: version of seal-env.
     """
 
     model: str
@@ -68,109 +49,95 @@ class Recipe:
     base: str
     package: str = __version__
 
-    @cached_property
-    def hash(self) -> str:
-        """Of all of it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=sorted).encode()).hexdigest()
-
 
 @dataclass(frozen=True)
 class BaseVersion:
-    """Which weights the base has: those that were loaded (number 0), or the ``number``-th change to a driver's student.
+    """A version of the base weights: as loaded (number 0), or after the ``number``-th change to a driver's student.
 
     Attributes:
-        owner: whose.
-        number: counts its changes.
-        weights: where they are; they are no part of what two versions are compared by.
+        owner: id of the dispatcher whose student changed.
+        number: :attr:`Student.base_version` of that student.
+        load: loads the weights; None for number 0. Versions are compared without it.
     """
 
     owner: str = ""
     number: int = 0
-    weights: Weights | None = field(default=None, compare=False)
+    load: LoadWeights | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class ChunkContext:
-    """What a portion of work must be done with; the seeds are in the updates."""
+    """The student that a chunk of requests must run on; the seeds are in the requests."""
 
-    recipe: Recipe
+    spec: StudentSpec
     base: BaseVersion
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What was done, and with what: the hash of the recipe and the version of the base."""
+class _Loaded(threading.local):  # an executor may have several threads, and a student runs one chunk at a time
+    """The student of this thread and how it was loaded."""
 
-    done: list[UpdateResult]
-    settings: str
-    base: BaseVersion
-
-
-@dataclass
-class _Held:
-    """The student of this worker."""
-
-    student: Student
-    settings: str
-    base: BaseVersion
+    student: Student | None = None
+    spec: StudentSpec | None = None
+    base = BaseVersion()
 
 
-_here = threading.local()  # an executor may have several threads, and a student does one thing at a time
-_loading = threading.Lock()  # transformers makes one model at a time
+_loaded = _Loaded()
+_load_lock = threading.Lock()  # transformers loads one model at a time
 
 
-def begin(threads: int) -> None:
-    """How a process that works begins: with so many of torch's threads, and without bars of weights being loaded."""
+def init_worker(threads: int) -> None:
+    """Prepare a process that runs updates: set the number of torch's threads and disable progress bars of loading."""
     torch.set_num_threads(threads)
     logging.disable_progress_bar()
 
 
-def do(context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> Reply:
-    """Do all of it with the student of the ticket.
+def run_chunk(context: ChunkContext, requests: Sequence[UpdateRequest], generation: GenerationConfig) -> list[UpdateResult]:
+    """Run updates on the student that ``context`` names.
 
     Raises:
-        Refused: this worker cannot be, or no longer is, what the ticket says.
+        WorkerMismatch: this worker cannot provide that student.
     """
-    held = _held(context.recipe)
-    _change_base(held, context)
-    return Reply(run_updates(held.student, requests, generation), held.settings, held.base)
+    student = _load_student(context.spec)
+    if context.base != _loaded.base:
+        _load_base_version(student, context)
+    return run_updates(student, requests, generation)
 
 
-def _held(recipe: Recipe) -> _Held:
-    held: _Held | None = getattr(_here, "held", None)
-    if held is None or held.settings != recipe.hash:
-        if recipe.package != __version__:
-            raise Refused(f"this worker has seal-env {__version__}, and what sent the work {recipe.package}: install the same")
-        _here.held = None  # first let go of the student that there is
-        with _loading:
-            model, tokenizer = load_base(recipe.model, recipe.device, recipe.dtype, recipe.trust_remote_code)
-        if fingerprint(model) != recipe.base:
-            raise Refused(f"{recipe.model!r} on this worker has other weights than where the work was sent from")
-        held = _here.held = _Held(Student(model, tokenizer, LoraConfig(**recipe.lora)), recipe.hash, BaseVersion())
-    return held
+def _load_student(spec: StudentSpec) -> Student:
+    if _loaded.student is None or _loaded.spec != spec:
+        if spec.package != __version__:
+            raise WorkerMismatch(
+                f"this worker has seal-env {__version__}, and the driver {spec.package}: install the same version"
+            )
+        _loaded.student = None  # free the previous student first
+        with _load_lock:
+            model, tokenizer = load_base(spec.model, spec.device, spec.dtype, spec.trust_remote_code)
+        if fingerprint(model) != spec.base:
+            raise WorkerMismatch(f"{spec.model!r} has other weights on this worker than on the driver")
+        _loaded.student, _loaded.spec = Student(model, tokenizer, LoraConfig(**spec.lora)), spec
+        _loaded.base = BaseVersion()
+    return _loaded.student
 
 
-def _change_base(held: _Held, context: ChunkContext) -> None:
-    base, recipe = context.base, context.recipe
-    if base == held.base:
-        return
-    if base.owner == held.base.owner and base.number < held.base.number:
-        raise Refused(f"this is for version {base.number} of the base, and this worker is at {held.base.number} by now")
-    if base.weights is None:
-        with _loading:
-            weights = load_base(recipe.model, "cpu", recipe.dtype, recipe.trust_remote_code)[0].state_dict()
+def _load_base_version(student: Student, context: ChunkContext) -> None:
+    base, loaded, spec = context.base, _loaded.base, context.spec
+    if base.owner == loaded.owner and base.number < loaded.number:
+        raise WorkerMismatch(f"the chunk is for version {base.number} of the base, and this worker has version {loaded.number}")
+    if base.load is None:
+        with _load_lock:
+            weights = load_base(spec.model, "cpu", spec.dtype, spec.trust_remote_code)[0].state_dict()
     else:
-        weights = dict(base.weights.load())
-    held.student.load_base(weights)
-    held.base = base
+        weights = dict(base.load())
+    student.load_base(weights)
+    _loaded.base = base
 
 
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> str:
-    """A hash of a base: names, shapes, types and all values of all weights."""
-    found = hashlib.sha256()
+    """SHA-256 over the names, shapes, dtypes and values of all weights of a model."""
+    digest = hashlib.sha256()
     for name, weight in model.state_dict().items():
-        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        for piece in weight.detach().reshape(-1).split(_PIECE):
-            found.update(piece.contiguous().cpu().view(torch.uint8).numpy())
-    return found.hexdigest()
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        for values in weight.detach().reshape(-1).split(_HASHED_VALUES):
+            digest.update(values.contiguous().cpu().view(torch.uint8).numpy())
+    return digest.hexdigest()

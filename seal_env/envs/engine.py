@@ -1,7 +1,8 @@
-"""Episodes of many places over one student. ``SealEnv`` shows one place of it, ``SealVectorEnv`` all of them.
+"""The engine: runs the episodes of one or more sub-environments over one student.
 
-Each place has a random generator of its own, seeded at reset, that draws its tasks and the seeds of its updates: what happens
-at a place does not depend on the others. Places that act together are updated and asked together.
+:class:`~seal_env.envs.env.SealEnv` is an engine with one sub-environment, :class:`~seal_env.envs.env.SealVectorEnv` one with
+many. Each sub-environment has its own random generator, seeded at reset, that draws its tasks and the seeds of its updates, so
+no sub-environment depends on the others. Edits that arrive together are trained together and questioned together.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -24,41 +25,43 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.chat import Chat, check_chat_template, resolve_template
 from seal_env.checks import finite_number
-from seal_env.distributed import Dispatcher, ExecutorPool, Recipe, WorkerPool, fingerprint, shared_pool
-from seal_env.domains.config import EnvConfig
+from seal_env.distributed import Dispatcher, ExecutorPool, StudentSpec, WorkerPool, fingerprint, shared_pool
+from seal_env.domains.config import EnvConfig, Reward
 from seal_env.domains.domain import Domain, make_domain
 from seal_env.domains.self_questions import has_questions
 from seal_env.edits import ParsedEdit
-from seal_env.evaluation.scoring import Job, Outcome, Scorer, TaskResult
-from seal_env.rewards import Proxy, Rating, Reward, edit_text, rate
+from seal_env.evaluation.scoring import Outcome, Scorer, ScoreRequest, TaskResult
+from seal_env.rewards import Proxy, Rating, rate, written
 from seal_env.student import Student, load_base
 from seal_env.student.requests import run_updates
 from seal_env.tasks import Task
 
 _log = logging.getLogger(__name__)
 
-FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summed up unless asked for in full
+FULL_OBSERVATION = 1_000_000  # floats: larger adapters are summarized unless the config says otherwise
 _ENDLESS = 100_000  # tasks of an endless source that episodes draw from, unless `limit` says otherwise
+
+StepResult = tuple[float, bool, dict[str, Any]]  # reward, whether the episode ended, info
 
 
 @functools.lru_cache(maxsize=4)
 def shared_base(
     model: str, device: str, dtype: str, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model, loaded once a process; environments that change it make a copy first."""
+    """The base model and its tokenizer, loaded once in this process. Copy the model before you change it."""
     return load_base(model, device, dtype, trust_remote_code)
 
 
-def with_templates(config: EnvConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EnvConfig:
-    """``config`` with the templates that ``auto`` comes to for this model.
+def resolve_templates(config: EnvConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EnvConfig:
+    """``config`` with ``auto`` templates resolved for this model.
 
     Raises:
         ValueError: ``student_template`` is ``instruct`` and the student has no chat template.
     """
-    chosen = {name: getattr(config, name) for name in ("template", "student_template")}
-    if auto := [name for name, choice in chosen.items() if choice == "auto"]:
-        chosen |= dict.fromkeys(auto, resolve_template("auto", model, tokenizer, " and ".join(auto)))
-        config = replace(config, **chosen)
+    choices = {name: getattr(config, name) for name in ("template", "student_template")}
+    if auto := [name for name, choice in choices.items() if choice == "auto"]:
+        choices |= dict.fromkeys(auto, resolve_template("auto", model, tokenizer, " and ".join(auto)))
+        config = replace(config, **choices)
     if config.student_template == "instruct":
         check_chat_template(tokenizer, "instruct", "student_template")
         if opening := Chat(tokenizer).opening:
@@ -72,15 +75,16 @@ def with_templates(config: EnvConfig, model: PreTrainedModel, tokenizer: PreTrai
 
 @dataclass
 class EpisodeState:
-    """Where an episode is.
+    """The state of one sub-environment.
 
     Attributes:
-        tasks: passages of the episode (one unless the mode is continual or corpus).
-        step: updates made.
-        adapter: carried over to the next update; None: fresh.
-        sequences: training texts gathered for the joint update of a corpus.
-        last: what the last step came to, for rendering.
-        acted: the task that it was about.
+        rng: draws the tasks and the seeds of updates.
+        tasks: the passages of the episode (one unless the mode is continual or corpus).
+        step: number of edits so far.
+        adapter: ``(adapter_size,)`` before the next edit; None before the first update.
+        sequences: training texts collected for the joint update of a corpus.
+        last_info: info of the last step, for rendering; None before the first.
+        last_task: the task of the last step.
     """
 
     rng: np.random.Generator
@@ -88,12 +92,12 @@ class EpisodeState:
     step: int = 0
     adapter: Tensor | None = None
     sequences: list[str] = field(default_factory=list)
-    last: dict[str, Any] | None = None
-    acted: Task | None = None
+    last_info: dict[str, Any] | None = None
+    last_task: Task | None = None
 
     @property
     def task(self) -> Task:
-        """The passage that the next (at the end: the last) edit is for."""
+        """The passage that the next edit is for; at the end of the episode, the last passage."""
         return self.tasks[min(self.step, len(self.tasks) - 1)]
 
     @property
@@ -103,11 +107,14 @@ class EpisodeState:
 
 
 class Engine:
-    """See the module's docstring.
+    """Student, tasks and scorer of an environment, and the state of its sub-environments.
 
     Args:
-        config: what the environment is made of.
-        num_envs: how many episodes run side by side.
+        config: of the environment.
+        num_envs: number of sub-environments.
+
+    Raises:
+        ValueError: ``carry="merge"`` with more than one sub-environment, since they share the base.
     """
 
     def __init__(self, config: EnvConfig, num_envs: int) -> None:
@@ -116,37 +123,196 @@ class Engine:
                 f"carry='merge' changes the base, which {num_envs} sub-environments share: use gym.make, or carry='adapter'"
             )
         base = shared_base(config.model, config.device, config.dtype, config.trust_remote_code)
-        self.config = config = with_templates(config, *base)
+        self.config = config = resolve_templates(config, *base)
         self.student = self._make_student(*base)
-        # This student's base is shared and never changes (see _own), so what a domain asks it to write does not drift.
+        # The domain keeps this student: its base is shared and never changes (see _copy_base), so neither does what it writes.
         self.domain: Domain = make_domain(config, self.student)
         self.source = self.domain.source
-        self._own_base = False
+        self._has_own_base = False
         self._pool: WorkerPool | None = None
         if config.executor is not None:
             self._pool = shared_pool(config.executor, config.workers, config.device)
-        self._start_of_merges: dict[str, Tensor] | None = None
+        self._base_before_merges: dict[str, Tensor] | None = None
         self.scorer = self._make_scorer()
         self.states = [EpisodeState(seeding.np_random(None)[0]) for _ in range(num_envs)]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy, here or in another process, is made from: it loads the student itself, and shares it where it can."""
+        """Config, states and a changed base. A copy, here or in another process, loads the shared base itself."""
         if isinstance(self._pool, ExecutorPool):
             raise TypeError("an environment that scores on an executor of yours cannot be copied: make another one")
-        base = dict(self.student.model.state_dict()) if self._own_base else None
-        return {"config": self.config, "states": self.states, "base": base, "start_of_merges": self._start_of_merges}
+        base = dict(self.student.model.state_dict()) if self._has_own_base else None
+        return {"config": self.config, "states": self.states, "base": base, "base_before_merges": self._base_before_merges}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["config"], len(state["states"]))  # type: ignore[misc]
         self.states = state["states"]
         if state["base"] is not None:
             self.load_student(state["base"])
-            self._start_of_merges = state["start_of_merges"]
+            self._base_before_merges = state["base_before_merges"]
 
     @functools.cached_property
     def reward(self) -> Reward:
-        """Of an outcome; a proxy rates edits that have none."""
+        """The reward function; unused with a proxy."""
         return self.config.reward_function()
+
+    # Reset ----------------------------------------------------------------------------------------------------------
+
+    def reset(self, state: EpisodeState, seed: int | None = None, tasks: Sequence[int] | None = None) -> dict[str, Any]:
+        """Start an episode and return its info.
+
+        Args:
+            state: of the sub-environment.
+            seed: of its random generator, which continues if this is None.
+            tasks: indices of the episode's tasks; drawn if this is None.
+
+        Raises:
+            ValueError: another number of tasks than the mode needs, or too few tasks in the data set.
+        """
+        if seed is not None:
+            state.rng = seeding.np_random(seed)[0]
+        passages = self.config.updates if self.config.mode in ("continual", "corpus") else 1
+        if tasks is None:
+            tasks = self._draw_passages(state.rng, passages)
+        if len(tasks) != passages:
+            raise ValueError(f"an episode in mode={self.config.mode!r} has {passages} passages, got task indices {list(tasks)}")
+        state.tasks = [self.source[i] for i in tasks]
+        if len(self.student.tokenizer) > self.student.vocabulary_size:
+            for task in state.tasks:
+                self.student.check_text(f"{task.title}\n{task.context}", f"task {task.id!r}: the passage")
+        state.step, state.adapter, state.sequences, state.last_info = 0, None, [], None
+        if self._base_before_merges is not None:
+            self.student.load_base(self._base_before_merges)
+            self._base_before_merges = None
+        return {**self._task_info(state), "task_indices": tuple(int(i) for i in tasks)}
+
+    @property
+    def task_count(self) -> int:
+        """Number of tasks that episodes draw from."""
+        return self.source.size or _ENDLESS
+
+    def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
+        """Indices of ``count`` tasks, all different if there are enough, otherwise each as often as the others."""
+        tasks = self._shuffled_tasks(rng, count)
+        while len(tasks) < count:
+            tasks += self._shuffled_tasks(rng, count - len(tasks))
+        return tasks
+
+    def _draw_passages(self, rng: np.random.Generator, count: int) -> list[int]:
+        """Indices of ``count`` different tasks."""
+        tasks = self._shuffled_tasks(rng, count)
+        if len(tasks) < count:
+            available = f"{self.source.name!r} has {len(tasks)}"
+            if self.domain.writes_questions:
+                available = f"the model {self.config.model!r} found questions for {len(tasks)} of the {self.task_count}"
+                available += f" in {self.source.name!r}"
+            raise ValueError(f"an episode needs {count} passages, {available}")
+        return tasks
+
+    def _shuffled_tasks(self, rng: np.random.Generator, limit: int) -> list[int]:
+        """Indices of up to ``limit`` different tasks in random order, without documents that have no questions."""
+        size = self.task_count
+        if not self.domain.writes_questions:
+            return rng.choice(size, min(limit, size), replace=False).tolist()
+        return list(islice((i for i in rng.permutation(size).tolist() if has_questions(self.source, i)), limit))
+
+    # Step -----------------------------------------------------------------------------------------------------------
+
+    def step(self, edits: Sequence[Any]) -> list[StepResult]:
+        """Score one edit for each sub-environment.
+
+        The domain parses each edit into an update, the scorer runs all updates together and grades the answers (see
+        :meth:`Scorer.score`), and each outcome becomes a reward and an info. :meth:`observation` gives the next observations.
+        """
+        seeds = [state.rng.integers(0, 2**31 - 1, self.config.evaluations_per_edit).tolist() for state in self.states]
+        parsed = [self.domain.parse(edit, state.task, own[0]) for edit, state, own in zip(edits, self.states, seeds)]
+        if self.domain.proxy is not None:
+            return self._rate(self.domain.proxy, parsed)
+        requests = [self._score_requests(state, edit, own) for state, edit, own in zip(self.states, parsed, seeds)]
+        outcomes = iter(self.scorer.score(list(chain.from_iterable(requests)), progress=self.config.progress))
+        results = []
+        for state, edit, own_requests, own_seeds in zip(self.states, parsed, requests, seeds):
+            own_outcomes = list(islice(outcomes, len(own_requests)))
+            reward, info = self._reward_and_info(state, edit, own_outcomes, own_seeds)
+            self._update_adapter(state, own_outcomes)
+            results.append(self._advance(state, reward, info))
+        return results
+
+    def _score_requests(self, state: EpisodeState, edit: ParsedEdit, seeds: list[int]) -> list[ScoreRequest]:
+        """One request for each evaluation; none before the last edit of a corpus."""
+        tasks: tuple[Task, ...] = (state.task,)
+        config = edit.plan
+        if self.config.mode == "continual":
+            tasks = tuple(state.tasks[: state.step + 1])
+        if self.config.mode == "corpus":
+            state.sequences += edit.sequences
+            if state.step + 1 < self.config.updates:
+                return []
+            tasks, config = tuple(state.tasks), self.domain.joint_plan(tuple(state.sequences), seeds[0])
+        return [ScoreRequest(tasks, replace(config, seed=seed), state.adapter) for seed in seeds]
+
+    def _reward_and_info(
+        self, state: EpisodeState, edit: ParsedEdit, outcomes: list[Outcome], seeds: list[int]
+    ) -> tuple[float, dict[str, Any]]:
+        info = {**self._task_info(state), "status": str(edit.status)}
+        if edit.problem:
+            info["problem"] = edit.problem
+        if not outcomes:
+            return 0.0, info
+        continual = self.config.mode == "continual"
+        scored = [_newest_passage(outcome) for outcome in outcomes] if continual else outcomes
+        reward = float(np.mean([self.reward(outcome) for outcome in _graded(scored)]))
+        info |= _outcome_info(scored, seeds)
+        if continual:
+            accuracies = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
+            info["accuracy_row"] = tuple(accuracies.tolist())
+            reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
+        # Each reward is finite, but the mean and the sum of very large ones may not be.
+        finite_number(reward, "the mean reward over evaluations, with the retention term, is")
+        return reward, info
+
+    def _update_adapter(self, state: EpisodeState, outcomes: list[Outcome]) -> None:
+        """Keep the adapter of the first evaluation for the next edit, or merge it into the base."""
+        if not outcomes:
+            return
+        adapter = outcomes[0].adapter
+        if self.config.mode in ("single", "corpus"):
+            state.adapter = adapter
+        elif outcomes[0].fit.status.learnt:
+            assert adapter is not None
+            if self.config.carry == "adapter":
+                state.adapter = adapter
+            else:
+                self._merge(adapter)
+
+    def _rate(self, proxy: Proxy, edits: Sequence[ParsedEdit]) -> list[StepResult]:
+        """The results of a step with a proxy: no student is updated, and adapters stay as they are."""
+        proxy_inputs = [written(edit, state.task) for edit, state in zip(edits, self.states)]
+        ratings = rate(proxy, proxy_inputs)
+        results = []
+        for state, edit, proxy_input in zip(self.states, edits, proxy_inputs):
+            rating = ratings[proxy_input]
+            results.append(self._advance(state, float(rating.reward), self._rating_info(state, edit, rating)))
+        return results
+
+    def _rating_info(self, state: EpisodeState, edit: ParsedEdit, rating: Rating) -> dict[str, Any]:
+        info = {
+            **self._task_info(state),
+            "status": str(edit.status),
+            "sequences": len(edit.sequences),
+            "proxy_scores": tuple(rating.marks),
+        }
+        if taken := sorted(info.keys() & rating.marks.keys()):
+            raise ValueError(f"a proxy's scores need names that the info does not have yet, got {', '.join(taken)}")
+        return {**info, **rating.marks}
+
+    def _advance(self, state: EpisodeState, reward: float, info: dict[str, Any]) -> StepResult:
+        state.last_info, state.last_task = info, state.task
+        state.step += 1
+        return reward, state.step >= self.config.updates, info
+
+    def _task_info(self, state: EpisodeState) -> dict[str, Any]:
+        info = {"title": state.task.title, "task_id": state.task.id, "label_free": state.label_free}
+        return info if self.domain.proxy is None else {**info, "approximate": True}
 
     # Observations ---------------------------------------------------------------------------------------------------
 
@@ -159,16 +325,13 @@ class Engine:
 
     @property
     def adapter_shape(self) -> tuple[int, ...]:
-        """Of the observed adapter: all its floats, or the norms of each layer's A and B."""
+        """Shape of the observed adapter: ``(adapter_size,)``, or ``(2 * targets,)`` norms of each target's A and B."""
         return (self.student.adapter_size if self.adapter_observation == "full" else 2 * len(self.student.layout.targets),)
 
-    def observe(self, state: EpisodeState) -> dict[str, Any]:
-        """Passage, prompt, and the adapter as it is (zeros before the first update)."""
+    def observation(self, state: EpisodeState) -> dict[str, Any]:
+        """The passage, the prompt that asks for an edit, and the adapter (zeros before the first update)."""
         task = state.task
-        observation: dict[str, Any] = {
-            "context": task.context,
-            "instruction": self.domain.instruction(task),
-        }
+        observation: dict[str, Any] = {"context": task.context, "instruction": self.domain.instruction(task)}
         if self.adapter_observation != "none":
             observation["adapter"] = self._observed_adapter(state.adapter)
         return observation
@@ -178,230 +341,77 @@ class Engine:
             return np.zeros(self.adapter_shape, np.float32)
         if self.adapter_observation == "full":
             return adapter.numpy().astype(np.float32, copy=True)
-        flat = adapter[None]
-        norms = [part(flat).norm() for t in self.student.layout.targets for part in (t.a, t.b)]
+        norms = [part(adapter[None]).norm() for target in self.student.layout.targets for part in (target.a, target.b)]
         return torch.stack(norms).numpy().astype(np.float32)
 
-    # Episodes -------------------------------------------------------------------------------------------------------
-
-    def begin(self, state: EpisodeState, seed: int | None = None, tasks: Sequence[int] | None = None) -> dict[str, Any]:
-        """Start an episode, on tasks drawn by the place or on those given by index; returns its info."""
-        if seed is not None:
-            state.rng = seeding.np_random(seed)[0]
-        passages = self.config.updates if self.config.mode in ("continual", "corpus") else 1
-        if tasks is None:
-            tasks = self.draw(state.rng, passages)
-        if len(tasks) != passages:
-            raise ValueError(f"an episode in mode={self.config.mode!r} has {passages} passages, got task indices {list(tasks)}")
-        state.tasks = [self.source[i] for i in tasks]
-        if len(self.student.tokenizer) > self.student.vocabulary_size:
-            for task in state.tasks:
-                self.student.check_text(f"{task.title}\n{task.context}", f"task {task.id!r}: the passage")
-        state.step, state.adapter, state.sequences, state.last = 0, None, [], None
-        if self._start_of_merges is not None:
-            self.student.load_base(self._start_of_merges)
-            self._start_of_merges = None
-        return {
-            "title": state.task.title,
-            "task_id": state.task.id,
-            "task_indices": tuple(int(i) for i in tasks),
-            "label_free": state.label_free,
-            **self._approximate,
-        }
-
-    @property
-    def _approximate(self) -> dict[str, Any]:
-        """What marks every info where rewards come from a proxy."""
-        return {"approximate": True} if self.domain.proxy else {}
-
-    @property
-    def task_count(self) -> int:
-        """How many tasks episodes are drawn from."""
-        return self.source.size or _ENDLESS
-
-    def draw(self, rng: np.random.Generator, passages: int) -> list[int]:
-        """Indices of different tasks, none of them a document that the model found no question for."""
-        found = self._shuffled(rng, passages)
-        if len(found) < passages:
-            has = f"{self.source.name!r} has {len(found)}"
-            if self.domain.writes_questions:
-                has = f"the model {self.config.model!r} found questions for {len(found)} of the {self.task_count}"
-                has += f" in {self.source.name!r}"
-            raise ValueError(f"an episode needs {passages} passages, {has}")
-        return found
-
-    def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
-        """Indices of ``count`` tasks, all different where there are as many, otherwise each as often as the others."""
-        found = self._shuffled(rng, count)
-        while len(found) < count:
-            found += self._shuffled(rng, count - len(found))
-        return found
-
-    def _shuffled(self, rng: np.random.Generator, most: int) -> list[int]:
-        """Up to ``most`` different tasks that can be asked about, in an order drawn by ``rng``."""
-        size = self.task_count
-        if not self.domain.writes_questions:
-            return rng.choice(size, min(most, size), replace=False).tolist()
-        return list(islice((i for i in rng.permutation(size).tolist() if has_questions(self.source, i)), most))
-
-    def act(self, actions: Mapping[int, Any]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
-        """One edit at each of these places; reward, whether the episode ended, and info of each."""
-        evaluations = self.config.evaluations_per_edit
-        seeds = {i: self.states[i].rng.integers(0, 2**31 - 1, evaluations).tolist() for i in actions}
-        parsed = {i: self.domain.parse(action, self.states[i].task, seeds[i][0]) for i, action in actions.items()}
-        if self.domain.proxy is not None:
-            return self._rate(self.domain.proxy, parsed)
-        jobs: list[Job] = []
-        jobs_of: dict[int, range] = {}
-        for i, edit in parsed.items():
-            first = len(jobs)
-            jobs += self._jobs(self.states[i], edit, seeds[i])
-            jobs_of[i] = range(first, len(jobs))
-        outcomes = self.scorer.score(jobs, progress=self.config.progress)
-        results = {}
-        for i in actions:
-            own = [outcomes[j] for j in jobs_of[i]]
-            results[i] = self._settle(self.states[i], parsed[i], own, [jobs[j].update.seed for j in jobs_of[i]])
-        return results
-
-    def _jobs(self, state: EpisodeState, edit: ParsedEdit, seeds: list[int]) -> list[Job]:
-        tasks: tuple[Task, ...] = (state.task,)
-        update = edit.update
-        if self.config.mode == "continual":
-            tasks = tuple(state.tasks[: state.step + 1])
-        if self.config.mode == "corpus":
-            state.sequences += edit.sequences
-            if state.step + 1 < self.config.updates:
-                return []
-            tasks, update = tuple(state.tasks), self.domain.joint_update(tuple(state.sequences), seeds[0])
-        return [Job(tasks, replace(update, seed=seed), state.adapter) for seed in seeds]
-
-    def _settle(
-        self, state: EpisodeState, edit: ParsedEdit, outcomes: list[Outcome], seeds: list[int]
-    ) -> tuple[float, bool, dict[str, Any]]:
-        """Reward and info of one step, and the place as it is afterwards."""
-        task, mode = state.task, self.config.mode
-        info: dict[str, Any] = {
-            "title": task.title,
-            "task_id": task.id,
-            "label_free": state.label_free,
-            "status": str(edit.status),
-            **({"problem": edit.problem} if edit.problem else {}),
-        }
-        reward = 0.0
-        if outcomes:
-            scored = [_current(outcome) if mode == "continual" else outcome for outcome in outcomes]
-            reward = float(np.mean([self.reward(outcome) for outcome in _graded(scored)]))
-            info |= _describe(scored, seeds)
-            if mode == "continual":
-                row = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
-                info["accuracy_row"] = tuple(row.tolist())
-                reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
-            # Each reward is finite, but what is made of very large ones may not be.
-            finite_number(reward, "the mean reward over evaluations, with the retention term, is")
-            if mode in ("refine", "continual") and outcomes[0].fit.status.learnt:
-                assert outcomes[0].adapter is not None
-                self._carry(state, outcomes[0].adapter)
-            elif mode in ("single", "corpus"):
-                state.adapter = outcomes[0].adapter
-        state.step += 1
-        state.last, state.acted = info, task
-        return reward, state.step >= self.config.updates, info
-
-    def _rate(self, proxy: Proxy, parsed: Mapping[int, ParsedEdit]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
-        """What :meth:`act` returns, from a proxy: no student is updated or asked, and adapters stay as they are."""
-        texts = {i: edit_text(edit, self.states[i].task) for i, edit in parsed.items()}
-        ratings = rate(proxy, texts.values())
-        return {i: self._settle_rated(self.states[i], edit, ratings[texts[i]]) for i, edit in parsed.items()}
-
-    def _settle_rated(self, state: EpisodeState, edit: ParsedEdit, rating: Rating) -> tuple[float, bool, dict[str, Any]]:
-        task = state.task
-        info: dict[str, Any] = {
-            "title": task.title,
-            "task_id": task.id,
-            "label_free": state.label_free,
-            "status": str(edit.status),
-            **self._approximate,
-            "sequences": len(edit.sequences),
-            "components": tuple(rating.components),
-        }
-        if taken := sorted(info.keys() & rating.components.keys()):
-            raise ValueError(f"the components of a Rating must not have the names of other info keys, got {', '.join(taken)}")
-        info |= rating.components
-        state.step += 1
-        state.last, state.acted = info, task
-        return float(rating.reward), state.step >= self.config.updates, info
-
-    def _carry(self, state: EpisodeState, adapter: Tensor) -> None:
-        if self.config.carry == "adapter":
-            state.adapter = adapter
-            return
-        self._own()
-        if self._start_of_merges is None:
-            self._start_of_merges = {name: value.clone() for name, value in self.student.model.state_dict().items()}
-        self.student.merge(adapter)
-
-    # The base -------------------------------------------------------------------------------------------------------
+    # The student ----------------------------------------------------------------------------------------------------
 
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
         """Replace the base model's weights by a state dict; other environments keep theirs."""
-        self._own()
+        self._copy_base()
         self.student.load_base(weights)
-        self._start_of_merges = None
-
-    def _own(self) -> None:
-        """Make the base this environment's own before it is changed."""
-        if not self._own_base:
-            self.student = self._make_student(copy.deepcopy(self.student.model), self.student.tokenizer)
-            self.scorer = self._make_scorer()
-            self._own_base = True
-
-    def _make_student(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Student:
-        return Student(model, tokenizer, self.config.lora_config())
+        self._base_before_merges = None
 
     def score_on(self, executor: Executor) -> None:
-        """Have updates learnt and prompts answered on ``executor`` from now on.
+        """Run updates on ``executor`` from now on.
 
         Raises:
-            ValueError: it forks.
+            ValueError: its workers are forked.
         """
         self._pool = ExecutorPool(executor)
         self.scorer = self._make_scorer()
 
+    def _merge(self, adapter: Tensor) -> None:
+        """Merge an adapter into the base; the next reset restores the base."""
+        self._copy_base()
+        if self._base_before_merges is None:
+            self._base_before_merges = {name: value.clone() for name, value in self.student.model.state_dict().items()}
+        self.student.merge(adapter)
+
+    def _copy_base(self) -> None:
+        """Replace the shared base by a copy that this environment may change."""
+        if not self._has_own_base:
+            self.student = self._make_student(copy.deepcopy(self.student.model), self.student.tokenizer)
+            self.scorer = self._make_scorer()
+            self._has_own_base = True
+
+    def _make_student(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Student:
+        return Student(model, tokenizer, self.config.lora_config())
+
     def _make_scorer(self) -> Scorer:
-        kept = self.adapter_observation != "none" or self.config.mode in ("refine", "continual")
-        done_by = run_updates if self._pool is None else Dispatcher(self._pool, self._recipe)
-        return Scorer(self.student, self.domain.evaluator, done_by, adapters=kept)
+        return_adapters = self.adapter_observation != "none" or self.config.mode in ("refine", "continual")
+        run = run_updates if self._pool is None else Dispatcher(self._pool, self._student_spec)
+        return Scorer(self.student, self.domain.evaluator, run, return_adapters=return_adapters)
 
     @functools.cached_property
-    def _recipe(self) -> Recipe:
-        """How a worker makes the student as it was before its base changed."""
+    def _student_spec(self) -> StudentSpec:
+        """How a worker loads the student with the shared base."""
         config = self.config
-        base = shared_base(config.model, config.device, config.dtype, config.trust_remote_code)[0]
-        how = config.model, config.device, config.dtype, config.trust_remote_code, config.lora_options()
-        return Recipe(*how, fingerprint(base))
+        base = config.model, config.device, config.dtype, config.trust_remote_code
+        return StudentSpec(*base, config.lora_options(), fingerprint(shared_base(*base)[0]))
 
 
-def _current(outcome: Outcome) -> Outcome:
-    """The outcome for the newest passage alone."""
-    return Outcome(outcome.results[-1:], outcome.fit, outcome.adapter)
+def _newest_passage(outcome: Outcome) -> Outcome:
+    """The outcome restricted to the newest passage."""
+    return replace(outcome, results=outcome.results[-1:])
 
 
 def _retention(outcome: Outcome) -> float:
-    """Mean change of the accuracy on earlier passages that are graded; 0 where there are none."""
+    """Mean change of the score on earlier passages that are graded; 0 if there are none."""
     earlier = [result for result in outcome.results[:-1] if result.graded]
     return sum(result.score - result.score_before for result in earlier) / len(earlier) if earlier else 0.0
 
 
 def _graded(outcomes: list[Outcome]) -> list[Outcome]:
-    """The evaluations that any question was graded in; all where there is none."""
+    """The evaluations with a graded question; all of them if there are none."""
     return [outcome for outcome in outcomes if outcome.graded] or outcomes
 
 
-def _describe(outcomes: list[Outcome], seeds: list[int]) -> dict[str, Any]:
-    """What a step's info says; nothing of it depends on the clock."""
-    first = outcomes[0]
-    before, score = (float(np.mean([getattr(one, name) for one in _graded(outcomes)])) for name in ("score_before", "score"))
+def _outcome_info(outcomes: list[Outcome], seeds: list[int]) -> dict[str, Any]:
+    """The info of a step's evaluations. It must not depend on the clock."""
+    first, graded = outcomes[0], _graded(outcomes)
+    before = float(np.mean([outcome.score_before for outcome in graded]))
+    score = float(np.mean([outcome.score for outcome in graded]))
     return {
         "score_before": before,
         "score": score,
@@ -413,11 +423,11 @@ def _describe(outcomes: list[Outcome], seeds: list[int]) -> dict[str, Any]:
         "sequences": first.fit.sequences,
         "steps": first.fit.steps,
         "tokens": first.fit.tokens,
-        "questions": tuple(row for result in first.results for row in _rows(result)),
+        "questions": tuple(row for result in first.results for row in _question_rows(result)),
     }
 
 
-def _rows(result: TaskResult) -> list[dict[str, Any]]:
+def _question_rows(result: TaskResult) -> list[dict[str, Any]]:
     return [
         {
             "question": question.question,

@@ -1,4 +1,4 @@
-"""SEAL on knowledge tasks as a Gymnasium environment: one place (:class:`SealEnv`) or many (:class:`SealVectorEnv`)."""
+"""SEAL as a Gymnasium environment: :class:`SealEnv`, and :class:`SealVectorEnv` with many sub-environments."""
 
 from __future__ import annotations
 
@@ -25,95 +25,99 @@ MAX_EDIT = 1 << 21  # characters; longer edits than `max_characters` are cut and
 MAX_TEXT = 1 << 23
 
 
-class _HasEngine:
-    """The student, the tasks and the scorer behind an environment, until it is closed."""
+class _EngineMixin:
+    """What both environments offer by their :class:`~seal_env.envs.engine.Engine`."""
 
     _engine: Engine | None
 
     @property
     def engine(self) -> Engine:
-        """The student, the tasks and the scorer behind the environment."""
+        """Student, tasks and scorer.
+
+        Raises:
+            ClosedEnvironmentError: the environment is closed.
+        """
         if self._engine is None:
             raise gym.error.ClosedEnvironmentError("the environment is closed: make a new one")
         return self._engine
 
     @property
     def task_count(self) -> int:
-        """How many tasks episodes are drawn from: an index is in ``range(task_count)``."""
+        """Number of tasks that episodes draw from; task indices are in ``range(task_count)``."""
         return self.engine.task_count
 
     def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
-        """Indices of ``count`` tasks, drawn by ``rng``: all different where there are as many."""
+        """Indices of ``count`` tasks, drawn by ``rng``: all different if there are enough."""
         return self.engine.draw_tasks(rng, count)
 
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
-        """Replace the student's base weights (SEAL: the policy is the student, updated after each round)."""
+        """Replace the student's base weights by a state dict (SEAL: the policy becomes the student after each round)."""
         self.engine.load_student(weights)
 
     def score_on(self, executor: Executor) -> None:
-        """Have edits learnt and questions answered on ``executor`` from now on, with the same outcomes.
+        """Run updates on the workers of ``executor`` from now on, with the same outcomes.
 
-        Its workers each hold a student of their own. It remains yours to shut down.
+        Each worker holds a student. You shut the executor down.
 
         Raises:
-            ValueError: it forks: a forked process has torch's locks but not its threads.
+            ValueError: its workers are forked: a forked process has torch's locks but not its threads.
         """
         self.engine.score_on(executor)
 
 
-class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
-    """A language model adapts itself to a passage by a self-edit, and is asked about the passage without seeing it.
+class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
+    """A language model adapts itself to a passage by a self-edit, and then answers questions without seeing the passage.
 
     ## Description
-    An episode shows a passage. The action is a self-edit: text that the passage's reader should learn from. The *student* (a
-    frozen language model) is fine-tuned on it with a fresh LoRA adapter, the *inner loop*, and then asked questions about the
-    passage. The reward is how well it does (SEAL, arXiv 2506.10943, section 3).
+    An episode presents a passage. The action is a self-edit: text to learn the passage from. The *student* (a frozen language
+    model) is fine-tuned on it with a new LoRA adapter, the *inner loop*, and then answers questions about the passage. The
+    reward is how well it does (SEAL, arXiv 2506.10943, section 3).
 
     ## Action Space
-    ``FreeText``: any Unicode string. An edit that cannot be used (empty, no text, too long) is not an error: ``info["status"]``
-    says what was wrong, and what cannot be trained on leaves the student as it was.
+    ``FreeText``: any Unicode string. An edit that cannot be used (empty, no text, too long) is not an error:
+    ``info["status"]`` names the problem, and an edit that cannot be trained on leaves the student as it is.
 
     ## Observation Space
     ``Dict``: ``context``, the passage; ``instruction``, the prompt that asks for an edit in the chosen format; ``adapter``, the
-    adapter's parameters ``(adapter_size,)`` in float32, zeros before the first update (``adapter_observation``: ``full``, by
-    default while they are under a million; ``summary``: the norms of each layer's A and B; ``none``: left out).
+    adapter's parameters ``(adapter_size,)`` in float32, zeros before the first update (``adapter_observation``: ``full``, the
+    default below a million parameters; ``summary``, the norms of each layer's A and B; ``none``, left out).
 
     ## Rewards
-    ``reward``: ``score``, the share of questions answered right after the update (default); ``gain``, that minus the share
-    before it (default in refinement); ``binary``, whether there was a gain; or ``package.module:function`` of an
-    :class:`~seal_env.evaluation.scoring.Outcome`. ``evaluations_per_edit`` repeats the update with other seeds and takes the
-    mean.
+    ``reward``: ``score``, the share of questions answered right after the update (default); ``gain``, the score minus the score
+    before the update (default in refinement); ``binary``, whether the gain is positive; or ``package.module:function`` of an
+    :class:`~seal_env.evaluation.scoring.Outcome`. ``evaluations_per_edit`` repeats the update with other seeds and averages the
+    rewards.
 
-    Documents without questions are asked about what the base model asks and answers itself
-    (:mod:`seal_env.domains.self_questions`): a reward without labels, whose right answers nobody checked.
-    ``info["label_free"]`` marks it.
+    For documents without questions, the base model writes the questions and their answers
+    (:mod:`seal_env.domains.self_questions`): a reward without labels, whose answers nobody checked. ``info["label_free"]`` is
+    True for them.
 
-    ``reward="proxy"`` rates the edit instead (:mod:`seal_env.rewards`): nothing is learnt and nothing is asked, which is a
-    thousand times as fast and approximate; ``info["approximate"]`` marks it. ``proxy`` is ``coverage`` (default: the share of
-    the passage's names and numbers that the edit contains), ``rubric`` (a language model's scores, as in the paper) or
-    ``package.module:function``, with ``proxy_options``; they matter to no other reward. In ``mode="single"`` alone.
+    ``reward="proxy"`` rates the edit without an update (:mod:`seal_env.rewards`), which is approximate and about a thousand
+    times as fast; ``info["approximate"]`` is True. ``proxy`` is ``coverage`` (default: the share of the passage's names and
+    numbers that the edit restates), ``rubric`` (a language model's ratings, as in the paper) or ``package.module:function``,
+    with ``proxy_options``. Proxies need ``mode="single"``.
 
     ## Starting State
     A task drawn from the data set by the environment's generator, or ``reset(options={"task": i})`` (``{"tasks": [i, ...]}``
-    where an episode has several passages). A document that the base model found no question for is passed over when tasks are
-    drawn, and refused when it is asked for by index.
+    for an episode with several passages). Documents that the base model found no question for are not drawn, and raise an error
+    if they are chosen by index.
 
     ## Episode End
     After ``updates_per_episode`` edits. ``mode``: ``single``, one passage and one edit; ``refine``, several edits on one
-    passage, the adapter going on; ``continual``, a passage a step, the adapter carried over (``carry="merge"``: merged into
-    the base), all earlier passages asked again, with ``info["accuracy_row"]`` the accuracy on each so far and
-    ``retention_weight`` adding the mean change on them to the reward; ``corpus``, a passage a step and one joint update on all
-    edits at the end.
+    passage, each continuing from the last adapter; ``continual``, one passage a step, the adapter carried over
+    (``carry="merge"``: merged into the base) and all earlier passages evaluated again, with ``info["accuracy_row"]`` the
+    accuracy on each passage so far and ``retention_weight`` times the mean change on earlier passages added to the reward;
+    ``corpus``, one passage a step and one joint update on all edits at the end.
 
     ## Info
     ``title``, ``task_id``, ``label_free`` (whether a model wrote any of the episode's questions), ``status`` of the edit,
     ``fit_status`` of the update, ``score_before``, ``score``, ``gain``, ``scores`` and ``seeds`` of each evaluation,
     ``sequences``, ``steps`` and ``tokens`` of the update, and ``questions``: each with ``gold``, ``answer_before``, ``answer``,
-    ``correct_before`` and ``correct``. ``ungraded``: how many questions all scores leave out, over all evaluations, because
-    their answer before or after the update has no verdict and will not get one, such as where a judge's endpoint refuses the
-    prompt; that verdict is None in ``questions``. Where no question is left, the scores and the gain are 0. With a
-    proxy: ``approximate``, True, and of all these ``title``, ``task_id``, ``label_free``, ``status`` and ``sequences``;
-    ``components`` names the components of the rating, each of which is a key.
+    ``correct_before`` and ``correct``. ``ungraded``: number of questions, over all evaluations, that the scores leave out
+    because an answer to them has no verdict and will not get one, such as where a judge's endpoint refuses the prompt; that
+    verdict is None in ``questions``. If no question is left, the scores and the gain are 0. With a proxy: ``approximate``,
+    ``title``, ``task_id``, ``label_free``, ``status``, ``sequences`` and ``proxy_scores``, the names of the proxy's scores,
+    each of which is an entry of its own.
 
     ## Arguments
     ``dataset`` (``almanac``, a path, a hub id, a function or tasks in memory, see :func:`seal_env.tasks.load_tasks`),
@@ -130,27 +134,26 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
     ``ray``, on Ray, see docs/scale.md), and those above.
 
     ## Chat templates
-    ``template`` is about the policy: whether ``instruction`` is the whole prompt of a ``base`` model or the user's message to
-    an ``instruct`` model, and how its edits are read. ``student_template`` is about the student: whether questions are put to
-    it as raw text or as the user's message in its chat template. Both are ``auto`` by default: ``instruct`` if ``model`` was
-    tuned on its chat template, that is, if the token that ends the assistant's turn there is one of its end tokens, else
-    ``base``; that there is a chat template says little, since Qwen2.5-7B has one, too. A log line says what was chosen, and
-    ``env.unwrapped.config`` holds it. A policy of another kind than the student needs ``template`` by name: an instruct model
-    that writes for a base student, ``template="instruct"``.
+    ``template`` is for the policy: whether ``instruction`` is the prompt of a ``base`` model or the user's message to an
+    ``instruct`` model, and how its edits are parsed. ``student_template`` is for the student: whether its questions are raw
+    text or the user's message in its chat template. Both default to ``auto``: ``instruct`` if the chat template of ``model``
+    ends the assistant's turn with an end token of the model, else ``base``. A chat template alone is no evidence: Qwen2.5-7B
+    has one. The choice is logged, and ``env.unwrapped.config`` holds it. If the policy is another kind of model than the
+    student, choose ``template`` by name, such as ``template="instruct"`` for an instruct model that writes for a base student.
 
-    Students are told not to think before they answer (``enable_thinking=False`` in their chat template). ``enable_thinking``
-    is about policies that are shown token ids (:class:`~seal_env.envs.token_ids.TokenIds`) or made for the environment
-    (``seal-bench``): True, False, or None for what the policy says itself, by default no. Thoughts are no part of an edit
-    or an answer (:func:`seal_env.chat.without_thoughts`).
+    Students are prompted not to think before they answer (``enable_thinking=False`` in their chat template).
+    ``enable_thinking`` is for policies that read token ids (:class:`~seal_env.envs.token_ids.TokenIds`) or that ``seal-bench``
+    loads: True, False, or None for the policy's own setting, by default False. Thoughts are removed from edits and answers
+    (:func:`seal_env.chat.without_thoughts`).
 
     ## Few-shot tasks
-    ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` is the demonstrations of an ARC task, the action a choice of tools and
-    settings as JSON (:mod:`seal_env.edits.tools`), and the score 1 where every test grid was predicted in two attempts, else 0
+    ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` holds the demonstrations of an ARC task, the action is a choice of tools and
+    settings as JSON (:mod:`seal_env.edits.tools`), and the score is 1 if every test grid was predicted in two attempts, else 0
     (:mod:`seal_env.evaluation.grid_evaluator`). ``dataset`` is ``mini-arc``, ``arc-agi-1``, ``arc-agi-2`` or a path
-    (:func:`seal_env.tasks.arc.arc_sources.load_arc`), ``mini_arc`` its knobs, ``inner_loop`` of
-    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` of :class:`seal_env.evaluation.GridEvaluator`, ``grid_text``
-    how grids are written (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``, ``grader`` and
-    ``proxy`` do not apply, nor does ``mode="corpus"``. ``ToolChoices`` takes the action as numbers;
+    (:func:`seal_env.tasks.arc.arc_sources.load_arc`), ``mini_arc`` its settings, ``inner_loop`` takes those of
+    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` are those of :class:`seal_env.evaluation.GridEvaluator`, and
+    ``grid_text`` is the format of grids (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``,
+    ``grader``, ``proxy`` and ``mode="corpus"`` do not apply. ``ToolChoices`` takes the action as numbers;
     ``render_mode="rgb_array"`` draws the grids.
 
     ## Version History
@@ -170,19 +173,19 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         state = self.engine.states[0]
-        info = self.engine.begin(state, seed, _tasks_option(options))
+        info = self.engine.reset(state, seed, _task_indices(options or {}))
         self._np_random, self._np_random_seed = state.rng, -1 if seed is None else seed
-        return self.engine.observe(state), info
+        return self.engine.observation(state), info
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         state = self.engine.states[0]
         if not state.tasks or state.step >= self.config.updates:
             raise gym.error.ResetNeeded("the episode is over, or never began: call reset()")
-        reward, terminated, info = self.engine.act({0: action})[0]
+        ((reward, terminated, info),) = self.engine.step([action])
         if self.render_mode == "human":
             show([_text(state, action, brief=True)])
         self._action = action
-        return self.engine.observe(state), reward, terminated, False, info
+        return self.engine.observation(state), reward, terminated, False, info
 
     def render(self) -> str | NDArray[np.uint8] | None:
         state = self.engine.states[0]
@@ -195,11 +198,12 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
         self._engine = None
 
 
-class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
-    """Many places of :class:`SealEnv` over one student, updated and asked together; autoreset is ``SAME_STEP``.
+class SealVectorEnv(_EngineMixin, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
+    """A vector of :class:`SealEnv` over one student, whose updates and answers are batched; autoreset is ``SAME_STEP``.
 
-    Place ``i`` of ``reset(seed=s)`` is :class:`SealEnv` of ``reset(seed=s + i)``, step for step. ``reset`` takes ``options``
-    with ``reset_mask`` (which places begin anew), ``task`` (an index for each place) or ``tasks`` (a list of indices for each).
+    Sub-environment ``i`` after ``reset(seed=s)`` equals :class:`SealEnv` after ``reset(seed=s + i)``, step for step. ``reset``
+    takes ``options`` with ``reset_mask`` (which sub-environments to reset) and ``task`` (an index for each sub-environment) or
+    ``tasks`` (a list of indices for each).
     """
 
     metadata = {"render_modes": ["ansi", "human", "rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -225,39 +229,36 @@ class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray
         chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool)
         if chosen.shape != (self.num_envs,) or not chosen.any():
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, at least one of them True, got {mask!r}")
-        seeds = (
-            [int(seed) + i for i in range(self.num_envs)]
-            if isinstance(seed, (int, np.integer))
-            else list(seed or [None] * self.num_envs)
-        )
-        tasks = _tasks_options(options, self.num_envs)
+        if isinstance(seed, (int, np.integer)):
+            seeds: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed or [None] * self.num_envs)
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed must be an integer or {self.num_envs} of them, got {seed!r}")
+        tasks = _task_indices_of_all(options, self.num_envs)
         infos: dict[str, Any] = {}
-        for i, state in enumerate(self.engine.states):
-            if chosen[i]:
-                infos = self._add_info(infos, self.engine.begin(state, seeds[i], tasks[i]), i)
+        for i in np.flatnonzero(chosen).tolist():
+            infos = self._add_info(infos, self.engine.reset(self.engine.states[i], seeds[i], tasks[i]), i)
         return self._observations(), infos
 
     def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         if not isinstance(actions, (list, tuple, np.ndarray)) or len(actions) != self.num_envs:
             given = f"{len(actions)}" if isinstance(actions, (list, tuple)) else f"a {type(actions).__name__}"
-            raise ValueError(f"step takes a list of {self.num_envs} self-edits, one a place, got {given}")
+            raise ValueError(f"step takes a list of {self.num_envs} self-edits, one per sub-environment, got {given}")
         if not all(state.tasks for state in self.engine.states):
             raise gym.error.ResetNeeded("call reset() before step()")
         self._actions = list(actions)
-        results = self.engine.act(dict(enumerate(actions)))
+        results = self.engine.step(self._actions)
         if self.render_mode == "human":
             show(self._texts(brief=True), self.num_envs)
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         infos: dict[str, Any] = {}
-        for i, state in enumerate(self.engine.states):
-            rewards[i], terminated[i], info = results[i]
-            if terminated[i]:
-                last = state.last
-                infos = self._add_info(infos, {"final_obs": self.engine.observe(state), "final_info": info}, i)
-                info = self.engine.begin(state)
-                state.last = last
+        for i, (state, (reward, ended, info)) in enumerate(zip(self.engine.states, results)):
+            rewards[i], terminated[i] = reward, ended
+            if ended:
+                infos = self._add_info(infos, {"final_obs": self.engine.observation(state), "final_info": info}, i)
+                last_info, info = state.last_info, self.engine.reset(state)
+                state.last_info = last_info
             infos = self._add_info(infos, info, i)
         return self._observations(), rewards, terminated, np.zeros(self.num_envs, bool), infos
 
@@ -268,16 +269,13 @@ class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray
         return tuple(self._texts()) if self.render_mode == "ansi" else None
 
     def _texts(self, brief: bool = False) -> Iterator[str]:
-        """Each place's last step."""
         for state, action in zip(self.engine.states, self._actions):
             yield _text(state, action, brief)
 
     def _observations(self) -> dict[str, Any]:
-        found = [self.engine.observe(state) for state in self.engine.states]
-        return {
-            name: np.stack([one[name] for one in found]) if name == "adapter" else tuple(one[name] for one in found)
-            for name in self.single_observation_space.spaces  # type: ignore[attr-defined]
-        }
+        observations = [self.engine.observation(state) for state in self.engine.states]
+        columns = {name: tuple(observation[name] for observation in observations) for name in sorted(observations[0])}
+        return {name: np.stack(column) if name == "adapter" else column for name, column in columns.items()}
 
     def close_extras(self, **_: Any) -> None:
         self._engine = None
@@ -301,16 +299,16 @@ def _render_modes(config: EnvConfig, mode: str | None) -> list[str]:
 
 
 def _text(state: EpisodeState, action: object, brief: bool = False) -> str:
-    """The place's last step; before the first one, its task."""
-    task = state.acted if state.last and isinstance(state.acted, ArcTask) else state.task
-    return render_text(state.last, task, action, brief)
+    """The last step of a sub-environment as text; before the first, its task."""
+    task = state.last_task if state.last_info and isinstance(state.last_task, ArcTask) else state.task
+    return render_text(state.last_info, task, action, brief)
 
 
 def _image(state: EpisodeState) -> NDArray[np.uint8]:
     """The same as a picture, of an ARC task."""
-    task = state.acted if state.last else state.task
+    task = state.last_task if state.last_info else state.task
     assert isinstance(task, ArcTask)
-    return arc_image(task, attempts_of(state.last))
+    return arc_image(task, attempts_of(state.last_info))
 
 
 def _check_begun(states: Sequence[EpisodeState]) -> None:
@@ -318,29 +316,25 @@ def _check_begun(states: Sequence[EpisodeState]) -> None:
         raise gym.error.ResetNeeded("there is nothing to render yet: call reset()")
 
 
-def _tasks_option(options: Mapping[str, Any] | None) -> list[int] | None:
-    """Task indices that ``options`` of one place ask for."""
-    options = options or {}
+def _task_indices(options: Mapping[str, Any]) -> list[int] | None:
+    """The task indices in the reset ``options`` of one sub-environment."""
     for name in options:
         if name not in ("task", "tasks"):
-            raise ValueError(f"reset options: no option {name!r}; there are task and tasks (and reset_mask, of many places)")
-    if "task" in options:
-        return _indices("task", [options["task"]])
-    return _indices("tasks", options["tasks"]) if "tasks" in options else None
+            raise ValueError(f"reset options: no option {name!r}; there are task and tasks (and reset_mask, of a vector env)")
+    if not options:
+        return None
+    name, indices = ("task", [options["task"]]) if "task" in options else ("tasks", options["tasks"])
+    if isinstance(indices, (str, bytes)) or not all(isinstance(i, (int, np.integer)) for i in _entries(indices)):
+        raise ValueError(f"reset option {name!r} takes indices of tasks, integers from 0, got {indices!r:.80}")
+    return [int(i) for i in indices]
 
 
-def _indices(name: str, given: Any) -> list[int]:
-    if isinstance(given, (str, bytes)) or not all(isinstance(i, (int, np.integer)) for i in _listed(given)):
-        raise ValueError(f"reset option {name!r} takes indices of tasks, integers from 0, got {given!r:.80}")
-    return [int(i) for i in given]
-
-
-def _listed(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, Iterable) else [None]
-
-
-def _tasks_options(options: Mapping[str, Any], states: int) -> list[list[int] | None]:
+def _task_indices_of_all(options: Mapping[str, Any], num_envs: int) -> list[list[int] | None]:
     for name, value in options.items():
-        if name in ("task", "tasks") and len(_listed(value)) != states:
-            raise ValueError(f"reset option {name!r} takes one entry a place, {states} in all, got {value!r:.80}")
-    return [_tasks_option({name: value[i] for name, value in options.items()}) for i in range(states)]
+        if name in ("task", "tasks") and len(_entries(value)) != num_envs:
+            raise ValueError(f"reset option {name!r} takes one entry per sub-environment, {num_envs} in all, got {value!r:.80}")
+    return [_task_indices({name: value[i] for name, value in options.items()}) for i in range(num_envs)]
+
+
+def _entries(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Iterable) else [None]

@@ -1,4 +1,4 @@
-"""A space of free text: self-edits and passages hold any Unicode, which ``gymnasium.spaces.Text`` cannot say."""
+"""A space of free text: self-edits and passages hold any Unicode, but ``gymnasium.spaces.Text`` enforces a character set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 import string
 from collections.abc import Sequence
 from multiprocessing.heap import BufferWrapper
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Text
@@ -15,23 +15,24 @@ from gymnasium.vector.utils import batch_differing_spaces
 from gymnasium.vector.utils.shared_memory import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 from numpy.typing import NDArray
 
-_SAMPLED = string.ascii_letters + string.digits + " .,\n"
-_SAMPLED_LENGTH = 64
-_NOTHING = -1  # fills up a flattened text
+_SAMPLE_CHARACTERS = string.ascii_letters + string.digits + " .,\n"
+_SAMPLE_LENGTH = 64
+_PADDING = -1  # after the end of a flattened text
 
 
 class FreeText(Text):
-    """Any ``str`` of at most ``max_length`` characters, whatever they are.
+    """Any ``str`` of at most ``max_length`` characters.
 
-    :meth:`sample` draws up to 64 letters, digits and blanks. Flattened, a text is ``(max_length,)`` code points, then -1.
+    :meth:`sample` draws up to 64 letters, digits, blanks and punctuation. A flattened text is ``(max_length,)`` int32: its code
+    points, padded with -1.
     """
 
     def __init__(self, max_length: int, *, seed: int | np.random.Generator | None = None) -> None:
-        super().__init__(max_length, min_length=0, charset=_SAMPLED, seed=seed)
+        super().__init__(max_length, min_length=0, charset=_SAMPLE_CHARACTERS, seed=seed)
 
     def sample(self, mask: None = None, probability: None = None) -> str:  # type: ignore[override]
-        length = int(self.np_random.integers(0, min(self.max_length, _SAMPLED_LENGTH) + 1))
-        return "".join(self.np_random.choice(list(_SAMPLED), length))
+        length = int(self.np_random.integers(0, min(self.max_length, _SAMPLE_LENGTH) + 1))
+        return "".join(self.np_random.choice(list(_SAMPLE_CHARACTERS), length))
 
     def contains(self, x: Any) -> bool:
         return isinstance(x, str) and len(x) <= self.max_length
@@ -50,30 +51,30 @@ def _flatdim(space: FreeText) -> int:
 
 @flatten_space.register(FreeText)
 def _flatten_space(space: FreeText) -> Box:
-    return Box(_NOTHING, 0x10FFFF, (space.max_length,), np.int32)
+    return Box(_PADDING, 0x10FFFF, (space.max_length,), np.int32)
 
 
 @flatten.register(FreeText)
 def _flatten(space: FreeText, x: str) -> NDArray[np.int32]:  # type: ignore[misc]
-    points = np.full(space.max_length, _NOTHING, np.int32)
+    points = np.full(space.max_length, _PADDING, np.int32)
     points[: len(x)] = [ord(character) for character in x]
     return points
 
 
 @unflatten.register(FreeText)
 def _unflatten(space: FreeText, x: NDArray[np.int32]) -> str:  # type: ignore[misc]
-    return "".join(chr(point) for point in x if point != _NOTHING)
+    return "".join(chr(point) for point in x if point != _PADDING)
 
 
-batch_differing_spaces.register(FreeText)(batch_differing_spaces.dispatch(Text))  # type: ignore[misc]  # it asks for the type
+batch_differing_spaces.register(FreeText)(batch_differing_spaces.dispatch(Text))  # type: ignore[misc]  # it dispatches on the exact type
 
 
 class _SharedTexts(Sequence[str]):
-    """The texts of ``n`` sub-environments in shared memory, as they are now; a row is a length and so many code points.
+    """A view of the texts of ``n`` sub-environments in shared memory; a row is a length, followed by code points.
 
-    Gymnasium reads shared memory once and expects a view of it, of which it hands out deep copies: these are tuples of ``str``.
-    The memory is that of multiprocessing's heap, as for ``multiprocessing.Array``, but not filled with zeros: only the pages
-    that texts take are used.
+    Gymnasium reads shared memory once, keeps the view, and returns deep copies of it, which are tuples of ``str`` here. The
+    memory comes from multiprocessing's heap, as for ``multiprocessing.Array``, but is not filled with zeros, so that only the
+    pages that texts fill are used.
     """
 
     def __init__(self, n: int, max_length: int) -> None:
@@ -94,11 +95,7 @@ class _SharedTexts(Sequence[str]):
     def __len__(self) -> int:
         return self._shape[0]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
         row = self._rows[index]

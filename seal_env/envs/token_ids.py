@@ -1,8 +1,8 @@
-"""Token-id spaces, for libraries that know numbers only (Stable-Baselines3, CleanRL): prompts and self-edits as arrays of ids.
+"""Token-id wrappers, for libraries that take only numbers (Stable-Baselines3, CleanRL): prompts and self-edits as token ids.
 
 env = TokenIds(gym.make("SEAL-SQuAD-v0"), max_observation_tokens=1024, max_action_tokens=512)
 observation, info = env.reset(seed=0)  # observation["prompt"] and observation["attention_mask"]: (1024,)
-env.step(ids)                          # ids: (512,); from the first end-of-text id on they do not count
+env.step(ids)                          # ids: (512,); the edit ends before the first end-of-text id
 """
 
 from __future__ import annotations
@@ -25,38 +25,37 @@ from seal_env.edits import prompt_ids
 from seal_env.envs.env import SealEnv, SealVectorEnv
 from seal_env.models import bundled_folder
 
-_MOST_CHARACTERS = 32  # of a passage to a token, where it is cut: only runs of blanks have more
+_MAX_CHARACTERS = 32  # per token of a passage, where it is cut: only runs of blanks have more
 
 Observation = dict[str, NDArray[Any]]
 
 
 class TokenIds(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructorArgs):
-    """Shows :class:`~seal_env.envs.env.SealEnv`'s prompt as token ids and takes the self-edit as token ids.
+    """Presents :class:`~seal_env.envs.env.SealEnv`'s prompt as token ids and takes the self-edit as token ids.
 
     ## Action Space
-    ``MultiDiscrete`` of ``(max_action_tokens,)`` ids below the vocabulary's size. What stands before the first end-of-text id
-    is decoded, without special tokens, to the edit that is passed on; an action that begins with it is the empty edit. Arrays
-    of any integer type are taken.
+    ``MultiDiscrete`` of ``(max_action_tokens,)`` ids below the vocabulary size. The ids before the first end-of-text id are
+    decoded, without special tokens, to the edit; an action that begins with it is the empty edit. Arrays of any integer type
+    are accepted.
 
     ## Observation Space
-    ``Dict``: ``prompt``, the instruction's ids, ``(max_observation_tokens,)`` int64, padded *on the left*, so that all prompts
-    end in the last column, where a causal model goes on; ``attention_mask``, 1 where ``prompt`` holds a token and 0 where
-    padding; ``adapter`` as before. With ``template="instruct"`` the ids are those of the chat that the tokenizer's template
-    makes of the instruction, up to where the assistant's turn begins.
+    ``Dict``: ``prompt``, the instruction's ids, ``(max_observation_tokens,)`` int64, padded *on the left* as for generation;
+    ``attention_mask``, 1 for tokens and 0 for padding; ``adapter`` as in the wrapped environment. With ``template="instruct"``
+    the ids are those of the tokenizer's chat template, up to the beginning of the assistant's turn.
 
-    A prompt that is too long loses the end of its *passage*: instruction, title and cue stay whole. ``info["prompt_cut"]``
-    says how many characters are missing (mostly 0).
+    A prompt that is too long loses the end of its *passage*: instruction, title and cue are kept. ``info["prompt_cut"]`` is the
+    number of removed characters (mostly 0).
 
     Args:
         env: from ``gym.make``.
         max_observation_tokens: length of a prompt.
         max_action_tokens: length of an action.
-        tokenizer: folder or hub id of another tokenizer than the student's, for a policy that is another model.
+        tokenizer: folder or hub id of the policy's tokenizer, if that is not the student's.
 
     Raises:
         TypeError: ``env`` is not a :class:`~seal_env.envs.env.SealEnv`.
-        ValueError: an argument that cannot work; on ``reset`` and ``step``, a prompt that is too long even without its
-            passage, or an action of another shape or type or with an id that is out of range.
+        ValueError: an invalid argument; on ``reset`` and ``step``, a prompt that is too long even without its passage, or an
+            action of another shape or type or with an id out of range.
     """
 
     def __init__(
@@ -72,34 +71,30 @@ class TokenIds(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructorArgs
         gym.Wrapper.__init__(self, env)
         base = env.unwrapped
         if not isinstance(base, SealEnv):
-            raise TypeError(f"TokenIds wraps a SEAL environment from gym.make (of many places: VectorTokenIds), got {env!r}")
-        self._codec = _Codec(base, env.observation_space, max_observation_tokens, max_action_tokens, tokenizer)
+            raise TypeError(f"TokenIds wraps a SEAL environment from gym.make (of gym.make_vec: VectorTokenIds), got {env!r}")
+        self._codec = _TokenCodec(base, env.observation_space, max_observation_tokens, max_action_tokens, tokenizer)
+        self.tokenizer: PreTrainedTokenizerBase = self._codec.tokenizer
         self.observation_space, self.action_space = self._codec.observation_space, self._codec.action_space
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """What makes text of ids and ids of text."""
-        return self._codec.tokenizer
 
     def edit(self, action: NDArray[np.integer]) -> str:
         """The self-edit that ``action`` stands for."""
-        return self._codec.text(self._codec.checked(action, ()))
+        return self._codec.text(self._codec.check(action, ()))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        shown, cut = self._codec.observation(observation)
-        return shown, {**info, "prompt_cut": cut}
+        encoded, cut = self._codec.observation(observation)
+        return encoded, {**info, "prompt_cut": cut}
 
     def step(self, action: NDArray[np.integer]) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(self.edit(action))
-        shown, cut = self._codec.observation(observation)
-        return shown, reward, terminated, truncated, {**info, "prompt_cut": cut}
+        encoded, cut = self._codec.observation(observation)
+        return encoded, reward, terminated, truncated, {**info, "prompt_cut": cut}
 
 
 class VectorTokenIds(VectorWrapper[Observation, NDArray[np.integer], dict[str, Any], Any, NDArray[Any]]):
-    """:class:`TokenIds` over ``gym.make_vec``: prompts ``(states, max_observation_tokens)``, actions
-    ``(states, max_action_tokens)``; ``infos["prompt_cut"]`` is about the prompts that are returned, and in ``final_info``
-    about those of ``final_obs``.
+    """:class:`TokenIds` over ``gym.make_vec``: prompts ``(num_envs, max_observation_tokens)``, actions
+    ``(num_envs, max_action_tokens)``. ``infos["prompt_cut"]`` belongs to the returned prompts, that in ``final_info`` to those
+    of ``final_obs``.
     """
 
     def __init__(
@@ -112,48 +107,44 @@ class VectorTokenIds(VectorWrapper[Observation, NDArray[np.integer], dict[str, A
         super().__init__(env)
         base = env.unwrapped
         if not isinstance(base, SealVectorEnv):
-            raise TypeError(f"VectorTokenIds wraps SEAL places from gym.make_vec (a single one: TokenIds), got {env!r}")
-        self._codec = _Codec(base, env.single_observation_space, max_observation_tokens, max_action_tokens, tokenizer)
+            raise TypeError(f"VectorTokenIds wraps a SEAL environment from gym.make_vec (of gym.make: TokenIds), got {env!r}")
+        self._codec = _TokenCodec(base, env.single_observation_space, max_observation_tokens, max_action_tokens, tokenizer)
+        self.tokenizer: PreTrainedTokenizerBase = self._codec.tokenizer
         self.single_observation_space, self.single_action_space = self._codec.observation_space, self._codec.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """What makes text of ids and ids of text."""
-        return self._codec.tokenizer
-
     def edits(self, actions: NDArray[np.integer]) -> list[str]:
-        """The self-edits that ``actions: (states, max_action_tokens)`` stand for."""
-        return [self._codec.text(ids) for ids in self._codec.checked(actions, (self.num_envs,))]
+        """The self-edits that ``actions: (num_envs, max_action_tokens)`` stand for."""
+        return [self._codec.text(ids) for ids in self._codec.check(actions, (self.num_envs,))]
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         observations, infos = self.env.reset(seed=seed, options=options)
-        return self._shown(observations, infos)
+        return self._encode(observations, infos)
 
     def step(
         self, actions: NDArray[np.integer]
     ) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         observations, rewards, terminated, truncated, infos = self.env.step(self.edits(actions))
-        shown, infos = self._shown(observations, infos)
-        return shown, rewards, terminated, truncated, infos
+        encoded, infos = self._encode(observations, infos)
+        return encoded, rewards, terminated, truncated, infos
 
-    def _shown(self, observations: dict[str, Any], infos: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        states = range(self.num_envs)
-        shown = [self._codec.observation({name: column[i] for name, column in observations.items()}) for i in states]
-        infos = {**infos, "prompt_cut": np.array([cut for _, cut in shown]), "_prompt_cut": np.ones(self.num_envs, bool)}
+    def _encode(self, observations: dict[str, Any], infos: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        names = list(observations)
+        encoded, cuts = zip(*(self._codec.observation(dict(zip(names, row))) for row in zip(*observations.values())))
+        infos = {**infos, "prompt_cut": np.array(cuts), "_prompt_cut": np.ones(self.num_envs, bool)}
         if "final_obs" in infos:
             ended = infos["_final_obs"]
-            final, cuts = np.full(self.num_envs, None, object), np.zeros(self.num_envs, int)
+            final, final_cuts = np.full(self.num_envs, None, object), np.zeros(self.num_envs, int)
             for i in np.flatnonzero(ended):
-                final[i], cuts[i] = self._codec.observation(infos["final_obs"][i])
+                final[i], final_cuts[i] = self._codec.observation(infos["final_obs"][i])
             infos["final_obs"] = final
-            infos["final_info"] = {**infos["final_info"], "prompt_cut": cuts, "_prompt_cut": ended.copy()}
-        return {name: np.stack([one[name] for one, _ in shown]) for name in self._codec.observation_space}, infos
+            infos["final_info"] = {**infos["final_info"], "prompt_cut": final_cuts, "_prompt_cut": ended.copy()}
+        return {name: np.stack([row[name] for row in encoded]) for name in self._codec.observation_space}, infos
 
 
-class _Codec:
-    """From SEAL's observations to arrays and from ids to self-edits; see :class:`TokenIds`."""
+class _TokenCodec:
+    """Encodes observations as token ids and decodes actions to self-edits; see :class:`TokenIds`."""
 
     def __init__(
         self, env: SealEnv | SealVectorEnv, space: Space[Any], prompt_length: int, action_length: int, tokenizer: str | None
@@ -161,17 +152,19 @@ class _Codec:
         for name, value in (("max_observation_tokens", prompt_length), ("max_action_tokens", action_length)):
             check_count(name, value)
         if not isinstance(space, Dict) or not {"context", "instruction"} <= set(space):
-            raise TypeError(f"token ids are made of the texts 'context' and 'instruction', which {space!r} does not have")
+            raise TypeError(f"token ids encode the texts 'context' and 'instruction', which {space!r} does not have")
         self.prompt_length, self.action_length = prompt_length, action_length
         self.tokenizer = _load(tokenizer, env.config.trust_remote_code) if tokenizer else env.engine.student.tokenizer
-        named = "the student's tokenizer" if tokenizer is None else f"tokenizer {tokenizer!r}"
+        name_in_errors = "the student's tokenizer" if tokenizer is None else f"tokenizer {tokenizer!r}"
         if self.tokenizer.eos_token_id is None:
-            raise ValueError(f"{named} has no end-of-text token, without which no edit ends; name one with tokenizer=")
+            raise ValueError(f"{name_in_errors} has no end-of-text token, which ends an edit; choose another with tokenizer=")
         template = env.config.template
         assert template != "auto"  # the environment has resolved it
         self.template, self.enable_thinking = template, bool(env.config.enable_thinking)
         if self.template == "instruct" and not self.tokenizer.chat_template:
-            raise ValueError(f"{named} has no chat template, which template='instruct' needs; name one with tokenizer=")
+            raise ValueError(
+                f"{name_in_errors} has no chat template, which template='instruct' needs; choose another with tokenizer="
+            )
         pad, end = self.tokenizer.pad_token_id, int(self.tokenizer.eos_token_id)
         self.pad, self.end = end if pad is None else int(pad), end
         self.vocabulary = 1 + max(self.tokenizer.get_vocab().values())
@@ -183,17 +176,17 @@ class _Codec:
         self.observation_space = Dict(parts | {name: space[name] for name in space if name == "adapter"})
 
     def observation(self, observation: dict[str, Any]) -> tuple[Observation, int]:
-        """One place's observation as arrays, and how many characters of the passage the prompt lacks."""
+        """The observation of one environment as arrays, and the number of characters removed from its passage."""
         ids, cut = self._prompt(observation["instruction"], observation["context"])
         prompt, mask = np.full(self.prompt_length, self.pad, np.int64), np.zeros(self.prompt_length, np.int8)
         if ids:
             prompt[-len(ids) :], mask[-len(ids) :] = ids, 1
-        shown: Observation = {"prompt": prompt, "attention_mask": mask}
-        return shown | {name: value for name, value in observation.items() if name == "adapter"}, cut
+        encoded: Observation = {"prompt": prompt, "attention_mask": mask}
+        return encoded | {name: value for name, value in observation.items() if name == "adapter"}, cut
 
-    def checked(self, action: Any, states: tuple[int, ...]) -> NDArray[np.integer]:
-        """``action`` as ids of shape ``(*states, max_action_tokens)``."""
-        shape = (*states, self.action_length)
+    def check(self, action: Any, batch: tuple[int, ...]) -> NDArray[np.integer]:
+        """``action`` as ids of shape ``(*batch, max_action_tokens)``."""
+        shape = (*batch, self.action_length)
         try:
             ids = np.asarray(action)
         except (TypeError, ValueError) as error:
@@ -213,21 +206,18 @@ class _Codec:
         return str(self.tokenizer.decode(ids[: ends[0] if len(ends) else None].tolist(), skip_special_tokens=True))
 
     def _prompt(self, instruction: str, context: str) -> tuple[list[int], int]:
-        """Ids of the instruction, at most ``prompt_length``, and how many characters of the passage were left out for it."""
-        full = self._ids(instruction)
-        if len(full) <= self.prompt_length:
-            return full, 0
+        """Ids of the instruction, at most ``prompt_length``, and the number of characters removed from the passage."""
+        ids = self._ids(instruction)
+        if len(ids) <= self.prompt_length:
+            return ids, 0
         head, _, tail = instruction.rpartition(context) if context else (instruction, "", "")
-
-        def tokens(kept: int) -> int:
-            return len(self._ids(head + context[:kept] + tail))
-
-        candidates = range(min(len(context), _MOST_CHARACTERS * self.prompt_length))
-        kept = bisect_right(candidates, self.prompt_length, key=tokens) - 1
+        lengths = range(min(len(context), _MAX_CHARACTERS * self.prompt_length))
+        kept = bisect_right(lengths, self.prompt_length, key=lambda n: len(self._ids(head + context[:n] + tail))) - 1
         if kept < 0:
+            needed = len(self._ids(head + tail))
             raise ValueError(
-                f"max_observation_tokens={self.prompt_length} cannot hold this prompt, of {len(full)} tokens,"
-                f" {tokens(0)} of them without the passage: use at least {tokens(0)}"
+                f"max_observation_tokens={self.prompt_length} cannot hold this prompt, of {len(ids)} tokens,"
+                f" {needed} of them without the passage: use at least {needed}"
             )
         return self._ids(head + context[:kept] + tail), len(context) - kept
 

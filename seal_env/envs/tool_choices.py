@@ -1,4 +1,4 @@
-"""A choice of tools as numbers, for libraries that know no text: SEAL-ARC's self-edit as ``MultiDiscrete`` or ``Dict``.
+"""Tool-choice wrappers, for libraries that take only numbers: SEAL-ARC's self-edit as ``MultiDiscrete`` or ``Dict``.
 
 env = ToolChoices(gym.make("SEAL-ARC-v0"))
 observation, info = env.reset(seed=0)  # (demonstrations, 2, rows, columns) colours
@@ -32,15 +32,15 @@ View = Literal["multi_discrete", "dict"]
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10)
 _NAMES = (*SWITCHES, "strategy", "learning_rate", "num_train_epochs")
-_EMPTY = -1  # where there is no cell
-_MOST_SHOWN = 10  # demonstrations of an ARC task that are shown, where the data set does not say how many there are
+_EMPTY = -1  # outside a grid
+_MAX_DEMONSTRATIONS = 10  # in an observation, for data sets whose tasks differ in number
 
 
 class ToolCodec:
-    """Between numbers and a choice of tools, and from a task to an array; see :class:`ToolChoices` for the arguments.
+    """Decodes numbers to a choice of tools and encodes a task as an array; see :class:`ToolChoices` for the arguments.
 
     Attributes:
-        action_space: the indices of what is chosen.
+        action_space: indices of the choices.
         observation_space: of :meth:`observation`.
         shape: of an observation.
     """
@@ -63,9 +63,9 @@ class ToolCodec:
                 raise ValueError(f"{name} must hold at least one value")
         sizes = [2] * (len(SWITCHES) + 1) + [len(self.learning_rates), len(self.epochs)]
         for i in range(max(sizes)):
-            self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit checks what it takes
+            self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit validates its arguments
         mini = config.mini_arc_config() if config.dataset in (MINI_ARC, FILTERED) else None
-        self.demonstrations = max_demonstrations or (mini.demonstrations if mini else _MOST_SHOWN)
+        self.demonstrations = max_demonstrations or (mini.demonstrations if mini else _MAX_DEMONSTRATIONS)
         self.size = max_size or (max(mini.height, mini.width) if mini else LARGEST)
         for name, value in (("max_demonstrations", self.demonstrations), ("max_size", self.size)):
             check_count(name, value)
@@ -76,7 +76,7 @@ class ToolCodec:
         self.observation_space = Box(_EMPTY, 9, self.shape, np.int8)
 
     def edit(self, action: Mapping[str, Any] | NDArray[np.integer]) -> ToolEdit:
-        """What the numbers choose."""
+        """The choice of tools that the numbers stand for."""
         numbers = [int(action[name]) for name in _NAMES] if isinstance(action, Mapping) else [int(i) for i in action]
         basic, larger, chain, repeat, strategy, rate, epochs = numbers
         switches = (bool(basic), bool(larger), bool(chain), bool(repeat))
@@ -93,41 +93,41 @@ class ToolCodec:
         return self.edit(action).text()
 
     def observation(self, demonstrations: Sequence[Pair]) -> NDArray[np.int8]:
-        """Colours of a task's demonstrations ``(demonstrations, 2, size, size)``, input and output; -1 where there is no cell.
+        """Colours of the demonstrations' inputs and outputs, ``(demonstrations, 2, size, size)``; -1 outside a grid.
 
-        Further demonstrations, and what is larger, are cut off.
+        More demonstrations than that, and larger grids, are cut off.
         """
-        shown = np.full(self.shape, _EMPTY, np.int8)
+        observation = np.full(self.shape, _EMPTY, np.int8)
         for i, pair in enumerate(demonstrations[: self.demonstrations]):
             for j, grid in enumerate(pair):
-                part = np.array(grid, np.int8)[: self.size, : self.size]
-                shown[i, j, : part.shape[0], : part.shape[1]] = part
-        return shown
+                cells = np.array(grid, np.int8)[: self.size, : self.size]
+                observation[i, j, : cells.shape[0], : cells.shape[1]] = cells
+        return observation
 
 
 class ToolChoices(gym.Wrapper[NDArray[np.int8], Any, dict[str, Any], str], RecordConstructorArgs):
-    """Shows an ARC task as an array and takes the self-edit as numbers.
+    """Presents an ARC task as an array and takes the self-edit as numbers.
 
     ## Action Space
     ``MultiDiscrete([2, 2, 2, 2, 2, len(learning_rates), len(epochs)])``: basic, size, chain and repeat augmentations off or on,
     loss on all tokens or on outputs, and which learning rate and number of epochs. With ``view="dict"`` a ``Dict`` of
-    ``Discrete``, by the names that the JSON has.
+    ``Discrete``, with the names of the JSON keys.
 
     ## Observation Space
-    ``Box`` of int8 ``(max_demonstrations, 2, max_size, max_size)``: the demonstrations' inputs and outputs, -1 where there is
-    no cell. Stable-Baselines3's ``MlpPolicy`` takes it as it is.
+    ``Box`` of int8 ``(max_demonstrations, 2, max_size, max_size)``: the demonstrations' inputs and outputs, -1 outside a
+    grid. Stable-Baselines3's ``MlpPolicy`` takes it as it is.
 
     Args:
         env: from ``gym.make("SEAL-ARC-v0")``.
         view: ``multi_discrete`` or ``dict``.
         learning_rates: to choose from.
         epochs: to choose from.
-        max_demonstrations: that are shown; by default mini-arc's, or 10.
-        max_size: rows and columns that are shown; by default mini-arc's, or 30.
+        max_demonstrations: demonstrations in an observation; by default mini-arc's, or 10.
+        max_size: rows and columns of a grid in an observation; by default mini-arc's, or 30.
 
     Raises:
         TypeError: ``env`` is no SEAL environment of few-shot tasks.
-        ValueError: an argument that cannot work; on ``step``, an action outside the space.
+        ValueError: an invalid argument; on ``step``, an action outside the space.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class ToolChoices(gym.Wrapper[NDArray[np.int8], Any, dict[str, Any], str], Recor
         base = env.unwrapped
         if not isinstance(base, SealEnv):
             raise TypeError(
-                f"ToolChoices wraps a SEAL environment from gym.make (of many places: VectorToolChoices), got {env!r}"
+                f"ToolChoices wraps a SEAL environment from gym.make (of gym.make_vec: VectorToolChoices), got {env!r}"
             )
         self._base, self.codec = base, ToolCodec(base.config, **options)
         self.observation_space, self.action_space = self.codec.observation_space, self.codec.action_space
@@ -155,24 +155,26 @@ class ToolChoices(gym.Wrapper[NDArray[np.int8], Any, dict[str, Any], str], Recor
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.int8], dict[str, Any]]:
         _, info = self.env.reset(seed=seed, options=options)
-        return self._shown(), info
+        return self._observation(), info
 
     def step(self, action: Any) -> tuple[NDArray[np.int8], Any, bool, bool, dict[str, Any]]:
         _, reward, terminated, truncated, info = self.env.step(self.codec.text(action))
-        return self._shown(), reward, terminated, truncated, info
+        return self._observation(), reward, terminated, truncated, info
 
-    def _shown(self) -> NDArray[np.int8]:
-        return _shown(self.codec, self._base.engine.states[0])
+    def _observation(self) -> NDArray[np.int8]:
+        return _encode_state(self.codec, self._base.engine.states[0])
 
 
 class VectorToolChoices(VectorWrapper[NDArray[np.int8], Any, dict[str, Any], Any, NDArray[Any]]):
-    """:class:`ToolChoices` over ``gym.make_vec``: observations ``(states, ...)``, and actions of the batched space."""
+    """:class:`ToolChoices` over ``gym.make_vec``: observations ``(num_envs, ...)``, and actions of the batched space."""
 
     def __init__(self, env: VectorEnv[dict[str, Any], Any, NDArray[Any]], **options: Any) -> None:
         super().__init__(env)
         base = env.unwrapped
         if not isinstance(base, SealVectorEnv):
-            raise TypeError(f"VectorToolChoices wraps SEAL places from gym.make_vec (a single one: ToolChoices), got {env!r}")
+            raise TypeError(
+                f"VectorToolChoices wraps a SEAL environment from gym.make_vec (of gym.make: ToolChoices), got {env!r}"
+            )
         self._base, self.codec = base, ToolCodec(base.config, **options)
         self.single_observation_space, self.single_action_space = self.codec.observation_space, self.codec.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -180,10 +182,10 @@ class VectorToolChoices(VectorWrapper[NDArray[np.int8], Any, dict[str, Any], Any
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[NDArray[np.int8], dict[str, Any]]:
         _, infos = self.env.reset(seed=seed, options=options)
-        return self._shown(), infos
+        return self._observation(), infos
 
     def step(self, actions: Any) -> tuple[NDArray[np.int8], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        before = self._shown()
+        before = self._observation()
         edits = [self.codec.text(action) for action in iterate(self.action_space, actions)]
         _, rewards, terminated, truncated, infos = self.env.step(edits)
         if "final_obs" in infos:  # an episode ends with the task that it began with
@@ -191,12 +193,12 @@ class VectorToolChoices(VectorWrapper[NDArray[np.int8], Any, dict[str, Any], Any
             for i in np.flatnonzero(infos["_final_obs"]):
                 final[i] = before[i]
             infos["final_obs"] = final
-        return self._shown(), rewards, terminated, truncated, infos
+        return self._observation(), rewards, terminated, truncated, infos
 
-    def _shown(self) -> NDArray[np.int8]:
-        return np.stack([_shown(self.codec, state) for state in self._base.engine.states])
+    def _observation(self) -> NDArray[np.int8]:
+        return np.stack([_encode_state(self.codec, state) for state in self._base.engine.states])
 
 
-def _shown(codec: ToolCodec, state: EpisodeState) -> NDArray[np.int8]:
+def _encode_state(codec: ToolCodec, state: EpisodeState) -> NDArray[np.int8]:
     assert isinstance(state.task, ArcTask)
     return codec.observation(state.task.demonstrations)

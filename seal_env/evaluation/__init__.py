@@ -1,4 +1,4 @@
-"""How a student is asked after an update, and how its answers are marked: one file for each kind of task."""
+"""How an updated student is questioned, graded and scored."""
 
 from seal_env.evaluation.closed_book import ClosedBook, answered
 from seal_env.evaluation.evaluator import Answers, Evaluator, Scores, Verdicts, mean

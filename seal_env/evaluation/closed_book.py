@@ -1,8 +1,9 @@
-"""Questions about a passage that is out of sight (paper, section 4.1)."""
+"""Closed-book questions: the student answers without seeing the passage (paper, section 4.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from seal_env.chat import Chat, Prompt
 from seal_env.evaluation.evaluator import Answers, Scores, Verdicts, mean
@@ -11,13 +12,13 @@ from seal_env.tasks import Task, question_prompt
 
 
 class ClosedBook:
-    """One prompt a question; the score is the mean mark of the questions that are graded.
+    """An :class:`~seal_env.evaluation.Evaluator` with one prompt a question; the score is the mean verdict.
 
     Args:
-        grader: was this answer right? See :mod:`seal_env.evaluation.graders`; by default exact match.
-        max_new_tokens: most tokens of an answer.
+        grader: decides whether an answer is right, see :mod:`seal_env.evaluation.graders`; by default exact match.
+        max_new_tokens: maximum number of tokens of an answer.
         stop: strings that end an answer; by default those of :func:`default_stop`.
-        chat: the chat template of an instruct student; None: a base student, which goes on with raw text.
+        chat: the chat template of an instruct student; None for a base student, which continues raw text.
     """
 
     def __init__(
@@ -35,33 +36,34 @@ class ClosedBook:
 
     def prompts(self, task: Task) -> list[Prompt]:
         if self.chat is None:
-            return [question_prompt(task.title, one.question) for one in task.questions]
-        return [self.chat.prompt(question_prompt(task.title, one.question, "instruct")) for one in task.questions]
+            return [question_prompt(task.title, question.question) for question in task.questions]
+        return [self.chat.prompt(question_prompt(task.title, question.question, "instruct")) for question in task.questions]
 
     def answers(self, task: Task, texts: Sequence[str]) -> Answers:
         return tuple(read_answer(text, self.chat) for text in texts)
 
-    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
-        verdicts = grade(self.grader, (one for task, answers in asked for one in answered(task, answers)))
-        return [tuple(verdicts[one] for one in answered(task, answers)) for task, answers in asked]
+    def verdicts(self, answered_tasks: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
+        items = [answered(task, answers) for task, answers in answered_tasks]
+        verdicts = grade(self.grader, chain.from_iterable(items))
+        return [tuple(verdicts[item] for item in group) for group in items]
 
-    def score(self, marks: Scores) -> float:
-        return mean(marks)
+    def score(self, verdicts: Scores) -> float:
+        return mean(verdicts)
 
 
 def default_stop(chat: Chat | None) -> tuple[str, ...]:
-    """What ends an answer: of a base student its first line, of an instruct student only the end of its turn.
+    """The strings that end an answer: a line break for a base student, none for an instruct student, which ends its turn.
 
-    An instruct model may begin with a line break or a block of thoughts, which a stop at a line break would make empty answers.
+    An instruct model may begin with a line break or a block of thoughts, so stopping at a line break would give empty answers.
     """
     return ("\n",) if chat is None else ()
 
 
 def read_answer(text: str, chat: Chat | None) -> str:
-    """The answer in what a student wrote; of an instruct student all of its turn but its thoughts."""
+    """The answer in a generated text; an instruct student's thoughts are removed."""
     return text.strip() if chat is None else chat.answer(text)
 
 
 def answered(task: Task, answers: Answers) -> list[Answered]:
-    """What a grader is shown of the answers to a task's questions."""
-    return [Answered(one.question, answer, tuple(one.answers)) for one, answer in zip(task.questions, answers)]
+    """The task's questions with their answers, as a grader takes them."""
+    return [Answered(question.question, answer, tuple(question.answers)) for question, answer in zip(task.questions, answers)]

@@ -1,4 +1,4 @@
-"""What an exam is."""
+"""The evaluator protocol: how an updated student is questioned and scored."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from seal_env.tasks import Task
 
 Answers = tuple[str, ...]
 Scores = tuple[Score, ...]
-Verdicts = tuple[Score | None, ...]  # None: the answer is not graded, and its question left out of the score
+Verdicts = tuple[Score | None, ...]  # None: the answer is ungraded and its question left out of the score
 
 
 class Evaluator(Protocol):
-    """From a task to prompts, from what was written to answers, and from answers to marks and a score.
+    """Turns a task into prompts, generated texts into answers, and answers into verdicts and a score.
 
     Attributes:
-        max_new_tokens: most tokens to be written after a prompt.
-        stop: strings that end what is written.
+        max_new_tokens: maximum number of tokens generated for a prompt.
+        stop: strings that end a generated text.
     """
 
     max_new_tokens: int
     stop: tuple[str, ...]
 
     def prompts(self, task: Task) -> list[Prompt]:
-        """What the student reads, text or token ids; one task may take several prompts a question."""
+        """The prompts for the task's questions, texts or token ids. A question may take several prompts."""
 
     def answers(self, task: Task, texts: Sequence[str]) -> Answers:
-        """The answer to each of the task's questions, from what was written after each prompt."""
+        """One answer to each of the task's questions, read from the texts generated for :meth:`prompts`."""
 
-    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
-        """For each of these, a mark on every answer; None where it is not graded.
+    def verdicts(self, answered_tasks: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
+        """The verdict on every answer, for each task; None where an answer is ungraded.
 
         Raises:
-            ValueError: a grader returned something other than a verdict.
-            GradingError: nobody could say whether an answer is right.
+            ValueError: the grader returned something other than a verdict.
+            GradingError: the grader could not decide whether an answer is right.
         """
 
-    def score(self, marks: Scores) -> float:
-        """Of a task whose graded answers got these marks (one at least), from 0 to 1."""
+    def score(self, verdicts: Scores) -> float:
+        """The score of a task, 0 to 1, from the verdicts on its graded answers. There is at least one."""
 
 
-def mean(marks: Scores) -> float:
-    """The mean mark."""
-    return sum(marks) / len(marks)
+def mean(verdicts: Scores) -> float:
+    """The mean verdict."""
+    return sum(verdicts) / len(verdicts)

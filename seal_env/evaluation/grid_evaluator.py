@@ -1,7 +1,8 @@
-"""Grids to be predicted from demonstrations: several views of a test, and a vote (paper, section 4.2).
+"""Grid prediction from demonstrations: several views of a test input and a majority vote (paper, section 4.2).
 
-The test is put in several ways: as it is, turned, flipped and transposed, each with the demonstrations in several orders. What
-is predicted is turned back, the two commonest grids are the attempts, and a task is solved if every test has a right one.
+Each test input is presented as it is, transposed, flipped and rotated, each view with several orders of the demonstrations. The
+predictions are transformed back, and the two most common grids are the attempts. A task is solved if every test has a correct
+attempt.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ from seal_env.tasks.arc.grids import Grid, grid_text, read_grid
 
 VIEWS = (IDENTITY, TRANSPOSITION, *FLIPS, *ROTATIONS)
 ATTEMPTS = 2
-_BETWEEN = "\n\n"  # attempts in an answer
+_SEPARATOR = "\n\n"  # between the attempts of an answer
 
 
 class GridEvaluator:
-    """See the module's docstring.
+    """An :class:`~seal_env.evaluation.Evaluator` for few-shot tasks; see the module's docstring.
 
-    An answer is the text of up to two attempts, the commonest first, see :func:`attempts`.
+    An answer is the text of up to two attempts, the most common first, see :func:`attempts`.
 
     Args:
-        prompts: how tasks are put.
-        views: how many of :data:`VIEWS`, from the first, the test as it is.
-        orders: of the demonstrations, for each view: as they are, then moved on by one, ...
-        max_new_tokens: most tokens of a grid.
+        prompts: formats demonstrations and test inputs as prompts.
+        views: number of :data:`VIEWS`, beginning with the identity.
+        orders: number of orders of the demonstrations in each view: as given, rotated by one, ...
+        max_new_tokens: maximum number of tokens of a grid.
+
+    Raises:
+        ValueError: a count that is not an integer from 1, or more views than there are.
     """
 
     def __init__(self, prompts: ArcPrompts, *, views: int = len(VIEWS), orders: int = 2, max_new_tokens: int = 1024) -> None:
@@ -47,42 +51,42 @@ class GridEvaluator:
 
     def prompts(self, task: Task) -> list[Prompt]:
         assert isinstance(task, ArcTask)
-        found = []
+        prompts = []
         for test in task.tests:
             for view in self.views:
-                shown = view.pairs(task.demonstrations)
-                for order in range(self._orders(task)):
-                    found.append(self._prompts.prompt(shown[order:] + shown[:order], view.apply(test.input)))
-        return found
+                demonstrations = view.pairs(task.demonstrations)
+                for i in range(self._orders(task)):
+                    prompts.append(self._prompts.prompt(demonstrations[i:] + demonstrations[:i], view.apply(test.input)))
+        return prompts
 
     def answers(self, task: Task, texts: Sequence[str]) -> Answers:
         assert isinstance(task, ArcTask)
         orders = self._orders(task)
-        read = [self._prompts.read(text) for text in texts]
-        seen = [self.views[i // orders % len(self.views)].invert(grid) if grid else None for i, grid in enumerate(read)]
-        each = len(self.views) * orders
-        return tuple(_vote(seen[first : first + each]) for first in range(0, len(seen), each))
+        grids = [self._prompts.read(text) for text in texts]
+        predicted = [self.views[i // orders % len(self.views)].invert(grid) if grid else None for i, grid in enumerate(grids)]
+        per_test = len(self.views) * orders
+        return tuple(_vote(predicted[i : i + per_test]) for i in range(0, len(predicted), per_test))
 
-    def marks(self, asked: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
+    def verdicts(self, answered_tasks: Sequence[tuple[Task, Answers]]) -> list[Verdicts]:
         return [
-            tuple(question.answers[0] in answer.split(_BETWEEN) for question, answer in zip(task.questions, answers))
-            for task, answers in asked
+            tuple(question.answers[0] in answer.split(_SEPARATOR) for question, answer in zip(task.questions, answers))
+            for task, answers in answered_tasks
         ]
 
-    def score(self, marks: Scores) -> float:
-        return float(all(marks))
+    def score(self, verdicts: Scores) -> float:
+        return float(all(verdicts))
 
     def _orders(self, task: ArcTask) -> int:
-        """Two demonstrations have no more than two."""
+        """Number of orders: n demonstrations have only n rotations."""
         return min(self.orders, len(task.demonstrations))
 
 
 def _vote(predicted: Sequence[Grid | None]) -> str:
-    """The commonest grids, of equally common ones the first, as text."""
-    counted = Counter(grid for grid in predicted if grid)  # in order of appearance, which most_common keeps
-    return _BETWEEN.join(grid_text(grid) for grid, _ in counted.most_common(ATTEMPTS))
+    """The text of the most common grids; ties go to the earlier grid."""
+    counted = Counter(grid for grid in predicted if grid)  # keeps the order of appearance, as most_common does
+    return _SEPARATOR.join(grid_text(grid) for grid, _ in counted.most_common(ATTEMPTS))
 
 
 def attempts(answer: str) -> list[Grid]:
     """The grids of an answer, at most two."""
-    return [grid for text in answer.split(_BETWEEN) if (grid := read_grid(text))]
+    return [grid for text in answer.split(_SEPARATOR) if (grid := read_grid(text))]

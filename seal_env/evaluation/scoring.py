@@ -1,27 +1,30 @@
-"""Jobs in, outcomes out: updates the student by each job and asks it the tasks' questions.
+"""Scoring self-edits: update the student, question it before and after the update, and grade the answers.
 
-This is the whole of a SEAL reward. An outcome is a function of its job, the base weights and the scorer's settings: scoring
-jobs together, or elsewhere, only saves time. What an un-updated student answers is the same for all edits of a task, so it is
-kept.
+This is all of a SEAL reward but its last step, from an :class:`Outcome` to a number. An outcome is a function of its request,
+the base weights and the scorer's settings. Scoring requests together, or on workers, only saves time. What the student answers
+without an update is the same for all edits of a task, so it is cached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Protocol
 
 from torch import Tensor
 
+from seal_env.chat import Prompt
 from seal_env.evaluation import Answers, Evaluator, Scores, Verdicts, mean
 from seal_env.student import FitReport, Student
-from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, run_updates, tensor
+from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, adapter_tensor, run_updates
 from seal_env.tasks import Task
 from seal_env.update import Update
 
 
 class RunUpdates(Protocol):
-    """Whoever has work done: see :func:`seal_env.student.requests.run_updates`."""
+    """Runs update requests, see :func:`seal_env.student.requests.run_updates`."""
 
     def __call__(
         self, student: Student, requests: Sequence[UpdateRequest], generation: GenerationConfig, *, progress: bool = False
@@ -29,31 +32,30 @@ class RunUpdates(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
-    """One self-edit to be scored.
+class ScoreRequest:
+    """A self-edit to score.
 
     Attributes:
-        tasks: what is asked after the update.
-        update: what the edit turned into.
-        start: adapter to go on from, ``(adapter_size,)``; a fresh one, seeded by the update, by default.
+        tasks: whose questions the student answers after the update.
+        config: the update that the edit was parsed into.
+        adapter: ``(adapter_size,)``, where training starts; None starts from a new adapter, seeded by ``config``.
     """
 
     tasks: tuple[Task, ...]
-    update: Update
-    start: Tensor | None = None
+    config: UpdatePlan
+    adapter: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """How one task's questions were answered, in their order, before and after the update.
+    """Answers to one task's questions, in their order, before and after the update.
 
     Attributes:
-        correct_before: verdict on each of ``answers_before``; a mark from 0 to 1 where the grader gives marks, None where the
-            answer is not graded.
-        correct: verdict on each of ``answers``.
-        score_before: of the task before the update, as the exam counts. Both scores are about the questions that are graded
-            before and after, so that their difference is one of answers and not of questions; without any, both are 0.
-        score: after it.
+        correct_before: verdicts on ``answers_before``: a bool or a number from 0 to 1, None where the answer is ungraded.
+        correct: verdicts on ``answers``.
+        score_before: the task's score before the update. Both scores cover the questions that are graded before and after, so
+            that their difference is one of answers and not of questions; both are 0 if there are none.
+        score: the task's score after the update.
     """
 
     task: Task
@@ -65,7 +67,7 @@ class TaskResult:
     score: float
 
     @classmethod
-    def of(
+    def from_verdicts(
         cls,
         task: Task,
         answers_before: Answers,
@@ -74,25 +76,25 @@ class TaskResult:
         correct: Verdicts,
         score: Callable[[Scores], float] = mean,
     ) -> TaskResult:
-        """The result of these verdicts, where ``score`` is how the exam counts them."""
+        """Compute both scores from the verdicts with ``score``, see :meth:`Evaluator.score`."""
         graded = [(was, now) for was, now in zip(correct_before, correct) if was is not None and now is not None]
-        before, after = (score(marks) for marks in zip(*graded)) if graded else (0.0, 0.0)
+        before, after = (score(verdicts) for verdicts in zip(*graded)) if graded else (0.0, 0.0)
         return cls(task, answers_before, answers, correct_before, correct, before, after)
 
     @property
     def graded(self) -> int:
-        """How many questions the scores are about: those with a verdict before and after the update."""
+        """Number of questions with a verdict before and after the update."""
         return sum(was is not None and now is not None for was, now in zip(self.correct_before, self.correct))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job.
+    """The outcome of a self-edit; a reward is a function of it.
 
     Attributes:
-        results: of each of its tasks.
-        fit: what happened in training; where nothing was trained, answers are those of before.
-        adapter: after the update, ``(adapter_size,)``; None where the scorer was to leave it out.
+        results: one for each task.
+        fit: the training report. Where nothing was trained, the answers are those before the update.
+        adapter: ``(adapter_size,)`` after the update; None if the scorer does not return adapters.
     """
 
     results: tuple[TaskResult, ...]
@@ -101,12 +103,12 @@ class Outcome:
 
     @property
     def score_before(self) -> float:
-        """Mean over the tasks with a graded question; 0 where no task has one."""
+        """Mean score before the update over the tasks with a graded question; 0 if there are none."""
         return self._mean([result.score_before for result in self.results if result.graded])
 
     @property
     def score(self) -> float:
-        """The same after the update."""
+        """Mean score after the update over the tasks with a graded question; 0 if there are none."""
         return self._mean([result.score for result in self.results if result.graded])
 
     @staticmethod
@@ -115,99 +117,112 @@ class Outcome:
 
     @property
     def gain(self) -> float:
-        """How much the update improved the score."""
+        """``score - score_before``."""
         return self.score - self.score_before
 
     @property
     def graded(self) -> int:
-        """How many questions the scores are about."""
+        """Number of questions that the scores cover."""
         return sum(result.graded for result in self.results)
 
     @property
     def ungraded(self) -> int:
-        """How many questions the scores leave out, for want of a verdict before or after the update."""
+        """Number of questions without a verdict before or after the update, which the scores leave out."""
         return sum(len(result.correct) for result in self.results) - self.graded
 
 
 class Scorer:
-    """Scores jobs.
+    """Scores self-edits.
 
     Args:
-        student: updated and asked; its base may change between calls by :meth:`Student.merge` and :meth:`Student.load_base`.
-        exam: how it is asked and marked. Answers are marked in this process, wherever they were written.
-        carry_out: where updates are fitted and prompts answered: by ``student``, in this process, or by workers that each
-            hold its like (:class:`seal_env.distributed.Dispatcher`).
-        adapters: whether outcomes hold the adapters, which can be large.
+        student: the model that is updated. Its base may change between calls by :meth:`Student.merge` and
+            :meth:`Student.load_base`.
+        evaluator: questions the student and grades its answers. Answers are graded in this process.
+        run_updates: where updates run: in this process by default, or on workers
+            (:class:`seal_env.distributed.Dispatcher`).
+        return_adapters: whether outcomes hold the adapters, which can be large.
     """
 
     def __init__(
-        self, student: Student, evaluator: Evaluator, run_updates: RunUpdates = run_updates, *, adapters: bool = True
+        self, student: Student, evaluator: Evaluator, run_updates: RunUpdates = run_updates, *, return_adapters: bool = True
     ) -> None:
         self.student = student
         self.evaluator = evaluator
         self._run_updates = run_updates
-        self._generation = GenerationConfig(evaluator.max_new_tokens, tuple(evaluator.stop), adapters)
-        self._before: dict[Task, Answers] = {}
+        self._generation = GenerationConfig(evaluator.max_new_tokens, tuple(evaluator.stop), return_adapters)
+        self._base_answers: dict[Task, Answers] = {}
         self._base_version = student.base_version
 
-    def score(self, jobs: Sequence[Job], *, progress: bool = False) -> list[Outcome]:
-        """Update and ask; one outcome a job, in order.
+    def score(self, requests: Sequence[ScoreRequest], *, progress: bool = False) -> list[Outcome]:
+        """One outcome for each request, in order.
 
         Raises:
             ValueError: the grader returned something other than a verdict.
-            GradingError: the grader could not say of every answer whether it is right.
-            WorkersLost: workers were lost again and again.
+            GradingError: the grader could not decide whether an answer is right.
+            WorkersLost: workers died too often.
         """
-        jobs = list(jobs)
-        if not jobs:
+        if not requests:
             return []
+        all_tasks = dict.fromkeys(task for request in requests for task in request.tasks)
+        prompts = {task: self.evaluator.prompts(task) for task in all_tasks}
+        baselines = self._missing_baselines(requests)
+        results = self._run_updates(
+            self.student,
+            [
+                *(_update_request(prompts, tasks, adapter) for tasks, adapter in baselines),
+                *(_update_request(prompts, request.tasks, request.adapter, request.config) for request in requests),
+            ],
+            self._generation,
+            progress=progress,
+        )
+        # By adapter: what the student answered with it before the update. Answers of the base are kept for the next call.
+        answers_before = defaultdict[int, dict[Task, Answers]](dict, {id(None): self._base_answers})
+        for (tasks, adapter), result in zip(baselines, results):
+            answers_before[id(adapter)] |= self._read_answers(prompts, tasks, result)
+        results = results[len(baselines) :]
+        answers: list[tuple[Task, Answers, Answers]] = []
+        for request, result in zip(requests, results):
+            before = answers_before[id(request.adapter)]
+            after = before if result.texts is None else self._read_answers(prompts, request.tasks, result)
+            answers += [(task, before[task], after[task]) for task in request.tasks]
+        task_results = iter(self._grade(answers))
+        return [_outcome(tuple(islice(task_results, len(r.tasks))), result) for r, result in zip(requests, results)]
+
+    def _missing_baselines(self, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[Task, ...], Tensor | None]]:
+        """Tasks, and the adapter to answer them with, whose answers before the update are not cached."""
         if self.student.base_version != self._base_version:
-            self._before.clear()
+            self._base_answers.clear()
             self._base_version = self.student.base_version
-        unseen = list({task: None for job in jobs if job.start is None for task in job.tasks if task not in self._before})
-        # Evaluations of one edit go on from one adapter: it is asked once.
-        started = list({(id(job.start), job.tasks): job for job in jobs if job.start is not None}.values())
-        prompts = {task: self.evaluator.prompts(task) for task in dict.fromkeys(task for job in jobs for task in job.tasks)}
-
-        def request(tasks: Sequence[Task], update: Update | None = None, start: Tensor | None = None) -> UpdateRequest:
-            asked = tuple(prompt for task in tasks for prompt in prompts[task])
-            return UpdateRequest(asked, update, None if start is None else start.numpy())
-
-        def answers(tasks: Sequence[Task], done: UpdateResult) -> list[Answers]:
-            texts = iter(done.texts or ())
-            return [self.evaluator.answers(task, [next(texts) for _ in prompts[task]]) for task in tasks]
-
-        requests = [
-            *(request((task,)) for task in unseen),
-            *(request(job.tasks, None, job.start) for job in started),
-            *(request(job.tasks, job.update, job.start) for job in jobs),
-        ]
-        done = iter(self._run_updates(self.student, requests, self._generation, progress=progress))
-        for task in unseen:
-            (self._before[task],) = answers((task,), next(done))
-        own = {(id(job.start), job.tasks): answers(job.tasks, next(done)) for job in started}
-        groups, rest = list[list[tuple[Task, Answers, Answers]]](), list(done)
-        for job, one in zip(jobs, rest):
-            before = own.get((id(job.start), job.tasks)) or [self._before[task] for task in job.tasks]
-            after = before if one.texts is None else answers(job.tasks, one)
-            groups.append(list(zip(job.tasks, before, after)))
-        results = iter(examined(self.evaluator, [part for group in groups for part in group]))
+        tasks = dict.fromkeys(task for request in requests if request.adapter is None for task in request.tasks)
+        # Repeated evaluations of one edit start from the same adapter, which answers once.
+        adapted = {(id(request.adapter), request.tasks): request for request in requests if request.adapter is not None}
         return [
-            Outcome(tuple(next(results) for _ in group), one.report, None if one.adapter is None else tensor(one.adapter))
-            for group, one in zip(groups, rest)
-            if one.report is not None
+            *(((task,), None) for task in tasks if task not in self._base_answers),
+            *((request.tasks, request.adapter) for request in adapted.values()),
+        ]
+
+    def _read_answers(
+        self, prompts: Mapping[Task, list[Prompt]], tasks: Sequence[Task], result: UpdateResult
+    ) -> dict[Task, Answers]:
+        texts = iter(result.texts or ())
+        return {task: self.evaluator.answers(task, list(islice(texts, len(prompts[task])))) for task in tasks}
+
+    def _grade(self, answers: Sequence[tuple[Task, Answers, Answers]]) -> list[TaskResult]:
+        """The result of each task, from its answers before and after the update."""
+        verdicts = iter(self.evaluator.verdicts([(task, given) for task, *both in answers for given in both]))
+        return [
+            TaskResult.from_verdicts(task, before, after, next(verdicts), next(verdicts), self.evaluator.score)
+            for task, before, after in answers
         ]
 
 
-def examined(evaluator: Evaluator, parts: Sequence[tuple[Task, Answers, Answers]]) -> list[TaskResult]:
-    """The results of tasks with the answers before and after an update.
+def _update_request(
+    prompts: Mapping[Task, list[Prompt]], tasks: Sequence[Task], adapter: Tensor | None, config: UpdatePlan | None = None
+) -> UpdateRequest:
+    task_prompts = tuple(chain.from_iterable(prompts[task] for task in tasks))
+    return UpdateRequest(task_prompts, config, None if adapter is None else adapter.numpy())
 
-    Raises:
-        ValueError: the grader returned something other than a verdict.
-        GradingError: the grader could not say of every answer whether it is right.
-    """
-    marks = iter(evaluator.marks([(task, answers) for task, *both in parts for answers in both]))
-    found = []
-    for task, before, after in parts:
-        found.append(TaskResult.of(task, before, after, next(marks), next(marks), evaluator.score))
-    return found
+
+def _outcome(results: tuple[TaskResult, ...], update: UpdateResult) -> Outcome:
+    assert update.report is not None
+    return Outcome(results, update.report, None if update.adapter is None else adapter_tensor(update.adapter))

@@ -1,6 +1,7 @@
-"""What a student does for one self-edit: learn an update, then answer prompts; here or wherever there is a student.
+"""The unit of work of a student: train an adapter, then answer prompts with it.
 
-Nothing of it knows of tasks or exams, and all of it can be sent to another process: texts, numbers, numpy arrays.
+Requests and results hold only texts, numbers and numpy arrays, so they can be sent to another process. They know nothing of
+tasks or evaluators.
 """
 
 from __future__ import annotations
@@ -22,42 +23,43 @@ Adapter = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class UpdateRequest:
-    """What is to be done.
+    """One update of the student, and the prompts it answers afterwards.
 
     Attributes:
-        prompts: to be answered after the update, each text or token ids.
-        update: what to learn; None: nothing, the student answers as it is.
-        start: adapter to go on from, ``(adapter_size,)``; by default a fresh one, seeded by the update.
+        prompts: answered after the update, each a text or token ids.
+        config: the update; None trains nothing.
+        adapter: ``(adapter_size,)``, where training starts; None starts from a new adapter, seeded by ``config``. Without
+            ``config`` it answers the prompts as it is, and None stands for the base model.
     """
 
     prompts: tuple[Prompt, ...]
-    update: Update | None = None
-    start: Adapter | None = None
+    config: UpdatePlan | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How a student answers, and what is wanted back.
+    """How a student answers prompts, and whether results hold adapters.
 
     Attributes:
-        max_new_tokens: most tokens after a prompt.
+        max_new_tokens: maximum number of tokens generated for a prompt.
         stop: strings that end an answer.
-        adapters: whether to give the adapters back.
+        return_adapters: whether results hold the trained adapters.
     """
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
-    adapters: bool = True
+    return_adapters: bool = True
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What came of a :class:`UpdateRequest`.
+    """The result of an :class:`UpdateRequest`.
 
     Attributes:
-        texts: what was written after each prompt; None where an update taught nothing, so that nobody was asked.
-        report: of the update; None where there was no update.
-        adapter: after the update, if it was wanted.
+        texts: the text generated for each prompt; None if the update trained nothing, since the student then answers as before.
+        report: of the update; None for a request without one.
+        adapter: ``(adapter_size,)`` after the update; None for a request without one and without ``return_adapters``.
     """
 
     texts: tuple[str, ...] | None
@@ -68,40 +70,42 @@ class UpdateResult:
 def run_updates(
     student: Student, requests: Sequence[UpdateRequest], generation: GenerationConfig, *, progress: bool = False
 ) -> list[UpdateResult]:
-    """Do all of it together, which only saves time: each result is a function of its work, ``generation`` and the student's
-    base.
+    """Run all updates in one batch, then answer all prompts in one batch.
+
+    Each result is a function of its request, ``generation`` and the student's base weights. Batching only saves time.
 
     Args:
-        student: who does it.
-        works: what is to be done.
-        asking: how prompts are answered.
-        progress: show a bar of tokens while adapters are trained.
+        student: the model that is updated.
+        requests: the updates, each with its prompts.
+        generation: how prompts are answered.
+        progress: whether to show a progress bar of trained tokens.
     """
     reports: list[FitReport | None] = [None] * len(requests)
-    adapters = [None if request.start is None else tensor(request.start) for request in requests]
-    learning = [(i, request.update) for i, request in enumerate(requests) if request.update is not None]
-    if learning:
-        fresh = student.fresh([update.seed for _, update in learning])
-        start = torch.stack([new if (own := adapters[i]) is None else own for (i, _), new in zip(learning, fresh)])
-        fitted = student.fit([update for _, update in learning], start, progress=progress)
-        for (i, _), adapter, report in zip(learning, fitted.adapters, fitted.reports):
+    adapters = [None if request.adapter is None else adapter_tensor(request.adapter) for request in requests]
+    updates = [(i, request.config) for i, request in enumerate(requests) if request.config is not None]
+    if updates:
+        new = student.fresh([config.seed for _, config in updates])
+        start = torch.stack([fresh if (given := adapters[i]) is None else given for (i, _), fresh in zip(updates, new)])
+        fitted = student.fit([config for _, config in updates], start, progress=progress)
+        for (i, _), adapter, report in zip(updates, fitted.adapters, fitted.reports):
             adapters[i], reports[i] = adapter, report
-    asked = [i for i, report in enumerate(reports) if report is None or report.status.learnt]
+    answering = [i for i, report in enumerate(reports) if report is None or report.status.learnt]
     texts: dict[int, tuple[str, ...]] = {}
-    if asked:
+    if answering:
         answers = student.answer(
-            torch.stack([student.zero()[0] if (own := adapters[i]) is None else own for i in asked]),
-            [requests[i].prompts for i in asked],
+            torch.stack([student.zero()[0] if (given := adapters[i]) is None else given for i in answering]),
+            [requests[i].prompts for i in answering],
             max_new_tokens=generation.max_new_tokens,
             stop=generation.stop,
         )
-        texts = {i: tuple(answer.text for answer in written) for i, written in zip(asked, answers)}
+        texts = {i: tuple(answer.text for answer in group) for i, group in zip(answering, answers)}
+    returned = [adapter if generation.return_adapters and report else None for adapter, report in zip(adapters, reports)]
     return [
-        UpdateResult(texts.get(i), report, adapter.numpy() if generation.adapters and report and adapter is not None else None)
-        for i, (report, adapter) in enumerate(zip(reports, adapters))
+        UpdateResult(texts.get(i), report, None if adapter is None else adapter.numpy())
+        for i, (report, adapter) in enumerate(zip(reports, returned))
     ]
 
 
-def tensor(adapter: Adapter) -> Tensor:
-    """The adapter as a tensor, which shares its memory where that can be written to."""
+def adapter_tensor(adapter: Adapter) -> Tensor:
+    """The adapter as a tensor. It shares the array's memory if that is writable."""
     return torch.from_numpy(np.require(adapter, requirements="W"))

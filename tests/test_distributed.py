@@ -1,4 +1,4 @@
-"""Outcomes are the same wherever they are computed, and losing workers costs time and nothing else."""
+"""Outcomes do not depend on where they are computed, and losing workers costs only time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seal_env  # noqa: F401
-from seal_env.distributed import ProcessPool, Recipe, Refused, WorkersLost, chunked
-from seal_env.distributed.dispatcher import cost
-from seal_env.distributed.worker import BaseVersion, ChunkContext, do
+from seal_env.distributed import ProcessPool, StudentSpec, WorkerMismatch, WorkersLost, chunked
+from seal_env.distributed.dispatcher import estimated_cost
+from seal_env.distributed.worker import BaseVersion, ChunkContext, run_chunk
 from seal_env.student.requests import GenerationConfig, UpdateRequest
 from tests.processes import left_of, marked, needs_proc, started_with
 
-PLACES = 6
+NUM_ENVS = 6
 SMALL: dict[str, object] = {"inner_loop": {"epochs": 2}, "lora": {"r": 2, "lora_alpha": 4}, "max_new_tokens": 8}
 
 
@@ -37,26 +37,26 @@ def small_student(model_path) -> None:
     SMALL["model"] = model_path("toy")
 
 
-def played(env: gym.vector.VectorEnv, seed: int = 0) -> list[str]:
-    """All that two steps in each place come to: rewards, infos and adapters."""
-    found = []
+def play(env: gym.vector.VectorEnv, seed: int = 0) -> list[str]:
+    """Rewards, infos and adapters of two steps in each sub-environment."""
+    results = []
     observations, _ = env.reset(seed=seed)
     for part in (slice(0, 80), slice(40, 200)):
         edits = [context[part] for context in observations["context"]]
-        edits[1] = ""  # nothing to learn: nobody is asked
+        edits[1] = ""  # trains nothing, so no prompt is answered
         observations, rewards, _, _, infos = env.step(edits)
-        found += [repr(rewards.tolist()), repr(infos), repr(np.asarray(observations.get("adapter", 0)).tobytes())]
-    return found
+        results += [repr(rewards.tolist()), repr(infos), repr(np.asarray(observations.get("adapter", 0)).tobytes())]
+    return results
 
 
-def made(**options: object) -> gym.vector.VectorEnv:
-    return gym.make_vec("SEAL-SQuAD-v0", num_envs=PLACES, **{**SMALL, **options}).unwrapped
+def make(**options: object) -> gym.vector.VectorEnv:
+    return gym.make_vec("SEAL-SQuAD-v0", num_envs=NUM_ENVS, **{**SMALL, **options}).unwrapped
 
 
-def score_on(executor: Executor, **options: object) -> list[str]:
-    env = made(**options)
+def play_on(executor: Executor, **options: object) -> list[str]:
+    env = make(**options)
     env.score_on(executor)
-    return played(env)
+    return play(env)
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +71,15 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 @pytest.mark.parametrize("mode", ["single", "refine", "continual"])
 def test_outcomes_on_spawned_processes_are_those_of_this_process(processes, mode):
     options = {} if mode == "single" else {"mode": mode, "updates_per_episode": 2, "adapter_observation": "none"}
-    assert score_on(processes, **options) == played(made(**options))
+    assert play_on(processes, **options) == play(make(**options))
 
 
 def test_outcomes_on_threads_are_those_of_this_process():
     with ThreadPoolExecutor(3) as executor:
-        assert score_on(executor) == played(made())
+        assert play_on(executor) == play(make())
 
 
-def test_few_shot_tasks_are_scored_elsewhere_too(processes):
+def test_few_shot_tasks_are_scored_on_workers_too(processes):
     def outcomes(executor: Executor | None) -> list[str]:
         env = gym.make_vec("SEAL-ARC-v0", num_envs=3, **{**SMALL, "inner_loop": {"max_examples": 4}}).unwrapped
         if executor:
@@ -92,156 +92,152 @@ def test_few_shot_tasks_are_scored_elsewhere_too(processes):
 
 
 def test_workers_follow_a_base_that_changes(processes):
-    """SEAL's student becomes the policy after each round; two students take turns at the same workers."""
+    """SEAL's student becomes the policy after each round; here two students share the workers."""
 
     def rounds(executor: Executor | None) -> list[list[str]]:
-        changing, fixed = made(), made()
+        changing, fixed = make(), make()
         for env in (changing, fixed):
             if executor:
                 env.score_on(executor)
-        found = []
+        results = []
         student = changing.engine.student
         for seed in range(2):
             adapter = student.fresh([seed])[0] + 0.01
             changing.load_student({**student.model.state_dict(), **student.merged_weights(adapter)})
             student = changing.engine.student
-            found += [played(changing), played(fixed)]
-        return found
+            results += [play(changing), play(fixed)]
+        return results
 
     expected = rounds(None)
     assert expected[0] != expected[2] and expected[1] == expected[3]  # the base matters, and the other student's does not
     assert rounds(processes) == expected
 
 
-def test_where_edits_are_scored_is_a_keyword():
-    env = made(executor="spawn", workers=1)
+def test_the_executor_is_a_keyword():
+    env = make(executor="spawn", workers=1)
     try:
-        assert played(env) == played(made())
+        assert play(env) == play(make())
     finally:
         env.close()
 
 
 @pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
+def ray() -> Iterator[None]:
+    module = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         yield
-        ray.shutdown()
+        module.shutdown()
 
 
-def test_outcomes_on_ray_are_those_of_this_process_even_if_a_worker_is_killed(ray_here, caplog):
-    here, there = made(), made(executor="ray", workers=2)
-    expected = played(here)
-    assert played(there) == expected
-    for env in (here, there):
+def test_outcomes_on_ray_are_those_of_this_process_even_if_a_worker_is_killed(ray, caplog):
+    local, on_ray = make(), make(executor="ray", workers=2)
+    expected = play(local)
+    assert play(on_ray) == expected
+    for env in (local, on_ray):
         student = env.engine.student
         env.load_student({**student.model.state_dict(), **student.merged_weights(student.fresh([1])[0] + 0.01)})
-    changed = played(here)
-    victims = [one for one in psutil.Process().children(recursive=True) if "ray::Worker" in " ".join(one.cmdline())]
-    assert victims  # the other one may not have begun yet
+    changed = play(local)
+    children = psutil.Process().children(recursive=True)
+    victims = [child for child in children if "ray::Worker" in " ".join(child.cmdline())]
+    assert victims  # the other may not have started yet
     victims[0].kill()
     with caplog.at_level(logging.WARNING, "seal_env.distributed"):
-        assert played(there) == changed != expected
+        assert play(on_ray) == changed != expected
     assert "a worker died" in caplog.text
 
 
-def test_more_workers_than_ray_has_cpus_get_one_line(ray_here):
-    made(executor="ray", workers=1)  # there is a Ray now, however many CPUs it has
+def test_more_workers_than_ray_has_cpus_get_one_line(ray):
+    make(executor="ray", workers=1)  # starts Ray, with the CPUs of this machine
     with pytest.raises(ValueError, match="100000 workers need a CPU each, and Ray has"):
-        made(executor="ray", workers=100_000)
+        make(executor="ray", workers=100_000)
 
 
-# What is refused -------------------------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------------------------------
 
 
-def test_an_executor_that_forks_is_refused():
+def test_an_executor_that_forks_raises_an_error():
     with (
         ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor,
         pytest.raises(ValueError, match="forks its workers, which then have torch's locks but not its threads"),
     ):
-        made().score_on(executor)
+        make().score_on(executor)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"executor": "fork"}, "executor must be one of spawn, ray, got 'fork'"),
         ({"executor": "spawn", "workers": 0}, "workers must be an integer >= 1, got 0"),
         ({"workers": 2}, "workers=2 needs executor='spawn' or 'ray'"),
     ],
 )
-def test_bad_options_get_one_line(options, said):
-    with pytest.raises(ValueError, match=said):
-        made(**options)
+def test_bad_options_get_one_line(options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
 
 
-def test_a_worker_refuses_what_it_cannot_do_as_it_is_meant():
-    recipe = made().engine._recipe
-    generation, request = GenerationConfig(4, adapters=False), [UpdateRequest(("Hello",))]
+def test_a_worker_with_another_student_raises_an_error():
+    spec = make().engine._student_spec
+    generation, requests = GenerationConfig(4, return_adapters=False), [UpdateRequest(("Hello",))]
 
     def on_a_thread(context: ChunkContext) -> Future:
-        return executor.submit(do, context, request, generation)
+        return executor.submit(run_chunk, context, requests, generation)
 
     with ThreadPoolExecutor(1) as executor:  # one thread, so one student
-        assert on_a_thread(ChunkContext(recipe, BaseVersion())).result().done[0].texts
-        student = made().engine.student
-
-        class Changed:
-            def load(self):
-                return student.model.state_dict()
-
-        assert on_a_thread(ChunkContext(recipe, BaseVersion("me", 2, Changed()))).result().base.number == 2
-        with pytest.raises(Refused, match="for version 1 of the base, and this worker is at 2 by now"):
-            on_a_thread(ChunkContext(recipe, BaseVersion("me", 1, Changed()))).result()
-        parts = {"model": recipe.model, "device": "cpu", "dtype": "float32", "trust_remote_code": False, "lora": recipe.lora}
-        with pytest.raises(Refused, match="has other weights than where the work was sent from"):
-            on_a_thread(ChunkContext(Recipe(**parts, base="another"), BaseVersion())).result()
-        with pytest.raises(Refused, match=r"this worker has seal-env .*, and what sent the work 0.0.0"):
-            on_a_thread(ChunkContext(Recipe(**parts, base=recipe.base, package="0.0.0"), BaseVersion())).result()
+        assert on_a_thread(ChunkContext(spec, BaseVersion())).result()[0].texts
+        load = make().engine.student.model.state_dict
+        assert on_a_thread(ChunkContext(spec, BaseVersion("me", 2, load))).result()[0].texts
+        with pytest.raises(WorkerMismatch, match="for version 1 of the base, and this worker has version 2"):
+            on_a_thread(ChunkContext(spec, BaseVersion("me", 1, load))).result()
+        parts = {"model": spec.model, "device": "cpu", "dtype": "float32", "trust_remote_code": False, "lora": spec.lora}
+        with pytest.raises(WorkerMismatch, match="has other weights on this worker than on the driver"):
+            on_a_thread(ChunkContext(StudentSpec(**parts, base="another"), BaseVersion())).result()
+        with pytest.raises(WorkerMismatch, match=r"this worker has seal-env .*, and the driver 0.0.0"):
+            on_a_thread(ChunkContext(StudentSpec(**parts, base=spec.base, package="0.0.0"), BaseVersion())).result()
 
 
-# Portions --------------------------------------------------------------------------------------------------------------
+# Chunks ----------------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.floats(1, 1e6), max_size=200), st.integers(1, 40), st.integers(1, 20), st.integers(1, 5))
-def test_portions_hold_everything_once_and_the_longest_come_first(costs, workers, most, least):
-    chunks = chunked(costs, workers, most=most, least=min(least, most))
+def test_chunks_hold_every_request_once_and_the_longest_come_first(costs, workers, max_size, min_size):
+    chunks = chunked(costs, workers, max_size=max_size, min_size=min(min_size, max_size))
     flat = [i for chunk in chunks for i in chunk]
     assert sorted(flat) == list(range(len(costs)))
     assert all(costs[a] >= costs[b] for a, b in zip(flat, flat[1:]))
-    assert all(1 <= len(chunk) <= most for chunk in chunks)
+    assert all(1 <= len(chunk) <= max_size for chunk in chunks)
     assert len(chunks) >= min(workers, len(costs))
 
 
-def test_all_workers_have_something_to_do_and_end_at_about_the_same_time():
+def test_workers_stay_busy_and_end_at_about_the_same_time():
     rng = random.Random(0)
     costs = [rng.lognormvariate(0, 1) for _ in range(400)]
     ends = [0.0] * 8
-    for chunk in chunked(costs, 8):  # pulled by whoever is free
+    for chunk in chunked(costs, 8):  # the next free worker pulls it
         free = min(range(8), key=ends.__getitem__)
         ends[free] += sum(costs[i] for i in chunk)
     assert sum(ends) / (8 * max(ends)) > 0.95
 
 
-def test_what_an_edit_costs_grows_with_its_epochs():
-    env = made()
-    update = env.engine.domain.parse("Some text to learn.", env.engine.source[0], 0).update
-    assert cost(UpdateRequest(("?",), update)) > cost(UpdateRequest(("?",)))
+def test_the_estimated_cost_grows_with_the_training():
+    env = make()
+    config = env.engine.domain.parse("Some text to learn.", env.engine.source[0], 0).plan
+    assert estimated_cost(UpdateRequest(("?",), config)) > estimated_cost(UpdateRequest(("?",)))
 
 
 # Lost workers ----------------------------------------------------------------------------------------------------------
 
 
 class Killing(ProcessPool):
-    """Processes of which one is killed after each of the first ``kills`` portions was sent."""
+    """Processes, one of which is killed after each of the first ``kills`` chunks was submitted."""
 
     def __init__(self, count: int, kills: int) -> None:
         super().__init__(count)
         self.kills = kills
 
-    def submit(self, *what):
-        future = super().submit(*what)
+    def submit(self, *arguments):
+        future = super().submit(*arguments)
         if self.kills:
             self.kills -= 1
             victim = random.Random(self.kills).choice(list(self.executor()._processes.values()))
@@ -249,37 +245,37 @@ class Killing(ProcessPool):
         return future
 
 
-def test_a_killed_worker_costs_time_and_nothing_else(caplog):
-    env, expected = made(), played(made())
+def test_a_killed_worker_costs_only_time(caplog):
+    env, expected = make(), play(make())
     env.engine._pool = Killing(2, kills=1)
     env.engine.scorer = env.engine._make_scorer()
     with caplog.at_level(logging.WARNING, "seal_env.distributed"):
-        assert played(env) == expected
+        assert play(env) == expected
     assert "a worker died" in caplog.text and "(retry 1 of 3)" in caplog.text
     # Killed again and again: an error, after which the same environment works.
     env.engine._pool.kills = 10**9
     with pytest.raises(WorkersLost, match="workers died 4 times with the same edits"):
-        played(env)
+        play(env)
     env.engine._pool.kills = 0
-    assert played(env) == expected
+    assert play(env) == expected
 
 
-class BreaksWhileItTakesWork(ProcessPoolExecutor):
-    """It loses its worker while it takes the second portion: before it notes that down, or before it starts another worker."""
+class BreaksDuringSubmit(ProcessPoolExecutor):
+    """Loses its worker while the second chunk is submitted: before it is recorded, or before another worker is started."""
 
-    moment = "note"
+    moment = "record"
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
         pool = self
 
-        class Noted(dict):
+        class WorkItems(dict):
             def __setitem__(self, number, item):
-                if number == 1 and pool.moment == "note":
+                if number == 1 and pool.moment == "record":
                     pool.lose_a_worker()
                 super().__setitem__(number, item)
 
-        self._pending_work_items = Noted()
+        self._pending_work_items = WorkItems()
 
     def _adjust_process_count(self) -> None:
         if self._queue_count == 2 and self.moment == "start":
@@ -287,35 +283,35 @@ class BreaksWhileItTakesWork(ProcessPoolExecutor):
         super()._adjust_process_count()
 
     def lose_a_worker(self) -> None:
-        type(self).moment = "never again"
+        type(self).moment = "over"
         for process in self._processes.values():
             process.kill()
         while not self._call_queue._reader.closed:
             time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("moment", "workers"), [("note", 1), ("start", 2)])
-def test_a_pool_that_breaks_while_it_takes_work_costs_time_and_nothing_else(moment, workers, monkeypatch, caplog):
-    monkeypatch.setattr("seal_env.distributed.dispatcher.TELL", 1.0)
-    monkeypatch.setattr("seal_env.distributed.pools.ProcessPoolExecutor", BreaksWhileItTakesWork)
-    monkeypatch.setattr(BreaksWhileItTakesWork, "moment", moment)
-    env = made()
+@pytest.mark.parametrize(("moment", "workers"), [("record", 1), ("start", 2)])
+def test_a_pool_that_breaks_during_submit_costs_only_time(moment, workers, monkeypatch, caplog):
+    monkeypatch.setattr("seal_env.distributed.dispatcher.LOG_INTERVAL", 1.0)
+    monkeypatch.setattr("seal_env.distributed.pools.ProcessPoolExecutor", BreaksDuringSubmit)
+    monkeypatch.setattr(BreaksDuringSubmit, "moment", moment)
+    env = make()
     env.engine._pool = ProcessPool(workers)
     env.engine.scorer = env.engine._make_scorer()
     with caplog.at_level(logging.WARNING, "seal_env.distributed"):
-        assert played(env) == played(made())
-    assert BreaksWhileItTakesWork.moment == "never again" and "a worker died" in caplog.text
+        assert play(env) == play(make())
+    assert BreaksDuringSubmit.moment == "over" and "a worker died" in caplog.text
 
 
-def test_somebody_elses_executor_is_not_replaced():
+def test_an_executor_of_the_user_is_not_replaced():
     class Broken(Executor):
         def submit(self, *_):
             raise BrokenExecutor("gone")
 
-    env = made()
+    env = make()
     env.score_on(Broken())
-    with pytest.raises(WorkersLost, match="the executor lost a worker and takes no more work: make a new one"):
-        played(env)
+    with pytest.raises(WorkersLost, match="the executor lost a worker and accepts no more work: make a new one"):
+        play(env)
 
 
 DRIVER = """
@@ -333,12 +329,12 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_that_closes_nothing_ends_without_a_word(tmp_path):
+def test_a_script_that_closes_nothing_prints_no_errors(tmp_path):
     (tmp_path / "script.py").write_text(DRIVER.partition("    while")[0])
     command = [sys.executable, str(tmp_path / "script.py"), "spawn", json.dumps(SMALL)]
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert ended.returncode == 0 and ended.stdout == "scored\n"
-    assert "ignored" not in ended.stderr and "Error" not in ended.stderr and "leaked" not in ended.stderr
+    completed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert completed.returncode == 0 and completed.stdout == "scored\n"
+    assert "ignored" not in completed.stderr and "Error" not in completed.stderr and "leaked" not in completed.stderr
 
 
 @needs_proc
@@ -347,7 +343,7 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(executor, tmp_path):
     if executor == "ray":
         pytest.importorskip("ray")
     (tmp_path / "driver.py").write_text(DRIVER)
-    environment, mark = marked(tmp_path)
+    environment, marker = marked(tmp_path)
     environment.pop("RAY_ADDRESS", None)
     driver = subprocess.Popen(
         [sys.executable, str(tmp_path / "driver.py"), executor, json.dumps(SMALL)],
@@ -356,7 +352,7 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(executor, tmp_path):
         text=True,
     )
     assert driver.stdout.readline() == "scored\n"
-    assert len(started_with(mark)) >= 3  # itself and two workers
+    assert len(started_with(marker)) >= 3  # the driver and two workers
     driver.kill()
     driver.wait()
-    assert not left_of(mark)
+    assert not left_of(marker)
