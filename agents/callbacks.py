@@ -271,7 +271,7 @@ class StopEarly(Callback):
 def edit_line(one: Scored | Evaluated) -> dict[str, Any]:
     """What a JSON line says of a scored edit."""
     edit = one.completion.text if isinstance(one, Scored) else one.edit
-    info = {name: one.info[name] for name in (*_LOGGED, *one.info.get("proxy_scores", ())) if name in one.info}
+    info = {name: one.info[name] for name in (*_LOGGED, *one.info.get("components", ())) if name in one.info}
     questions = [dict(question) for question in one.info.get("questions", ())]
     return {"task": one.task, "reward": one.reward, "text": edit, **finite(info), "questions": questions}
 

@@ -48,7 +48,7 @@ class Bench:
     def solved(self, tasks: Sequence[ArcTask], edit: ToolEdit | None = None) -> list[float]:
         """Whether each task was solved, 0 or 1, after an update as ``edit`` says; None: in context."""
         text = edit.text() if edit else ""
-        requests = [ScoreRequest((task,), self.engine.domain.parse(text, task, seed).plan) for seed, task in enumerate(tasks)]
+        requests = [ScoreRequest((task,), self.engine.domain.parse(text, task, seed).update) for seed, task in enumerate(tasks)]
         return [outcome.score for outcome in self.engine.scorer.score(requests)]
 
 

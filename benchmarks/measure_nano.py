@@ -104,8 +104,8 @@ class Bench:
     def score(self, tasks: Sequence[Task], edits: Sequence[str], name: str, seed: int) -> list[float]:
         """Score of each edit for its task; ``name`` is the format that it is written in."""
         settings = replace(self.settings, format=name)
-        plans = [parse(edit, task, settings, seed * 10_000 + i).plan for i, (edit, task) in enumerate(zip(edits, tasks))]
-        requests = [ScoreRequest((task,), plan) for task, plan in zip(tasks, plans)]
+        updates = [parse(edit, task, settings, seed * 10_000 + i).update for i, (edit, task) in enumerate(zip(edits, tasks))]
+        requests = [ScoreRequest((task,), update) for task, update in zip(tasks, updates)]
         return [outcome.score for outcome in self.scorer.score(requests)]
 
     def open_book(self) -> list[float]:
@@ -119,12 +119,12 @@ class Bench:
 
     def closed_book(self) -> list[float]:
         """Accuracy without any update."""
-        requests = [ScoreRequest((task,), parse("", task, self.settings, 0).plan) for task in self.tasks]
+        requests = [ScoreRequest((task,), parse("", task, self.settings, 0).update) for task in self.tasks]
         return [outcome.score for outcome in self.scorer.score(requests)]
 
     def passage_only(self) -> list[float]:
         """After the update on the passage, which SEAL appends to every edit: here it stands alone."""
-        requests = [ScoreRequest((task,), passage_only(task, self.settings, i).plan) for i, task in enumerate(self.tasks)]
+        requests = [ScoreRequest((task,), passage_only(task, self.settings, i).update) for i, task in enumerate(self.tasks)]
         return [outcome.score for outcome in self.scorer.score(requests)]
 
     def oracle(self, write: Callable[[Article], str], name: str) -> list[float]:

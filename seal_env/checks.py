@@ -12,8 +12,9 @@ from typing import Any
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the closest of ``known``, to append to a sentence; empty if none is close."""
-    close = get_close_matches(given, list(known), n=1) if isinstance(given, str) else []
-    return f" Did you mean {close[0]!r}?" if close else ""
+    names = {name.lower(): name for name in known}
+    close = get_close_matches(given.lower(), names, n=1) if isinstance(given, str) else []
+    return f" Did you mean {names[close[0]]!r}?" if close else ""
 
 
 def check_names(where: str, given: Mapping[str, Any], known: list[str]) -> None:
@@ -75,69 +76,3 @@ def finite_number(
 def brief(value: object) -> str:
     """``repr(value)`` on one line, cut after 80 characters."""
     return " ".join(repr(value).split())[:80]
-
-
-@dataclass(frozen=True)
-class NamedFunction:
-    """A function with the name that the user gave for it, and keyword arguments for every call."""
-
-    name: str
-    function: Callable[..., Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments, **self.options)
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """The name of ``function`` in errors: the one that the user gave, else where it (or its class) is defined."""
-    if isinstance(function, NamedFunction):
-        return function.name
-    defined = function if hasattr(function, "__qualname__") else type(function)
-    return f"{defined.__module__}:{defined.__qualname__}"
-
-
-def import_object(what: str, path: str, names: list[str]) -> Callable[..., Any]:
-    """The callable at ``package.module:name``.
-
-    Raises:
-        ValueError: there is none; ``names`` are the ones that need no import.
-    """
-    module, colon, attribute = path.partition(":") if isinstance(path, str) else ("", "", "")
-    if not colon:
-        hint = did_you_mean(path, names)
-        raise ValueError(f"{what} must be one of {', '.join(names)} or 'package.module:function', got {path!r}.{hint}")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{what} {path!r} cannot be imported: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{what} {path!r} is not callable: {found!r}")
-    return found
-
-
-def instantiate(
-    what: str, name: str, known: Mapping[str, str | Callable[..., Any]], options: Mapping[str, Any] | None = None
-) -> Any:
-    """What ``known`` has under ``name``, made with ``options``; or the function at ``package.module:name``, which gets them as
-    keywords.
-
-    Args:
-        what: it is, in errors and in the name of its options.
-        known: by name what makes it, itself or where it is (``package.module:name``).
-
-    Raises:
-        ValueError: there is none, it has no such option, or it lacks one; the closest is named.
-    """
-    options = options or {}
-    make = known.get(name, name)
-    if isinstance(make, str):
-        make = import_object(what, make, list(known))
-    if name not in known:
-        return NamedFunction(name, make, options)
-    parameters = inspect.signature(make).parameters
-    check_names(f"{what} {name!r}", options, list(parameters))
-    for needed, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and needed not in options:
-            raise ValueError(f"{what} {name!r} needs {needed}: {what}_options={{{needed!r}: ...}}")
-    return make(**options)

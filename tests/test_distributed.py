@@ -222,7 +222,7 @@ def test_workers_stay_busy_and_end_at_about_the_same_time():
 
 def test_the_estimated_cost_grows_with_the_training():
     env = make()
-    config = env.engine.domain.parse("Some text to learn.", env.engine.source[0], 0).plan
+    config = env.engine.domain.parse("Some text to learn.", env.engine.source[0], 0).update
     assert estimated_cost(UpdateRequest(("?",), config)) > estimated_cost(UpdateRequest(("?",)))
 
 

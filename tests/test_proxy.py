@@ -276,7 +276,7 @@ def test_nothing_is_learnt_and_nothing_is_asked(small) -> None:
         "status": "ok",
         "approximate": True,
         "sequences": 3,
-        "proxy_scores": ("coverage",),
+        "components": ("coverage",),
         "coverage": reward,
     }
     assert reward == covered(*edit.split("\n"), title=task.title, context=task.context)
@@ -314,10 +314,10 @@ def test_places_are_rated_together_as_each_alone(small) -> None:
         _, reward, _, _, info = env.step(edit)
         assert reward == rewards[i]
         there = {name: infos["final_info"][name][i] for name in info}
-        assert {name: v for name, v in there.items() if name != "proxy_scores"} == {
-            name: v for name, v in info.items() if name != "proxy_scores"
+        assert {name: v for name, v in there.items() if name != "components"} == {
+            name: v for name, v in info.items() if name != "components"
         }
-        assert tuple(there["proxy_scores"]) == info["proxy_scores"]
+        assert tuple(there["components"]) == info["components"]
 
 
 def test_documents_without_questions_need_none(small, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_function_of_your_own_is_a_proxy(small) -> None:
     env = gym.make("SEAL-SQuAD-v0", **small, proxy=f"{__name__}:half", proxy_options={"share": 0.25})
     env.reset(seed=0)
     _, reward, _, _, info = env.step("One.\nTwo.")
-    assert (reward, info["segments"], info["proxy_scores"]) == (0.25, 2, ("segments",))
+    assert (reward, info["segments"], info["components"]) == (0.25, 2, ("segments",))
 
 
 def test_a_function_that_is_no_proxy_is_named(small) -> None:

@@ -138,8 +138,11 @@ def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
     student = Student.from_pretrained(folder("both", None), LoraConfig(r=2))
     ids = tuple(student.tokenizer("Otrar fell")["input_ids"])
     assert (ids[0], ids[-1]) == (0, 1)
-    plans = [UpdatePlan((example,), epochs=2) for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))]
-    from_text, from_ids, from_fewer_ids = student.fit(plans).adapters
+    updates = [
+        Update((example,), UpdateConfig(epochs=2))
+        for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))
+    ]
+    from_text, from_ids, from_fewer_ids = student.fit(updates).adapters
     assert torch.equal(from_text, from_ids) and not torch.equal(from_text, from_fewer_ids)
 
 

@@ -41,7 +41,7 @@ def render_text(info: Mapping[str, Any] | None, task: Task, edit: object, brief:
         if len(shown) < len(info["questions"]):
             lines.append(f"  {DIM}({len(info['questions']) - len(shown)} more questions){END}")
     if info.get("approximate"):
-        marks = ", ".join(f"{_plain(name)} {info[name]:g}" for name in info["proxy_scores"])
+        marks = ", ".join(f"{_plain(name)} {info[name]:g}" for name in info["components"])
         lines.append(f"{DIM}approximate reward, by a proxy{END} {marks}")
     return "\n".join(lines)
 

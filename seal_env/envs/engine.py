@@ -26,12 +26,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seal_env.chat import Chat, check_chat_template, resolve_template
 from seal_env.checks import finite_number
 from seal_env.distributed import Dispatcher, ExecutorPool, StudentSpec, WorkerPool, fingerprint, shared_pool
-from seal_env.domains.config import EnvConfig, Reward
+from seal_env.domains.config import EnvConfig
 from seal_env.domains.domain import Domain, make_domain
 from seal_env.domains.self_questions import has_questions
 from seal_env.edits import ParsedEdit
 from seal_env.evaluation.scoring import Outcome, Scorer, ScoreRequest, TaskResult
-from seal_env.rewards import Proxy, Rating, rate, written
+from seal_env.rewards import Proxy, Rating, Reward, edit_text, rate
 from seal_env.student import Student, load_base
 from seal_env.student.requests import run_updates
 from seal_env.tasks import Task
@@ -240,15 +240,15 @@ class Engine:
     def _score_requests(self, state: EpisodeState, edit: ParsedEdit, seeds: list[int]) -> list[ScoreRequest]:
         """One request for each evaluation; none before the last edit of a corpus."""
         tasks: tuple[Task, ...] = (state.task,)
-        config = edit.plan
+        update = edit.update
         if self.config.mode == "continual":
             tasks = tuple(state.tasks[: state.step + 1])
         if self.config.mode == "corpus":
             state.sequences += edit.sequences
             if state.step + 1 < self.config.updates:
                 return []
-            tasks, config = tuple(state.tasks), self.domain.joint_plan(tuple(state.sequences), seeds[0])
-        return [ScoreRequest(tasks, replace(config, seed=seed), state.adapter) for seed in seeds]
+            tasks, update = tuple(state.tasks), self.domain.joint_update(tuple(state.sequences), seeds[0])
+        return [ScoreRequest(tasks, replace(update, seed=seed), state.adapter) for seed in seeds]
 
     def _reward_and_info(
         self, state: EpisodeState, edit: ParsedEdit, outcomes: list[Outcome], seeds: list[int]
@@ -286,7 +286,7 @@ class Engine:
 
     def _rate(self, proxy: Proxy, edits: Sequence[ParsedEdit]) -> list[StepResult]:
         """The results of a step with a proxy: no student is updated, and adapters stay as they are."""
-        proxy_inputs = [written(edit, state.task) for edit, state in zip(edits, self.states)]
+        proxy_inputs = [edit_text(edit, state.task) for edit, state in zip(edits, self.states)]
         ratings = rate(proxy, proxy_inputs)
         results = []
         for state, edit, proxy_input in zip(self.states, edits, proxy_inputs):
@@ -299,11 +299,11 @@ class Engine:
             **self._task_info(state),
             "status": str(edit.status),
             "sequences": len(edit.sequences),
-            "proxy_scores": tuple(rating.marks),
+            "components": tuple(rating.components),
         }
-        if taken := sorted(info.keys() & rating.marks.keys()):
+        if taken := sorted(info.keys() & rating.components.keys()):
             raise ValueError(f"a proxy's scores need names that the info does not have yet, got {', '.join(taken)}")
-        return {**info, **rating.marks}
+        return {**info, **rating.components}
 
     def _advance(self, state: EpisodeState, reward: float, info: dict[str, Any]) -> StepResult:
         state.last_info, state.last_task = info, state.task

@@ -116,7 +116,7 @@ class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
     ``correct_before`` and ``correct``. ``ungraded``: number of questions, over all evaluations, that the scores leave out
     because an answer to them has no verdict and will not get one, such as where a judge's endpoint refuses the prompt; that
     verdict is None in ``questions``. If no question is left, the scores and the gain are 0. With a proxy: ``approximate``,
-    ``title``, ``task_id``, ``label_free``, ``status``, ``sequences`` and ``proxy_scores``, the names of the proxy's scores,
+    ``title``, ``task_id``, ``label_free``, ``status``, ``sequences`` and ``components``, the names of the proxy's scores,
     each of which is an entry of its own.
 
     ## Arguments

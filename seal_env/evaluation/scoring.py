@@ -42,7 +42,7 @@ class ScoreRequest:
     """
 
     tasks: tuple[Task, ...]
-    config: UpdatePlan
+    config: Update
     adapter: Tensor | None = None
 
 
@@ -217,7 +217,7 @@ class Scorer:
 
 
 def _update_request(
-    prompts: Mapping[Task, list[Prompt]], tasks: Sequence[Task], adapter: Tensor | None, config: UpdatePlan | None = None
+    prompts: Mapping[Task, list[Prompt]], tasks: Sequence[Task], adapter: Tensor | None, config: Update | None = None
 ) -> UpdateRequest:
     task_prompts = tuple(chain.from_iterable(prompts[task] for task in tasks))
     return UpdateRequest(task_prompts, config, None if adapter is None else adapter.numpy())

@@ -33,7 +33,7 @@ class UpdateRequest:
     """
 
     prompts: tuple[Prompt, ...]
-    config: UpdatePlan | None = None
+    config: Update | None = None
     adapter: Adapter | None = None
 
 
