@@ -39,30 +39,20 @@ if TYPE_CHECKING:
     from agents.tool_ppo import ToolPPO, ToolPPOConfig
 
 _EXPORTS = {
-    "base": ("Agent", "Callback", "Round", "ScoredEdit", "load_optimizer_state", "optimizer_state"),
-    "baselines": (
-        "BestOfK",
-        "BestOfKConfig",
-        "FromFile",
-        "FromFileConfig",
-        "NoUpdate",
-        "Oracle",
-        "OracleConfig",
-        "PassageOnly",
-        "Untrained",
-    ),
-    "config": ("Preset", "check_config"),
-    "evaluation": ("evaluate", "evaluate_sequences"),
-    "grpo": ("GRPO", "GRPOConfig"),
-    "policy": ("Completion", "Policy"),
-    "ppo": ("PPO", "PPOConfig"),
-    "random_search": ("RandomSearch", "RandomSearchConfig"),
-    "registry": ("agent_names", "get_agent"),
-    "rest_em": ("ReSTEM", "ReSTEMConfig"),
-    "saved": ("open_policy",),
-    "tool_ppo": ("ToolPPO", "ToolPPOConfig"),
+    "base": "Agent Callback Round ScoredEdit load_optimizer_state optimizer_state",
+    "baselines": "BestOfK BestOfKConfig FromFile FromFileConfig NoUpdate Oracle OracleConfig PassageOnly Untrained",
+    "config": "Preset check_config",
+    "evaluation": "evaluate evaluate_sequences",
+    "grpo": "GRPO GRPOConfig",
+    "policy": "Completion Policy",
+    "ppo": "PPO PPOConfig",
+    "random_search": "RandomSearch RandomSearchConfig",
+    "registry": "agent_names get_agent",
+    "rest_em": "ReSTEM ReSTEMConfig",
+    "saved": "open_policy",
+    "tool_ppo": "ToolPPO ToolPPOConfig",
 }
-_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = sorted(_MODULES)
 

@@ -28,11 +28,12 @@ from agents.base import Agent, Clock, Round, ScoredEdit, load_optimizer_state, o
 from agents.config import Preset, check_config
 from agents.episodes import instructions_of
 from agents.policy import Completion, Policy
-from agents.sb3 import OneStepVecEnv, seeded, silent_logger, train_metrics
+from agents.sb3 import OneStepVecEnv, seeded, train_metrics
 
 # isort: split
 import stable_baselines3
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import BasePolicy
 
 PAD = -1  # token id at padding, of prompts and edits
@@ -127,8 +128,7 @@ class PPO(Agent):
                 "value_head": self.value_head,
                 "optimizer": self.optimizer,
                 "seeds": seeds,
-                "log_ratio": config.log_ratio,
-                "shared_gradient": config.shared_gradient,
+                "config": config,
             },
             learning_rate=config.learning_rate,
             n_steps=1,
@@ -145,11 +145,11 @@ class PPO(Agent):
             target_kl=config.target_kl,
             device=self.policy.model.device,
         )
-        ppo.set_logger(silent_logger())
+        ppo.set_logger(Logger(None, []))
         with seeded(int(self.rng("learn").integers(2**32))):
             ppo.learn(total_timesteps=len(tasks), callback=RoundCallback(self, env, clock))
-        trained = train_metrics(ppo)
-        metrics = {name: trained[name] for name in _REPORTED} | {"entropy": -trained["entropy_loss"]}
+        metrics = train_metrics(ppo)
+        metrics["entropy"] = -metrics.pop("entropy_loss")
         metrics["first_ratio_error"] = cast(LanguageModelPolicy, ppo.policy).first_ratio_error
         return Round(env.rollout, metrics=metrics, seconds=clock.stop())
 
@@ -160,9 +160,6 @@ class PPO(Agent):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.value_head.load_state_dict({name: state[f"value.{name}.0"] for name in self.value_head.state_dict()})
         load_optimizer_state(self.optimizer, state)
-
-
-_REPORTED = ("policy_gradient_loss", "value_loss", "explained_variance", "approx_kl", "clip_fraction")
 
 
 class PromptVecEnv(OneStepVecEnv):
@@ -204,8 +201,7 @@ class LanguageModelPolicy(BasePolicy):
         value_head: from hidden states to values.
         optimizer: of both.
         seeds: a seed for the tokens of each edit of the rollout.
-        log_ratio: an edit's log-probability is the ``mean`` or ``sum`` over its tokens.
-        shared_gradient: whether the value loss trains the language model.
+        config: the fields ``log_ratio`` and ``shared_gradient``.
 
     Attributes:
         first_ratio_error: largest distance from 1 of the ratios of the first minibatch.
@@ -221,13 +217,11 @@ class LanguageModelPolicy(BasePolicy):
         value_head: nn.Linear,
         optimizer: torch.optim.Optimizer,
         seeds: Sequence[int],
-        log_ratio: Literal["mean", "sum"],
-        shared_gradient: bool,
+        config: PPOConfig,
         use_sde: bool = False,
     ) -> None:
         super().__init__(observation_space, action_space)
-        self.language_model, self.seeds = language_model, seeds
-        self.log_ratio, self.shared_gradient = log_ratio, shared_gradient
+        self.language_model, self.seeds, self.config = language_model, seeds, config
         self.weights = nn.ParameterList(language_model.parameters())
         self.value_head = value_head
         self.optimizer = optimizer
@@ -266,11 +260,10 @@ class LanguageModelPolicy(BasePolicy):
         batches = []
         for scores in self.language_model.scores(completions, batch_tokens=batch_tokens):
             lengths = scores.mask.sum(1).clamp(min=1)
-            hidden = scores.hidden if self.shared_gradient else scores.hidden.detach()
+            hidden = scores.hidden if self.config.shared_gradient else scores.hidden.detach()
             # At length 1: in wide models, the head's steps and its share of the clipped gradient would be too large.
             values = self.value_head(F.normalize(hidden.float(), dim=1)).squeeze(1)
-            log_probs = scores.log_probs.sum(1)
-            log_probs = log_probs / lengths if self.log_ratio == "mean" else log_probs
+            log_probs = scores.log_probs.sum(1) / (lengths if self.config.log_ratio == "mean" else 1)
             batches.append((values, log_probs, scores.entropies.sum(1) / lengths))
         return tuple(torch.cat(parts) for parts in zip(*batches))
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from agents.base import ScoredEdit
 
 try:
-    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
@@ -76,14 +75,10 @@ class OneStepVecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-def silent_logger() -> Logger:
-    """A logger that keeps values for :func:`train_metrics` and writes nothing."""
-    return Logger(None, [])
-
-
 def train_metrics(ppo: OnPolicyAlgorithm) -> dict[str, float]:
-    """The ``train/`` metrics of the last update, by name without the prefix."""
-    return {name.removeprefix("train/"): float(value) for name, value in ppo.logger.name_to_value.items()}
+    """The metrics of the last update, by Stable-Baselines3's names."""
+    names = ("policy_gradient_loss", "value_loss", "explained_variance", "approx_kl", "clip_fraction", "entropy_loss")
+    return {name: float(ppo.logger.name_to_value[f"train/{name}"]) for name in names}
 
 
 @contextmanager

@@ -20,13 +20,14 @@ from torch.distributions import Categorical
 from agents.base import Clock, Round, ScoredEdit, SeedLike, expand_seeds, load_optimizer_state, optimizer_state
 from agents.config import Preset, check_config
 from agents.policy import Completion
-from agents.sb3 import OneStepVecEnv, seeded, silent_logger, train_metrics
+from agents.sb3 import OneStepVecEnv, seeded, train_metrics
 from agents.seeding import generator
 from agents.tool_agent import ToolAgent
 from seal_env.tasks.arc import read_pairs
 
 # isort: split
 import stable_baselines3
+from stable_baselines3.common.logger import Logger
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ToolPPO(ToolAgent):
                 policy_kwargs={"net_arch": [config.hidden, config.hidden]},
                 device="cpu",
             )
-        self.ppo.set_logger(silent_logger())
+        self.ppo.set_logger(Logger(None, []))
 
     def round(self, budget: int) -> Round | None:
         clock, config = Clock(), self.config
@@ -104,8 +105,7 @@ class ToolPPO(ToolAgent):
         clock.start("learn")
         with seeded(int(self.rng("learn").integers(2**32))):
             self.ppo.learn(total_timesteps=config.tasks, reset_num_timesteps=False)
-        metrics = train_metrics(self.ppo)
-        return Round(env.rollout, metrics={name: metrics[name] for name in _REPORTED}, seconds=clock.stop())
+        return Round(env.rollout, metrics=train_metrics(self.ppo), seconds=clock.stop())
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
@@ -136,6 +136,3 @@ class ToolPPO(ToolAgent):
             return self.score_completions(tasks, [Completion.from_text(self.codec.text(action)) for action in actions])
 
         return OneStepVecEnv(observations, self.codec.observation_space, self.codec.action_space, score)
-
-
-_REPORTED = ("policy_gradient_loss", "value_loss", "explained_variance", "approx_kl", "clip_fraction", "entropy_loss")

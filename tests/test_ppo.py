@@ -87,7 +87,7 @@ def test_the_vec_env_takes_what_the_policy_samples_and_scores_the_decoded_edits(
     prompts = PromptVecEnv(agent, tasks, seeds)
     observations = prompts.reset()
     assert prompts.observation_space.contains(observations[0]) and observations.shape == (4, len("Passage 0"))
-    options = {"value_head": agent.value_head, "optimizer": agent.optimizer, "log_ratio": "mean", "shared_gradient": False}
+    options = {"value_head": agent.value_head, "optimizer": agent.optimizer, "config": agent.config}
     actor_critic = LanguageModelPolicy(
         prompts.observation_space, prompts.action_space, None, language_model=policy, seeds=seeds, **options
     )
