@@ -1,13 +1,18 @@
-"""The contract: an agent has an environment and a policy, learns within a budget of scored self-edits, and predicts edits.
+"""The contract of agents. A subclass of :class:`Agent` defines ``round``; everything else has a default.
 
-class Mine(Agent):
-    def round(self, budget):
-        scored = self.collect(self.draw_tasks(8))
-        ...  # improve self.policy
-        return Round(scored, metrics={"loss": loss})
+class MyAgent(Agent):
+    Config = MyConfig                     # optional: a frozen dataclass of hyperparameters, the type of self.config
 
-agent = Mine(gym.make_vec("SEAL-SQuAD-v0", num_envs=8), policy, seed=1)
-agent.learn(budget=480)
+    def round(self, budget):              # required: collect at most `budget` scored edits and learn from them
+        rollout = self.collect(self.draw_tasks(8), samples=4)
+        ...                               # improve self.policy
+        return Round(rollout, metrics={"loss": loss})
+
+    def state(self): ...                  # optional: tensors to save besides the policy, such as an optimizer's
+    def load_state(self, state): ...
+
+agent = MyAgent(gym.make_vec("SEAL-SQuAD-v0", num_envs=8), policy, seed=1)
+agent.learn(budget=480)                   # calls round() until 480 edits have been scored
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,7 +31,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents.episodes import Env, begin, score, seal_of
+from agents.config import NoConfig, Preset
+from agents.episodes import Env, begin, score, seal_vector_env
 from agents.policy import Completion, Policy
 from agents.seeding import derive_seed, generator, task_seeds
 from seal_env.checks import check_names
@@ -35,37 +41,19 @@ from seal_env.files import atomic_folder, write_json
 from seal_env.student import FitStatus
 from seal_env.student.loading import base_name
 
-Seeds = int | Sequence[int]
+SeedLike = int | Sequence[int]
 
 
 @dataclass(frozen=True)
-class NoConfig:
-    """For agents without hyperparameters."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Hyperparameters that were chosen for one model.
+class ScoredEdit:
+    """A self-edit and its reward. Budgets count scored edits.
 
     Attributes:
-        values: fields of the agent's ``Config`` that differ from their defaults.
-        tuned_on: scored edits that were spent on choosing them, those of rejected settings included; None: not known.
-    """
-
-    values: Mapping[str, Any] = field(default_factory=dict)
-    tuned_on: int | None = None
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One self-edit and what came of it: the unit of every budget.
-
-    Attributes:
-        task: index of the task it was written for.
+        task: index of the task that the edit was written for.
         instruction: the prompt.
-        completion: what the policy wrote.
-        reward: of the environment.
-        info: of the environment's step.
+        completion: what was written; without token ids if it is not from a language model.
+        reward: the environment's reward.
+        info: the environment's info of the step.
     """
 
     task: int
@@ -74,101 +62,158 @@ class Scored:
     reward: float
     info: Mapping[str, Any]
 
+    @property
+    def edit(self) -> str:
+        """Text of the edit."""
+        return self.completion.text
+
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of collecting and learning.
+    """Result of :meth:`Agent.round`.
 
     Attributes:
-        scored: the edits of this round.
-        rescored: edits that were scored once more; they count towards the budget as well.
-        metrics: what the agent reports of it, by name; every agent reports ``reward``, ``gain`` (unless a proxy gave the
-            rewards), ``edit_tokens``, ``unusable`` (share of edits that could not be trained on) and ``frac_reward_zero_std``
-            (share of tasks whose edits all got one reward, by TRL's name) besides.
-        seconds: of each phase, by name.
+        rollout: the scored edits that were collected.
+        rescored: edits that were scored again. They count towards the budget as well.
+        metrics: the agent's metrics by name. :meth:`Agent.learn` adds those of :func:`rollout_metrics`.
+        seconds: duration of each phase by name.
     """
 
-    scored: Sequence[Scored]
-    rescored: Sequence[Scored] = ()
+    rollout: Sequence[ScoredEdit]
+    rescored: Sequence[ScoredEdit] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Callback:
-    """Watches :meth:`Agent.learn`; override what you need."""
+    """Hooks into :meth:`Agent.learn`; override the methods you need."""
 
     def on_start(self, agent: Agent) -> None:
-        """Before the first round."""
+        """Called before the first round."""
 
     def on_round(self, agent: Agent, result: Round) -> bool:
-        """After each round; return False to stop."""
+        """Called after each round; return False to stop."""
         return True
 
     def on_end(self, agent: Agent) -> None:
-        """After the last round."""
+        """Called after the last round."""
 
 
 class Agent(ABC):
-    """Whoever writes self-edits. Subclasses name their ``Config``, a frozen dataclass, and define :meth:`round`.
+    """An agent writes self-edits, and learns from their rewards to write better ones.
+
+    Hyperparameters are ``config``, an instance of the agent's ``Config``, or keywords, or both. Without ``config``, the fields
+    that are not passed as keywords have the values of the :meth:`preset` for the model, or else their defaults. A ``config``
+    is used as it is, without a preset, and keywords replace its fields.
 
     Args:
-        env: ``gym.make_vec("SEAL-...", num_envs=n)`` of one-update episodes; edits are scored ``n`` at a time.
-        policy: what writes; it is changed by :meth:`learn`.
-        seed: of everything random.
-        self_adapting: after each round the student becomes the policy (SEAL); otherwise it stays as it was made (a teacher
-            writes for a fixed student).
-        config: fields of ``Config``; those left out are the :meth:`preset`'s of the policy's model, else the ``Config``'s.
+        env: ``gym.make_vec("SEAL-...", num_envs=n)`` with one update per episode. ``n`` edits are scored at a time.
+        policy: the language model, which :meth:`learn` trains.
+        config: hyperparameters.
+        seed: seed of everything random.
+        self_adapting: load the policy's weights into the environment's student after each round, as SEAL does. Otherwise
+            the student does not change.
+        hyperparameters: fields of ``Config``.
 
     Attributes:
-        presets: hyperparameters for some models, by the name of the policy's base model, or by the environment's domain
-            (``arc``) for models that have none of their own.
-        writes: whether the policy writes the edits; if not, the policy is never changed and what is learnt is in :meth:`state`.
+        presets: hyperparameters by name of the policy's base model, or by the environment's domain (``arc``) for models that
+            have none.
+        uses_policy: whether the policy writes the edits. If not, it is never trained, and :meth:`state` holds all that is
+            learnt.
+        edits: number of edits scored so far.
+        rounds: number of rounds so far.
 
     Raises:
-        ValueError: an unknown or wrong option, an environment in which it can do nothing (:meth:`misfit`), or one whose prompts
-            are for another kind of model than the policy's (``template``).
+        TypeError: ``policy`` is not a policy, ``config`` is not an instance of ``Config``, or a field has the wrong type.
+        ValueError: an unknown or invalid hyperparameter, an environment that the agent does not support
+            (:meth:`incompatibility`), or one with another ``template`` than the policy's.
     """
 
-    Config: ClassVar[type] = NoConfig
+    Config: ClassVar[type[Any]] = NoConfig
     presets: ClassVar[Mapping[str, Preset]] = {}
-    writes: ClassVar[bool] = True
+    uses_policy: ClassVar[bool] = True
 
-    def __init__(self, env: Env, policy: Policy, *, seed: int = 0, self_adapting: bool = False, **config: Any):
+    def __init__(
+        self,
+        env: Env,
+        policy: Policy,
+        config: Any = None,
+        *,
+        seed: int = 0,
+        self_adapting: bool = False,
+        **hyperparameters: Any,
+    ):
+        if self.uses_policy and not isinstance(policy, Policy):
+            raise TypeError(f"policy must be an agents.Policy, such as Policy.from_pretrained('seal-nano'), got {policy!r:.80}")
         self.env, self.policy, self.seed, self.self_adapting = env, policy, seed, self_adapting
-        self.seal = seal_of(env)
-        if misfit := self.misfit(self.seal.config):
-            raise ValueError(misfit)
-        if self.writes:
-            _check_template(self.seal.config, policy)
-        check_names(type(self).__name__, config, [f.name for f in fields(self.Config)])
-        preset = self.preset(policy.name if self.writes else self.seal.config.model, self.seal.config.domain)
-        self.config = self.Config(**{**preset.values, **config})
+        self.seal_env = seal_vector_env(env)
+        if problem := self.incompatibility(self.seal_env.config):
+            raise ValueError(problem)
+        if self.uses_policy:
+            _check_template(self.seal_env.config, policy)
+        self.config = self._resolve_config(config, hyperparameters)
         self.edits = 0
         self.rounds = 0
 
-    # The contract ---------------------------------------------------------------------------------------------------
+    def _resolve_config(self, config: Any, hyperparameters: Mapping[str, Any]) -> Any:
+        check_names(type(self).__name__, hyperparameters, [f.name for f in fields(self.Config)])
+        if config is None:
+            model = self.policy.name if self.uses_policy else self.seal_env.config.model
+            preset = self.preset(model, self.seal_env.config.domain)
+            return self.Config(**{**preset.values, **hyperparameters})
+        if not isinstance(config, self.Config):
+            raise TypeError(
+                f"config of {type(self).__name__} must be an instance of {self.Config.__name__}, got {config!r:.80}; single"
+                " hyperparameters are keywords"
+            )
+        return replace(config, **hyperparameters)
+
+    # To override ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def round(self, budget: int) -> Round | None:
+        """Collect at most ``budget`` scored edits and learn from them. Return None if the budget is too small for a round."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors besides the policy that the next round depends on, such as those of an optimizer."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (optional)
+        """Load what :meth:`state` returned."""
 
     @classmethod
-    def misfit(cls, config: EnvConfig) -> str:
-        """Why such an agent can do nothing in an environment of these settings; empty if it can."""
+    def incompatibility(cls, config: EnvConfig) -> str:
+        """Return why this agent does not support an environment with these settings, or an empty string if it does."""
         if config.updates != 1:
             return f"agents learn from episodes of one update, and mode={config.mode!r} has {config.updates}"
         return ""
 
+    def predict(
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
+    ) -> list[str]:
+        """Write a self-edit for each observation, sampled by the policy.
+
+        Args:
+            observations: of a vector environment.
+            infos: info of each sub-environment's reset, which some baselines need to identify the task.
+            seed: one for each observation, or a single one from which these are derived.
+        """
+        instructions = observations["instruction"]
+        completions = self.policy.sample(instructions, expand_seeds(seed, len(instructions)))
+        return [completion.text for completion in completions]
+
+    # For users ------------------------------------------------------------------------------------------------------
+
     @classmethod
     def preset(cls, model: str, domain: str = "") -> Preset:
-        """What is known to suit a policy of this base model in an environment of this domain."""
+        """The preset for a policy of this base model in an environment of this domain; an empty one if there is none."""
         return cls.presets.get(base_name(model)) or cls.presets.get(domain) or Preset()
 
-    @abstractmethod
-    def round(self, budget: int) -> Round | None:
-        """Collect at most ``budget`` scored edits and learn from them; None: that is too few to go on."""
-
     def learn(self, budget: int, callback: Callback | Sequence[Callback] | None = None) -> Self:
-        """Go on until ``budget`` self-edits have been scored since the agent was made; a loaded agent goes on to the same end.
+        """Run rounds until ``budget`` self-edits have been scored in total. A loaded agent counts from its first round.
 
         Raises:
-            ValueError: a budget that is not positive.
+            ValueError: the budget is below 1.
         """
         if budget < 1:
             raise ValueError(f"budget must be at least 1 scored self-edit, got {budget}")
@@ -179,11 +224,11 @@ class Agent(ABC):
             result = self.round(budget - self.edits)
             if result is None:
                 break
-            self.edits += len(result.scored) + len(result.rescored)
+            self.edits += len(result.rollout) + len(result.rescored)
             self.rounds += 1
             if self.self_adapting:
                 self.adapt(self.env)
-            result.metrics.update(summary(result.scored))
+            result.metrics.update(rollout_metrics(result.rollout))
             going_on = [each.on_round(self, result) for each in callbacks]
             if not all(going_on):
                 break
@@ -191,31 +236,25 @@ class Agent(ABC):
             each.on_end(self)
         return self
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
-    ) -> list[str]:
-        """An edit for each observation of a vector environment, sampled as the policy's ``sampling`` says.
+    def adapt(self, env: Env) -> None:
+        """Load the policy's weights into the environment's student.
 
-        Args:
-            observations: of ``n`` sub-environments.
-            infos: of their reset, one for each; baselines that need to know the task look there.
-            seed: of each edit; a single number gives each observation a seed of its own.
+        Raises:
+            ValueError: policy and student have different base models.
         """
-        instructions = observations["instruction"]
-        completions = self.policy.sample(instructions, seeds_of(seed, len(instructions)))
-        return [completion.text for completion in completions]
+        seal_vector_env(env).load_student(self.policy.merged_weights())
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write all that :meth:`load` needs to go on; the folder appears whole or not at all."""
+        """Save everything that :meth:`load` needs to resume. The folder is written atomically."""
         with atomic_folder(Path(folder)) as new:
             self.policy.save(new / "policy")
             if state := self.state():
                 save_file(state, new / "state.safetensors")
-            self.write_about(new)
+            self.save_metadata(new)
 
-    def write_about(self, folder: Path) -> None:
-        """Write ``agent.json``: what this agent is and how far it has come."""
-        about = {
+    def save_metadata(self, folder: Path) -> None:
+        """Write ``agent.json``: class, hyperparameters, seed, and progress."""
+        metadata = {
             "agent": f"{type(self).__module__}:{type(self).__qualname__}",
             "config": asdict(self.config),
             "seed": self.seed,
@@ -223,24 +262,25 @@ class Agent(ABC):
             "edits": self.edits,
             "rounds": self.rounds,
         }
-        write_json(folder / "agent.json", about)
+        write_json(folder / "agent.json", metadata)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], env: Env, policy: Policy) -> Self:
-        """The agent that was saved, with an environment and a policy made as they were when it was made.
+        """Load a saved agent. Create ``env`` and ``policy`` as for the agent that was saved.
 
         Raises:
-            FileNotFoundError: no agent was saved there.
-            ValueError: it was another kind of agent, or had another policy.
+            FileNotFoundError: the folder holds no saved agent.
+            ValueError: the saved agent is of another class, or had another policy.
         """
         source = Path(folder)
         if not (source / "agent.json").is_file():
             raise FileNotFoundError(f"{source} holds no saved agent (agent.json is missing)")
-        about = json.loads((source / "agent.json").read_text())
-        if about["agent"] != f"{cls.__module__}:{cls.__qualname__}":
-            raise ValueError(f"{source} holds a {about['agent']}, not a {cls.__module__}:{cls.__qualname__}")
-        agent = cls(env, policy, seed=about["seed"], self_adapting=about["self_adapting"], **about["config"])
-        agent.edits, agent.rounds = about["edits"], about["rounds"]
+        metadata = json.loads((source / "agent.json").read_text())
+        if metadata["agent"] != f"{cls.__module__}:{cls.__qualname__}":
+            raise ValueError(f"{source} holds an agent {metadata['agent']}, not {cls.__module__}:{cls.__qualname__}")
+        config = cls.Config(**metadata["config"])
+        agent = cls(env, policy, config, seed=metadata["seed"], self_adapting=metadata["self_adapting"])
+        agent.edits, agent.rounds = metadata["edits"], metadata["rounds"]
         policy.load(source / "policy")
         if (source / "state.safetensors").is_file():
             agent.load_state(load_file(source / "state.safetensors"))
@@ -248,97 +288,80 @@ class Agent(ABC):
             agent.adapt(env)
         return agent
 
-    def state(self) -> dict[str, Tensor]:
-        """Tensors besides the policy that an unbroken run would carry on, such as those of an optimizer."""
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most agents carry nothing)
-        """Take over what :meth:`state` gave."""
-
-    # For algorithms -------------------------------------------------------------------------------------------------
+    # For algorithms, in round() -------------------------------------------------------------------------------------
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """A generator for one purpose in this round: an agent that was loaded draws what an unbroken one would have drawn."""
+        """Random generator for one purpose in this round, derived from the agent's seed. A resumed agent draws the same."""
         return generator(self.seed, purpose, self.rounds)
 
     def draw_tasks(self, count: int) -> list[int]:
-        """Indices of tasks, new ones each round and all different where there are as many."""
-        return self.seal.draw_tasks(self.rng("tasks"), count)
+        """Indices of ``count`` tasks, new ones in each round, all different if there are enough."""
+        return self.seal_env.draw_tasks(self.rng("tasks"), count)
 
     def task_seeds(self, purpose: str, tasks: Sequence[int]) -> list[int]:
-        """A seed for each task (by index) in this round, another one each time that a task occurs.
+        """A seed for each task (by index), different ones for a task that occurs repeatedly.
 
-        It depends on the agent's seed, the purpose, the round and the task, not on what else is scored.
+        It depends on the agent's seed, the purpose, the round and the task, not on the other tasks.
         """
         return task_seeds(self.seed, tasks, purpose, self.rounds)
 
     def collect(
         self, tasks: Sequence[int], samples: int = 1, *, top_p: float | None = None, seeds: Sequence[int] | None = None
-    ) -> list[Scored]:
-        """Write ``samples`` edits for each task (by index), those of a task side by side, and have all of them scored.
+    ) -> list[ScoredEdit]:
+        """Sample ``samples`` edits for each task and score them.
 
         Args:
-            tasks: by index.
-            samples: edits of each.
-            top_p: in place of the policy's. A policy gradient takes 1.0: its log-probabilities are those of the whole
-                distribution, and below 1 the edits come from another one.
-            seeds: one for each edit; those of this round if left out.
+            tasks: task indices.
+            samples: edits per task.
+            top_p: used instead of the policy's. Policy gradients need 1.0, because their log-probabilities are those of
+                the whole distribution.
+            seeds: one for each edit; by default those of this round.
+
+        Returns:
+            ``len(tasks) * samples`` edits, those of a task side by side.
         """
         repeated = [task for task in tasks for _ in range(samples)]
-        own = self.task_seeds("collect", repeated) if seeds is None else seeds
-        return self._score(repeated, own, lambda part, shown: self.policy.sample(shown, own[part], top_p=top_p))
+        chosen = self.task_seeds("collect", repeated) if seeds is None else seeds
+        return self._score(repeated, chosen, lambda part, prompts: self.policy.sample(prompts, chosen[part], top_p=top_p))
 
-    def rescore(self, scored: Sequence[Scored]) -> list[Scored]:
-        """The same edits scored again with other seeds."""
-        tasks = [one.task for one in scored]
-        return self._score(tasks, self.task_seeds("rescore", tasks), lambda part, _: [one.completion for one in scored[part]])
+    def rescore(self, edits: Sequence[ScoredEdit]) -> list[ScoredEdit]:
+        """Score the same edits again, with other seeds."""
+        tasks = [edit.task for edit in edits]
+        return self.score_completions(tasks, [edit.completion for edit in edits], self.task_seeds("rescore", tasks))
 
-    def score_texts(self, tasks: Sequence[int], texts: Sequence[str], seeds: Sequence[int] | None = None) -> list[Scored]:
-        """Have edits scored that no language model wrote, one for each of these tasks (by index).
-
-        ``seeds`` are those of the updates, one for each edit: equal ones compare two edits of a task on equal terms.
-        """
-        return self._score(
-            tasks,
-            self.task_seeds("collect", tasks) if seeds is None else seeds,
-            lambda part, _: [Completion((), (), text, "stop") for text in texts[part]],
-        )
-
-    def _score(
-        self, tasks: Sequence[int], seeds: Sequence[int], written: Callable[[slice, Sequence[str]], Sequence[Completion]]
-    ) -> list[Scored]:
-        """An edit for each task, scored as many at a time as there are sub-environments.
+    def score_completions(
+        self, tasks: Sequence[int], completions: Sequence[Completion], seeds: Sequence[int] | None = None
+    ) -> list[ScoredEdit]:
+        """Score a completion for each task.
 
         Args:
-            tasks: by index.
-            seeds: of each edit's episode.
-            written: the edits of a slice of the tasks, with these instructions.
+            tasks: task indices.
+            completions: one for each task; ``Completion.from_text(text)`` for a text that no language model generated.
+            seeds: seeds of the updates; by default those of this round. Equal seeds compare edits of a task on equal terms.
         """
-        scored = list[Scored]()
+        chosen = self.task_seeds("collect", tasks) if seeds is None else seeds
+        return self._score(tasks, chosen, lambda part, prompts: completions[part])
+
+    def _score(
+        self, tasks: Sequence[int], seeds: Sequence[int], write: Callable[[slice, Sequence[str]], Sequence[Completion]]
+    ) -> list[ScoredEdit]:
+        """Run a one-step episode for each task, ``env.num_envs`` at a time; ``write`` gets a slice and its instructions."""
+        scored: list[ScoredEdit] = []
         for start in range(0, len(tasks), self.env.num_envs):
-            chosen = slice(start, start + self.env.num_envs)
-            part = list(tasks[chosen])
-            observations, _ = begin(self.env, part, seeds[chosen])
+            part = slice(start, start + self.env.num_envs)
+            observations, _ = begin(self.env, tasks[part], seeds[part])
             instructions = observations["instruction"]
-            completions = written(chosen, instructions)
-            outcomes = score(self.env, [completion.text for completion in completions])
+            completions = write(part, instructions)
+            results = score(self.env, [completion.text for completion in completions])
             scored += [
-                Scored(task, instruction, completion, reward, info)
-                for task, instruction, completion, (reward, info) in zip(part, instructions, completions, outcomes)
+                ScoredEdit(task, instruction, completion, reward, info)
+                for task, instruction, completion, (reward, info) in zip(tasks[part], instructions, completions, results)
             ]
         return scored
 
-    def adapt(self, env: Env) -> None:
-        """Make the environment's student the policy as it is now.
 
-        Raises:
-            ValueError: they are not of one base model.
-        """
-        seal_of(env).load_student(self.policy.merged_weights())
-
-
-def seeds_of(seed: Seeds, count: int) -> list[int]:
-    """``count`` seeds: those that were given, or different ones that come from a single number."""
+def expand_seeds(seed: SeedLike, count: int) -> list[int]:
+    """``count`` seeds: those given, or different ones derived from a single number."""
     if isinstance(seed, int):
         return [derive_seed(seed, "predict", i) for i in range(count)]
     if len(seed) != count:
@@ -347,7 +370,7 @@ def seeds_of(seed: Seeds, count: int) -> list[int]:
 
 
 def _check_template(config: EnvConfig, policy: Policy) -> None:
-    """Raise a ValueError where the environment asks for edits as of one kind of model and the policy is of the other."""
+    """Raise a ValueError if environment and policy prompt different kinds of model."""
     if config.template != policy.template:
         raise ValueError(
             f"the environment's prompts are for a model with template={config.template!r}, and the policy has"
@@ -356,28 +379,34 @@ def _check_template(config: EnvConfig, policy: Policy) -> None:
         )
 
 
-def summary(scored: Sequence[Scored]) -> dict[str, float]:
-    """What every round reports of its edits."""
-    groups: dict[int, set[float]] = {}
-    for one in scored:
-        groups.setdefault(one.task, set()).add(one.reward)
-    gains = [one.info["gain"] for one in scored if "gain" in one.info]
+def rollout_metrics(rollout: Sequence[ScoredEdit]) -> dict[str, float]:
+    """The metrics that every agent reports of a round.
+
+    Returns:
+        ``reward`` and ``gain``, means over edits (no gain if a proxy gave the rewards); ``edit_tokens``, mean number of tokens;
+        ``unusable``, share of edits that could not be trained on; ``frac_reward_zero_std``, share of tasks whose edits all
+        got the same reward (TRL's name).
+    """
+    rewards_of_task: dict[int, set[float]] = {}
+    for edit in rollout:
+        rewards_of_task.setdefault(edit.task, set()).add(edit.reward)
+    gains = [edit.info["gain"] for edit in rollout if "gain" in edit.info]
     return {
-        "reward": float(np.mean([one.reward for one in scored])),
+        "reward": float(np.mean([edit.reward for edit in rollout])),
         **({"gain": float(np.mean(gains))} if gains else {}),
-        "edit_tokens": float(np.mean([len(one.completion.ids) for one in scored])),
-        "unusable": float(np.mean([not _usable(one.info) for one in scored])),
-        "frac_reward_zero_std": float(np.mean([len(rewards) == 1 for rewards in groups.values()])),
+        "edit_tokens": float(np.mean([len(edit.completion.ids) for edit in rollout])),
+        "unusable": float(np.mean([not _is_usable(edit.info) for edit in rollout])),
+        "frac_reward_zero_std": float(np.mean([len(rewards) == 1 for rewards in rewards_of_task.values()])),
     }
 
 
-def _usable(info: Mapping[str, Any]) -> bool:
-    """Whether the edit was trained on or, where a proxy rated it, could have been."""
+def _is_usable(info: Mapping[str, Any]) -> bool:
+    """Whether the edit was trained on or, if a proxy rated it, could have been."""
     return FitStatus(info["fit_status"]).learnt if "fit_status" in info else info["sequences"] > 0
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:
-    """The tensors of an optimizer, as ``prefix.parameter.name``, for :meth:`Agent.state`."""
+    """The optimizer's tensors by name ``prefix.parameter.name``, for :meth:`Agent.state`."""
     return {
         f"{prefix}.{i}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
         for i, values in optimizer.state_dict()["state"].items()
@@ -386,28 +415,30 @@ def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str = "optimizer")
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], prefix: str = "optimizer") -> None:
-    """Take over what :func:`optimizer_state` gave; other tensors in ``state`` are left alone."""
-    atomic_write = optimizer.state_dict()
+    """Load what :func:`optimizer_state` returned; other tensors in ``state`` are ignored."""
+    state_dict = optimizer.state_dict()
     for key, value in state.items():
         if key.startswith(f"{prefix}."):
             number, name = key.removeprefix(f"{prefix}.").split(".", 1)
-            atomic_write["state"].setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict(atomic_write)
+            state_dict["state"].setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(state_dict)
 
 
 class Clock:
-    """Seconds of each phase of a round: ``with clock("score"): ...``."""
+    """Measures the phases of a round: ``clock.start("collect")``, ``clock.start("learn")``, ``seconds=clock.stop()``."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._name, self._started = "", 0.0
+        self._seconds: dict[str, float] = {}
+        self._phase, self._started = "", 0.0
 
-    def __call__(self, name: str) -> Self:
-        self._name = name
-        return self
+    def start(self, phase: str) -> None:
+        """End the current phase and start another one."""
+        self.stop()
+        self._phase, self._started = phase, time.perf_counter()
 
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self._name] = self.seconds.get(self._name, 0.0) + time.perf_counter() - self._started
+    def stop(self) -> dict[str, float]:
+        """End the current phase; returns the seconds of all phases by name."""
+        if self._phase:
+            self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + time.perf_counter() - self._started
+        self._phase = ""
+        return self._seconds

@@ -1,4 +1,4 @@
-"""Lines to compare with, through the same contract: they learn nothing and spend nothing of a budget."""
+"""Baselines: agents that learn nothing and use none of a training budget."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from agents.base import Agent, Round, Seeds, seeds_of
+from agents.base import Agent, Round, SeedLike, expand_seeds
+from agents.config import check_config
 from agents.seeding import derive_seed
-from seal_env.checks import check_at_least
 from seal_env.domains.config import ArcConfig, EnvConfig, KnowledgeConfig
 from seal_env.edits import pairs_text
 from seal_env.tasks.almanac import Almanac
@@ -24,107 +24,106 @@ class Baseline(Agent):
 
 
 class NoUpdate(Baseline):
-    """No self-edit: the student as it is."""
+    """Writes empty edits: the score of the student without an update."""
 
-    writes = False
+    uses_policy = False
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
         return [""] * len(observations["context"])
 
 
 class PassageOnly(Baseline):
-    """The passage itself, and nothing else (the paper's baseline without self-edits)."""
+    """Writes the passage itself (the paper's baseline "train on passage")."""
 
-    writes = False
+    uses_policy = False
 
     @classmethod
-    def misfit(cls, config: EnvConfig) -> str:
+    def incompatibility(cls, config: EnvConfig) -> str:
         few_shot = "passage_only is for passages: a few-shot task's edit is a choice of tools"
-        return super().misfit(config) or (few_shot if isinstance(config, ArcConfig) else "")
+        return super().incompatibility(config) or (few_shot if isinstance(config, ArcConfig) else "")
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
         return list(observations["context"])
 
 
 class Untrained(Baseline):
-    """The policy as it was made."""
+    """Samples edits from the untrained policy."""
 
 
 @dataclass(frozen=True)
 class BestOfKConfig:
-    """How many edits are tried.
+    """Hyperparameters of :class:`BestOfK`.
 
     Attributes:
-        k: edits a task, each of which is scored; the best is predicted, to be scored again.
+        k: edits that are scored per task; the best one is predicted.
     """
 
     k: int = 5
 
     def __post_init__(self) -> None:
-        check_at_least("k", self.k, 1)
+        check_config(self, k=1)
 
 
 class BestOfK(Baseline):
-    """The best of k edits of the untrained policy: an upper line, since it scores every edit on the very questions.
+    """Samples k edits from the untrained policy and predicts the best one, as scored on the questions of the evaluation itself.
 
-    Its own environment must hold the tasks that it is asked about.
+    The agent's environment must contain the tasks that it is evaluated on.
     """
 
     Config = BestOfKConfig
     config: BestOfKConfig
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
         if infos is None:
             raise ValueError("best_of_k needs the infos of the reset: it scores edits of the same tasks")
         tasks, k = [int(info["task_indices"][0]) for info in infos], self.config.k
-        seeds = [derive_seed(one, "best_of_k", i) for one in seeds_of(seed, len(tasks)) for i in range(k)]
-        scored = self.collect(tasks, k, seeds=seeds)
-        return [max(scored[i : i + k], key=lambda one: one.reward).completion.text for i in range(0, len(scored), k)]
+        seeds = [derive_seed(s, "best_of_k", i) for s in expand_seeds(seed, len(tasks)) for i in range(k)]
+        edits = self.collect(tasks, k, seeds=seeds)
+        return [max(edits[i : i + k], key=lambda edit: edit.reward).edit for i in range(0, len(edits), k)]
 
 
 @dataclass(frozen=True)
 class OracleConfig:
-    """What is written by hand.
+    """Hyperparameters of :class:`Oracle`.
 
     Attributes:
-        kind: about an article, ``pairs``, questions with their answers, or ``facts``, plain statements, one a line.
+        kind: form of the edit of an article: ``pairs`` of questions and answers, or ``facts``, one statement per line.
     """
 
-    kind: str = "pairs"
+    kind: Literal["pairs", "facts"] = "pairs"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("pairs", "facts"):
-            raise ValueError(f"kind must be pairs or facts, got {self.kind!r}")
+        check_config(self)
 
 
 class Oracle(Baseline):
-    """What a careful person would write: the facts of an Almanac article, or the tools that suit a few-shot student."""
+    """Writes the edit that knows the answers: the facts of an Almanac article, or the tools that suit a few-shot student."""
 
-    writes = False
+    uses_policy = False
     Config = OracleConfig
     config: OracleConfig
 
     @classmethod
-    def misfit(cls, config: EnvConfig) -> str:
+    def incompatibility(cls, config: EnvConfig) -> str:
         elsewhere = isinstance(config, KnowledgeConfig) and config.dataset != "almanac"
-        none = f"hand_made edits of passages exist for dataset='almanac' alone, not for {config.dataset!r}"
-        return super().misfit(config) or (none if elsewhere else "")
+        none = f"oracle edits of passages exist for dataset='almanac' alone, not for {config.dataset!r}"
+        return super().incompatibility(config) or (none if elsewhere else "")
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
-        if isinstance(self.seal.config, ArcConfig):
-            return [self.seal.config.oracle().text()] * len(observations["context"])
+        if isinstance(self.seal_env.config, ArcConfig):
+            return [self.seal_env.config.oracle().text()] * len(observations["context"])
         if infos is None:
-            raise ValueError("hand_made needs the infos of the reset: they say which articles are shown")
-        assert isinstance(self.seal.config, KnowledgeConfig)
-        almanac = Almanac(self.seal.config.almanac_config())
+            raise ValueError("oracle needs the infos of the reset, which identify the articles")
+        assert isinstance(self.seal_env.config, KnowledgeConfig)
+        almanac = Almanac(self.seal_env.config.almanac_config())
         articles = [almanac.article_of(info["task_id"]) for info in infos]
         if self.config.kind == "pairs":
             return [pairs_text(article.oracle_pairs()) for article in articles]
@@ -133,7 +132,7 @@ class Oracle(Baseline):
 
 @dataclass(frozen=True)
 class FromFileConfig:
-    """Where the edits are.
+    """Hyperparameters of :class:`FromFile`.
 
     Attributes:
         path: JSON lines with ``context`` and ``edit``, or a JSON file of the authors' runs.
@@ -142,33 +141,34 @@ class FromFileConfig:
     path: str = ""
 
     def __post_init__(self) -> None:
+        check_config(self)
         if not self.path:
             raise ValueError("from_file needs path=: JSON lines with context and edit, or a JSON file of the authors' runs")
 
 
 class FromFile(Baseline):
-    """Edits that somebody wrote before, by passage.
+    """Reads edits from a file, by passage.
 
     Raises:
-        ValueError: the file is neither of the two, or has no edit for a passage that is asked about.
+        ValueError: the file has another format, or no edit for a passage.
     """
 
-    writes = False
+    uses_policy = False
     Config = FromFileConfig
     config: FromFileConfig
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.written = _read_edits(Path(self.config.path))
+        self.edit_of = _read_edits(Path(self.config.path))
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
         contexts = [context.strip() for context in observations["context"]]
         for context in contexts:
-            if context not in self.written:
+            if context not in self.edit_of:
                 raise ValueError(f"{self.config.path} has no edit for the passage that begins {context[:60]!r}")
-        return [self.written[context] for context in contexts]
+        return [self.edit_of[context] for context in contexts]
 
 
 def _read_edits(path: Path) -> dict[str, str]:

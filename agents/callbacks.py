@@ -1,4 +1,4 @@
-"""What watches an agent learn: logs, checkpoints, evaluations and reasons to stop."""
+"""Callbacks of :meth:`agents.Agent.learn`: logs, checkpoints, evaluations and early stopping."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from agents.base import Agent, Callback, Round, Scored
+from agents.base import Agent, Callback, Round, ScoredEdit
 from agents.episodes import Env
-from agents.evaluation import Evaluated, evaluate
+from agents.evaluation import evaluate
 from seal_env.files import atomic_write
 
 
 class LogEdits(Callback):
-    """One JSON line for every scored edit; lines of rounds that an agent will play again are dropped first.
+    """Append a JSON line for every scored edit. On resuming, lines of rounds after the checkpoint are dropped first.
 
     Args:
-        path: the file; it is appended to.
+        path: file of JSON lines.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -35,21 +35,21 @@ class LogEdits(Callback):
         drop_lines(self.path, lambda line: line["round"] < agent.rounds)
 
     def on_round(self, agent: Agent, result: Round) -> bool:
-        rows = [(one, False) for one in result.scored] + [(one, True) for one in result.rescored]
-        first = agent.edits - len(rows)
+        edits = [*result.rollout, *result.rescored]
+        first = agent.edits - len(edits)
         lines = [
-            {"round": agent.rounds - 1, "edit": first + i, "rescored": again} | edit_line(one)
-            for i, (one, again) in enumerate(rows)
+            {"round": agent.rounds - 1, "edit": first + i, "rescored": i >= len(result.rollout)} | edit_line(edit)
+            for i, edit in enumerate(edits)
         ]
         append_lines(self.path, lines)
         return True
 
 
 class LogRounds(Callback):
-    """One JSON line for every round: edits so far, metrics, and seconds of each phase.
+    """Append a JSON line for every round: edits so far, metrics, and seconds of each phase.
 
     Args:
-        path: the file; it is appended to.
+        path: file of JSON lines.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,10 +64,10 @@ class LogRounds(Callback):
 
 
 class TensorBoard(Callback):
-    """Every metric as a TensorBoard curve over scored edits.
+    """Log every metric to TensorBoard, over scored edits.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
 
     Raises:
         ImportError: tensorboard is not installed.
@@ -81,7 +81,7 @@ class TensorBoard(Callback):
         self._open = lambda step: SummaryWriter(str(folder), purge_step=step)
 
     def on_start(self, agent: Agent) -> None:
-        self.writer = self._open(agent.edits + 1)  # what a killed run wrote beyond its checkpoint is not shown
+        self.writer = self._open(agent.edits + 1)  # hides what a killed run logged after its checkpoint
 
     def on_round(self, agent: Agent, result: Round) -> bool:
         for name, value in result.metrics.items():
@@ -95,20 +95,20 @@ class TensorBoard(Callback):
 
 
 class WandB(Callback):
-    """Every metric in Weights & Biases, over scored edits; a run that is gone on with is the same run there.
+    """Log every metric to Weights & Biases, over scored edits. A resumed run continues the same W&B run.
 
-    Who is logged in, and whether anything is sent, is its own affair: ``wandb login``, ``WANDB_MODE=offline``.
+    Authentication and offline mode are configured as usual: ``wandb login``, ``WANDB_MODE=offline``.
 
     Args:
-        project: there.
-        folder: where it keeps its files, and the id of the run.
-        name: of the run.
-        group: that the run belongs to.
-        config: settings to show beside it.
+        project: W&B project.
+        folder: local folder of the run's files and its id.
+        name: name of the run.
+        group: group of the run.
+        config: settings to show with the run.
 
     Raises:
         ImportError: wandb is not installed.
-        ValueError: it could not begin (nobody is logged in, say).
+        ValueError: the run could not be started, for example without a login.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class WandB(Callback):
 
     def on_start(self, agent: Agent) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        known = self.folder / "id"
-        if not known.is_file():
-            with atomic_write(known) as part:
-                part.write_text(uuid.uuid4().hex[:12])
+        run_id = self.folder / "id"
+        if not run_id.is_file():
+            with atomic_write(run_id) as partial_file:
+                partial_file.write_text(uuid.uuid4().hex[:12])
         try:
-            self.run = self._init(id=known.read_text(), resume="allow", reinit="create_new")
+            self.run = self._init(id=run_id.read_text(), resume="allow", reinit="create_new")
         except self._error as error:
             raise ValueError(f"W&B: {' '.join(str(error).split())}") from error
         self.run.define_metric("edits")
@@ -150,12 +150,12 @@ class WandB(Callback):
 
 
 class Checkpoint(Callback):
-    """Save the agent after rounds, in ``folder/round-00012``; :func:`latest` finds the newest.
+    """Save the agent in ``folder/round-00012`` after rounds; :func:`latest` returns the newest checkpoint.
 
     Args:
-        folder: of the checkpoints.
-        every: rounds between them.
-        keep: how many are left; older ones are deleted.
+        folder: folder of the checkpoints.
+        every: rounds between checkpoints.
+        keep: number of checkpoints to keep; older ones are deleted.
     """
 
     def __init__(self, folder: str | os.PathLike[str], every: int = 1, keep: int = 1) -> None:
@@ -173,8 +173,7 @@ class Checkpoint(Callback):
 
 def latest(folder: str | os.PathLike[str]) -> Path | None:
     """The newest checkpoint in ``folder``, or None."""
-    found = _checkpoints(Path(folder))
-    return found[-1] if found else None
+    return next(reversed(_checkpoints(Path(folder))), None)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -182,18 +181,18 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 class Evaluate(Callback):
-    """Evaluate the agent on held-out tasks before learning and whenever so many edits have been scored.
+    """Evaluate the agent on held-out tasks before learning, every so many scored edits, and at the end.
 
     Args:
-        env: of held-out tasks.
-        tasks: their indices.
-        every: scored edits between evaluations; the end is always evaluated.
-        path: a file for one JSON line per task and evaluation, or None.
-        seed: of the evaluations: the same for each, so that they differ by the policy alone.
-        start: evaluate before learning as well.
+        env: vector environment of held-out tasks.
+        tasks: task indices.
+        every: scored edits between evaluations.
+        path: file for one JSON line per task and evaluation, or None.
+        seed: seed of every evaluation, so that evaluations differ by the policy alone.
+        start: whether to evaluate before learning.
 
     Attributes:
-        history: (edits, mean reward) of each evaluation.
+        history: (number of scored edits, mean reward) of each evaluation.
     """
 
     def __init__(
@@ -215,7 +214,7 @@ class Evaluate(Callback):
     def on_start(self, agent: Agent) -> None:
         if self.path:
             count = Counter(line["edits"] for line in drop_lines(self.path, lambda line: line["edits"] <= agent.edits))
-            kept = drop_lines(self.path, lambda line: count[line["edits"]] == len(self.tasks))  # a torn evaluation goes
+            kept = drop_lines(self.path, lambda line: count[line["edits"]] == len(self.tasks))  # drops an incomplete evaluation
             means: dict[int, list[float]] = {}
             for line in kept:
                 means.setdefault(line["edits"], []).append(line["reward"])
@@ -234,23 +233,23 @@ class Evaluate(Callback):
 
     @property
     def _last(self) -> int:
-        """Edits that had been scored at the last evaluation."""
+        """Number of scored edits at the last evaluation."""
         return self.history[-1][0] if self.history else 0
 
     def _evaluate(self, agent: Agent) -> None:
-        found = evaluate(agent, self.env, self.tasks, seed=self.seed)
-        self.history.append((agent.edits, float(np.mean([one.reward for one in found]))))
+        results = evaluate(agent, self.env, self.tasks, seed=self.seed)
+        self.history.append((agent.edits, float(np.mean([edit.reward for edit in results]))))
         if self.path:
-            append_lines(self.path, [{"edits": agent.edits} | edit_line(one) for one in found])
+            append_lines(self.path, [{"edits": agent.edits} | edit_line(edit) for edit in results])
 
 
 class StopEarly(Callback):
-    """Stop when a metric has not risen for so many rounds, or has reached a target.
+    """Stop when a metric has not improved for ``patience`` rounds, or has reached a target.
 
     Args:
-        patience: rounds without a new best.
-        target: a value that is enough.
-        metric: which one.
+        patience: rounds without a new maximum.
+        target: value at which learning stops.
+        metric: name of the metric, see :func:`agents.base.rollout_metrics`.
     """
 
     def __init__(self, patience: int = 10, target: float = math.inf, metric: str = "reward") -> None:
@@ -268,12 +267,11 @@ class StopEarly(Callback):
         return value < self.target and self._waited < self.patience
 
 
-def edit_line(one: Scored | Evaluated) -> dict[str, Any]:
-    """What a JSON line says of a scored edit."""
-    edit = one.completion.text if isinstance(one, Scored) else one.edit
-    info = {name: one.info[name] for name in (*_LOGGED, *one.info.get("components", ())) if name in one.info}
-    questions = [dict(question) for question in one.info.get("questions", ())]
-    return {"task": one.task, "reward": one.reward, "text": edit, **finite(info), "questions": questions}
+def edit_line(edit: ScoredEdit) -> dict[str, Any]:
+    """The JSON line of a scored edit."""
+    info = {name: edit.info[name] for name in (*_LOGGED, *edit.info.get("marks", ())) if name in edit.info}
+    questions = [dict(question) for question in edit.info.get("questions", ())]
+    return {"task": edit.task, "reward": edit.reward, "text": edit.edit, **finite(info), "questions": questions}
 
 
 _LOGGED = (
@@ -296,7 +294,7 @@ _LOGGED = (
 
 
 def finite(values: Any) -> Any:
-    """``values`` as JSON holds them: arrays as lists, numpy scalars as numbers, what is not finite as null."""
+    """``values`` as JSON values: arrays become lists, numpy scalars numbers, and non-finite numbers null."""
     if isinstance(values, dict):
         return {name: finite(value) for name, value in values.items()}
     if isinstance(values, (list, tuple, np.ndarray)):
@@ -307,7 +305,7 @@ def finite(values: Any) -> Any:
 
 
 def append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Append JSON lines (in ASCII, whatever an edit holds); a crash loses at most the line being written."""
+    """Append JSON lines in ASCII; a crash loses at most the line being written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for line in lines:
@@ -316,7 +314,7 @@ def append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def drop_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Leave only the lines that ``keep(line)`` wants, atomically; a torn last line goes as well. Returns what is left."""
+    """Keep the lines for which ``keep(line)`` is true, atomically; an incomplete last line is dropped. Returns the lines."""
     if not path.is_file():
         return []
     lines = []
@@ -327,6 +325,6 @@ def drop_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[
             break
         if keep(line):
             lines.append(line)
-    with atomic_write(path) as part:
-        append_lines(part, lines)
+    with atomic_write(path) as partial_file:
+        append_lines(partial_file, lines)
     return lines

@@ -1,73 +1,63 @@
-"""How good are an agent's edits on given tasks: the same for every agent and baseline."""
+"""Evaluation of an agent's edits on given tasks, the same for all agents and baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from agents.base import Agent
-from agents.episodes import Env, act, begin, score, seal_of
+from agents.base import Agent, ScoredEdit
+from agents.episodes import Env, act, begin, score, seal_vector_env
+from agents.policy import Completion
 from agents.seeding import derive_seed, task_seeds
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """One task: the edit that was predicted for it and what came of it.
+def evaluate(agent: Agent, env: Env, tasks: Sequence[int], *, seed: int = 0) -> list[ScoredEdit]:
+    """Predict an edit for each task and score it, without learning.
 
-    Attributes:
-        task: its index.
-        edit: the text.
-        reward: of the environment.
-        info: of the environment's step.
-    """
-
-    task: int
-    edit: str
-    reward: float
-    info: Mapping[str, Any]
-
-
-def evaluate(agent: Agent, env: Env, tasks: Sequence[int], *, seed: int = 0) -> list[Evaluated]:
-    """Predict one edit for each task of ``env`` (by index) and score it; nothing is learnt.
-
-    A self-adapting agent's student is its policy, here as in training. What a task comes to is a function of agent,
-    environment settings, task and seed, not of the other tasks or of ``env.num_envs``.
+    A self-adapting agent's policy becomes the student of ``env``, as in training. The result for a task depends on the agent,
+    the environment's settings, the task and the seed, not on the other tasks or on ``env.num_envs``.
 
     Args:
-        env: one-update episodes, for example of ``split="test"``; not the one that the agent learns from.
+        agent: a trained or untrained agent.
+        env: a vector environment with one update per episode, for example of ``split="test"``; not the agent's own.
+        tasks: task indices.
+        seed: seed of the evaluation.
     """
     if agent.self_adapting:
         agent.adapt(env)
-    seeds, found = task_seeds(seed, tasks, "evaluate"), list[Evaluated]()
+    seeds, results = task_seeds(seed, tasks, "evaluate"), list[ScoredEdit]()
     for start in range(0, len(tasks), env.num_envs):
-        chosen = slice(start, start + env.num_envs)
-        part = list(tasks[chosen])
-        observations, infos = begin(env, part, seeds[chosen])
-        edits = agent.predict(observations, infos, seed=seeds[chosen])
-        outcomes = score(env, edits)
-        found += [Evaluated(task, edit, reward, info) for task, edit, (reward, info) in zip(part, edits, outcomes)]
-    return found
+        part = slice(start, start + env.num_envs)
+        observations, infos = begin(env, list(tasks[part]), seeds[part])
+        edits = agent.predict(observations, infos, seed=seeds[part])
+        results += [
+            ScoredEdit(task, instruction, Completion.from_text(edit), reward, info)
+            for task, instruction, edit, (reward, info) in zip(
+                tasks[part], observations["instruction"], edits, score(env, edits)
+            )
+        ]
+    return results
 
 
-def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], *, seed: int = 0) -> list[list[Evaluated]]:
-    """Episodes of several tasks: an edit for each task of a sequence in turn.
+def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], *, seed: int = 0) -> list[list[ScoredEdit]]:
+    """Evaluate episodes of several tasks, with an edit for each task in turn, without learning.
 
-    With ``mode="continual"`` (paper, figure 6) each is learnt on top of those before it, and ``accuracy_row`` in the info of
-    step t is the accuracy on each of the first t + 1 tasks after it; with ``mode="corpus"`` all are learnt together at the last
-    step. The agent learns nothing; the result is a function of agent, environment, sequences and seed.
+    With ``mode="continual"`` (paper, figure 6) each edit updates the student that the edits before it left, and
+    ``accuracy_row`` in the info of step t holds the accuracies on the first t + 1 tasks. With ``mode="corpus"`` the student
+    learns all edits together in the last step.
 
     Args:
-        env: ``gym.make_vec`` in one of these modes, whose ``updates_per_episode`` is the length of each sequence.
-        sequences: task indices.
+        agent: a trained or untrained agent.
+        env: ``gym.make_vec`` in one of these modes, with ``updates_per_episode`` equal to the length of the sequences.
+        sequences: task indices of each episode.
+        seed: seed of the evaluation.
 
     Returns:
-        The steps of each sequence.
+        The scored edits of each sequence.
 
     Raises:
-        ValueError: an environment of another mode, or a sequence of another length.
+        ValueError: the environment has another mode or another number of updates.
     """
-    config = seal_of(env).config
+    config = seal_vector_env(env).config
     if config.mode not in ("continual", "corpus") or any(len(sequence) != config.updates for sequence in sequences):
         lengths = sorted({len(sequence) for sequence in sequences})
         raise ValueError(
@@ -76,21 +66,22 @@ def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]
         )
     if agent.self_adapting:
         agent.adapt(env)
-    seeds, found = task_seeds(seed, map(tuple, sequences), "sequences"), list[list[Evaluated]]()
+    seeds, results = task_seeds(seed, map(tuple, sequences), "sequences"), list[list[ScoredEdit]]()
     for start in range(0, len(sequences), env.num_envs):
-        chosen = slice(start, start + env.num_envs)
-        found += _play(agent, env, [list(sequence) for sequence in sequences[chosen]], seeds[chosen])
-    return found
+        part = slice(start, start + env.num_envs)
+        results += _run_sequences(agent, env, [list(sequence) for sequence in sequences[part]], seeds[part])
+    return results
 
 
-def _play(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Evaluated]]:
-    """One episode in each sub-environment, side by side."""
-    source, found = seal_of(env).engine.source, [list[Evaluated]() for _ in sequences]
+def _run_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[ScoredEdit]]:
+    """One episode in each sub-environment."""
+    source, results = seal_vector_env(env).engine.source, [list[ScoredEdit]() for _ in sequences]
     observations, _ = begin(env, sequences, seeds)
     for step, tasks in enumerate(zip(*sequences)):
         infos = [{"task_indices": (task,), "task_id": source[task].id, "title": source[task].title} for task in tasks]
-        edits = agent.predict(observations, infos, seed=[derive_seed(one, "step", step) for one in seeds])
+        instructions = observations["instruction"]
+        edits = agent.predict(observations, infos, seed=[derive_seed(s, "step", step) for s in seeds])
         observations, outcomes = act(env, edits)
-        for steps, task, edit, (reward, info) in zip(found, tasks, edits, outcomes):
-            steps.append(Evaluated(task, edit, reward, info))
-    return found
+        for steps, task, instruction, edit, (reward, info) in zip(results, tasks, instructions, edits, outcomes):
+            steps.append(ScoredEdit(task, instruction, Completion.from_text(edit), reward, info))
+    return results

@@ -1,8 +1,8 @@
-"""GRPO (Shao et al., arXiv 2402.03300), with the variants that the field has given names to, under TRL's names for them.
+"""GRPO (DeepSeekMath, Shao et al., arXiv 2402.03300, section 4.1), with the usual variants under TRL's names.
 
-Each round writes a group of edits for each of some passages; an edit's advantage is its reward against its group's. The policy
-gradient is clipped as in PPO, token by token or for the whole sequence (GSPO, arXiv 2507.18071), and a KL penalty may hold the
-policy near the model that it began as.
+A round of :class:`GRPO`, in the order of the paper's algorithm 1: sample a group of edits for each passage, score them, compute
+group-relative advantages (:func:`group_advantages`), and take ``num_iterations`` steps on the clipped objective of equation 3
+(:func:`accumulate_gradient`), per token or per sequence (GSPO, arXiv 2507.18071).
 """
 
 from __future__ import annotations
@@ -10,38 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from agents.base import Agent, Clock, Preset, Round, load_optimizer_state, optimizer_state
+from agents.base import Agent, Clock, Round, load_optimizer_state, optimizer_state
+from agents.config import Preset, check_config
 from agents.policy import Completion, Policy
-from seal_env.checks import check_at_least, check_choice
 
-LossType = Literal["grpo", "bnpo", "dr_grpo"]
 ScaleRewards = Literal["group", "batch", "none"]
-Level = Literal["token", "sequence"]
 
 
 @dataclass(frozen=True)
 class GRPOConfig:
-    """Hyperparameters, named as in TRL's ``GRPOConfig``; the learning rate is one for models of billions of parameters.
+    """Hyperparameters of :class:`GRPO`, named as in TRL's ``GRPOConfig``. The default learning rate suits models of billions of
+    parameters.
 
     Attributes:
-        contexts: passages a round.
-        num_generations: edits a passage, the group.
-        learning_rate: AdamW's, constant.
-        num_iterations: updates on the edits of one round.
-        epsilon: how far the ratio may fall before it is clipped.
-        epsilon_high: how far it may rise; None: as far.
-        beta: weight of the KL divergence from the reference; 0: none is computed.
-        loss_type: ``grpo``, mean over each edit's tokens, then over edits; ``bnpo``, mean over all tokens; ``dr_grpo``, sum
-            over tokens by the longest edit allowed (no length bias, arXiv 2503.20783).
-        scale_rewards: advantages are divided by the standard deviation of the ``group``, of the whole ``batch``, or by nothing
+        contexts: passages per round.
+        num_generations: edits per passage (the group).
+        learning_rate: constant learning rate of AdamW.
+        num_iterations: optimizer steps on the edits of a round.
+        epsilon: the ratio is clipped at ``1 - epsilon``.
+        epsilon_high: the ratio is clipped at ``1 + epsilon_high``; None: the same as ``epsilon``.
+        beta: weight of the KL divergence from the reference model; 0: it is not computed.
+        loss_type: ``grpo``: mean over each edit's tokens, then over edits; ``bnpo``: mean over all tokens; ``dr_grpo``: sum
+            over tokens divided by the maximum edit length (no length bias, arXiv 2503.20783).
+        scale_rewards: divide advantages by the standard deviation of the ``group``, of the whole ``batch``, or by nothing
             (``none``, Dr. GRPO).
         importance_sampling_level: ratio of each ``token``, or of the ``sequence`` (GSPO).
-        max_grad_norm: of the gradient.
+        max_grad_norm: maximum norm of the gradient.
     """
 
     contexts: int = 8
@@ -51,24 +50,21 @@ class GRPOConfig:
     epsilon: float = 0.2
     epsilon_high: float | None = None
     beta: float = 0.0
-    loss_type: LossType = "bnpo"
+    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = "bnpo"
     scale_rewards: ScaleRewards = "batch"
-    importance_sampling_level: Level = "token"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least in (("contexts", 1), ("num_generations", 2), ("num_iterations", 1)):
-            check_at_least(name, getattr(self, name), least)
-        for name, choices in (
-            ("loss_type", get_args(LossType)),
-            ("scale_rewards", get_args(ScaleRewards)),
-            ("importance_sampling_level", get_args(Level)),
-        ):
-            check_choice(name, getattr(self, name), choices)
+        check_config(self, contexts=1, num_generations=2, num_iterations=1)
 
 
 class GRPO(Agent):
-    """See the module's docstring."""
+    """Group-relative policy gradient: an edit's advantage is its reward relative to the other edits of its passage.
+
+    Attributes:
+        optimizer: AdamW over the policy's trained parameters.
+    """
 
     Config = GRPOConfig
     config: GRPOConfig
@@ -83,33 +79,27 @@ class GRPO(Agent):
         self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=self.config.learning_rate, weight_decay=0.0)
 
     def round(self, budget: int) -> Round | None:
-        config, clock = self.config, Clock()
+        config, policy, clock = self.config, self.policy, Clock()
         contexts = min(config.contexts, budget // config.num_generations)
         if contexts == 0:
             return None
-        tasks = self.draw_tasks(contexts)
-        with clock("collect"):
-            scored = self.collect(tasks, config.num_generations, top_p=1.0)
-        completions = [one.completion for one in scored]
-        rewards = torch.tensor([one.reward for one in scored], dtype=torch.float64)
-        with clock("learn"):
-            advantages = group_advantages(rewards.view(contexts, -1), config.scale_rewards).flatten()
-            metrics = self.update(completions, advantages)
-        return Round(scored, metrics=metrics, seconds=clock.seconds)
 
-    def update(self, completions: Sequence[Completion], advantages: Tensor) -> dict[str, float]:
-        """``num_iterations`` steps on these edits; ``advantages: (completions,)``."""
-        policy, config = self.policy, self.config
+        clock.start("collect")
+        rollout = self.collect(self.draw_tasks(contexts), config.num_generations, top_p=1.0)
+
+        clock.start("learn")
+        completions = [edit.completion for edit in rollout]
+        rewards = torch.tensor([edit.reward for edit in rollout], dtype=torch.float64).view(contexts, -1)
+        advantages = group_advantages(rewards, config.scale_rewards).flatten()
         old = policy.log_probs(completions) if config.num_iterations > 1 else None
         reference = policy.log_probs(completions, reference=True) if config.beta else None
         metrics: dict[str, float] = {}
         for _ in range(config.num_iterations):
             metrics = accumulate_gradient(policy, completions, advantages, old, reference, config)
-            norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
-            metrics["grad_norm"] = float(norm)
+            metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm))
             self.optimizer.step()
             self.optimizer.zero_grad()
-        return metrics
+        return Round(rollout, metrics=metrics, seconds=clock.stop())
 
     def state(self) -> dict[str, Tensor]:
         return optimizer_state(self.optimizer)
@@ -119,7 +109,15 @@ class GRPO(Agent):
 
 
 def group_advantages(rewards: Tensor, scale: ScaleRewards) -> Tensor:
-    """Advantages ``(groups, edits)`` of ``rewards: (groups, edits)``: what each has more than its group's mean, scaled."""
+    """Scaled distances from the group's mean reward (section 4.1.2).
+
+    Args:
+        rewards: ``(groups, edits)``.
+        scale: see :class:`GRPOConfig`.
+
+    Returns:
+        Advantages ``(groups, edits)``.
+    """
     centred = rewards - rewards.mean(1, keepdim=True)
     if scale == "none":
         return centred
@@ -135,30 +133,35 @@ def accumulate_gradient(
     reference: Tensor | None,
     config: GRPOConfig,
 ) -> dict[str, float]:
-    """Add the loss's gradient to the policy's parameters, a batch at a time; returns the loss and what it is made of.
+    """Add the gradient of the loss (the negative of equation 3) to the policy's parameters, one batch at a time.
 
     Args:
+        policy: the current policy.
+        completions: of the rollout.
         advantages: ``(completions,)``.
-        old: ``(completions, time)`` log-probabilities when the edits were written; None: those of now.
-        reference: ``(completions, time)`` log-probabilities under the reference; needed for ``beta``.
+        old: ``(completions, time)`` log-probabilities at the time of the rollout; None: the current ones.
+        reference: ``(completions, time)`` log-probabilities under the reference model, required if ``beta`` is not 0.
+        config: hyperparameters.
+
+    Returns:
+        ``loss``; ``kl`` and ``entropy`` in nats per token; ``clipped``, the share of tokens whose ratio is clipped.
     """
     tokens = sum(len(c.ids) for c in completions)
     totals = dict.fromkeys(("loss", "kl", "entropy", "clipped"), 0.0)
-    device = policy.model.device
+    low, high = 1 - config.epsilon, 1 + (config.epsilon if config.epsilon_high is None else config.epsilon_high)
     for scores in policy.scores(completions):
         mask, time = scores.mask, scores.mask.shape[1]
         lengths = mask.sum(1, keepdim=True)
-        before = scores.log_probs.detach() if old is None else old[scores.rows, :time].to(device)
+        before = scores.log_probs.detach() if old is None else old[scores.rows, :time].to(mask.device)
         log_ratio = scores.log_probs - before
         if config.importance_sampling_level == "sequence":
             log_ratio = ((log_ratio * mask).sum(1, keepdim=True) / lengths).expand(-1, time)
         ratio = log_ratio.exp()
-        high = config.epsilon if config.epsilon_high is None else config.epsilon_high
         advantage = advantages[scores.rows].to(ratio)[:, None]
-        loss = -torch.minimum(ratio * advantage, ratio.clamp(1 - config.epsilon, 1 + high) * advantage)
-        if reference is not None:
-            away = reference[scores.rows, :time].to(device) - scores.log_probs
-            kl = away.exp() - away - 1  # never negative, unbiased (Schulman's k3)
+        loss = -torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
+        if reference is not None:  # equation 4: never negative, unbiased (Schulman's k3)
+            difference = reference[scores.rows, :time].to(mask.device) - scores.log_probs
+            kl = difference.exp() - difference - 1
             loss = loss + config.beta * kl
             totals["kl"] += float((kl.detach() * mask).sum()) / tokens
         if config.loss_type == "grpo":
@@ -168,11 +171,11 @@ def accumulate_gradient(
         else:
             total = (loss * mask).sum() / (len(completions) * policy.max_new_tokens)
         total.backward()
-        outside = ((ratio < 1 - config.epsilon) & (advantage < 0)) | ((ratio > 1 + high) & (advantage > 0))
+        clipped = ((ratio < low) & (advantage < 0)) | ((ratio > high) & (advantage > 0))
         totals["loss"] += total.item()
         with torch.no_grad():
             totals["entropy"] += float(scores.entropies.sum()) / tokens
-        totals["clipped"] += float((outside * mask).sum()) / tokens
+        totals["clipped"] += float((clipped * mask).sum()) / tokens
     if reference is None:
         totals["kl"] = math.nan
     return totals

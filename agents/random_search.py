@@ -1,8 +1,8 @@
-"""Random search over tools: the simplest learner of few-shot tasks, and a strong one where one setting suits most of them.
+"""Random search over tools: the simplest learner of few-shot tasks, and strong if one choice suits most of them.
 
-A round draws choices of tools at random and scores all of them on the same few tasks. The best of them and the best of the
-rounds before, the incumbent, are then scored on new tasks: what is kept, and the reward that is reported of it, rest on that
-second score, as the maximum of several noisy means is too high.
+A round draws choices of tools at random and scores all of them on the same few tasks. The best ones and the best of earlier
+rounds, the incumbent, are scored again on new tasks. The next incumbent and its reported reward come from this second score
+alone, since the maximum of several noisy means is biased upwards.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.base import Clock, Preset, Round, Scored, Seeds
+from agents.base import Clock, Round, ScoredEdit, SeedLike
+from agents.config import Preset, check_config
+from agents.policy import Completion
 from agents.tool_agent import ToolAgent
-from seal_env.checks import check_at_least
 
 
 @dataclass(frozen=True)
 class RandomSearchConfig:
-    """Hyperparameters.
+    """Hyperparameters of :class:`RandomSearch`.
 
     Attributes:
-        choices: drawn a round.
-        tasks: that each of them is scored on, the same for all.
-        finalists: the best of a round, which are scored once more, on as many new tasks, beside the incumbent.
+        choices: random choices of tools per round.
+        tasks: tasks that each choice is scored on, the same for all.
+        finalists: number of best choices of a round that are scored again, on as many new tasks, beside the incumbent.
     """
 
     choices: int = 10
@@ -36,16 +37,15 @@ class RandomSearchConfig:
     finalists: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("choices", "tasks", "finalists"):
-            check_at_least(name, getattr(self, name), 1)
+        check_config(self, choices=1, tasks=1, finalists=1)
 
 
 class RandomSearch(ToolAgent):
-    """See the module's docstring.
+    """Keeps the best of randomly drawn choices of tools, for every task.
 
     Attributes:
-        best: the action that is predicted for every task; None before the first round, which predicts the first choice of each
-            tool.
+        best: the incumbent, the action that is predicted for every task. None before the first round, when the first value of
+            each tool is predicted.
     """
 
     Config = RandomSearchConfig
@@ -57,38 +57,42 @@ class RandomSearch(ToolAgent):
         self.best: NDArray[np.int64] | None = None
 
     def round(self, budget: int) -> Round | None:
-        config, clock, rng = self.config, Clock(), self.rng("choices")
+        config, clock = self.config, Clock()
         incumbents = [] if self.best is None else [self.best]
-        choices = config.choices
-        while choices and (choices + min(config.finalists, choices) + len(incumbents)) * config.tasks > budget:
-            choices -= 1
-        if choices == 0:
+        count = config.choices
+        while count and (count + min(config.finalists, count) + len(incumbents)) * config.tasks > budget:
+            count -= 1
+        if count == 0:
             return None
         sizes = self.codec.action_space.nvec  # type: ignore[attr-defined]
-        actions = list(rng.integers(0, sizes, (choices, len(sizes))))
+        choices = list(self.rng("choices").integers(0, sizes, (count, len(sizes))))
         tasks = self.draw_tasks(2 * config.tasks)
-        with clock("collect"):
-            scored, means = self._compare(actions, tasks[: config.tasks], "collect")
+
+        clock.start("collect")
+        rollout, means = self._compare(choices, tasks[: config.tasks], "collect")
+
+        clock.start("rescore")
         ranking = np.argsort(-means, kind="stable")[: config.finalists]
-        finalists = [*incumbents, *(actions[i] for i in ranking)]
-        with clock("rescore"):
-            rescored, means = self._compare(finalists, tasks[config.tasks :], "rescore")
+        finalists = [*incumbents, *(choices[i] for i in ranking)]
+        rescored, means = self._compare(finalists, tasks[config.tasks :], "rescore")
         self.best = finalists[int(means.argmax())]
-        return Round(scored, rescored, metrics={"best": float(means.max())}, seconds=clock.seconds)
+        return Round(rollout, rescored, metrics={"best": float(means.max())}, seconds=clock.stop())
 
     def _compare(
         self, actions: Sequence[NDArray[np.int64]], tasks: Sequence[int], purpose: str
-    ) -> tuple[list[Scored], NDArray[np.float64]]:
-        """Every action on every task, with equal seeds; the edits, and the mean reward of each action."""
+    ) -> tuple[list[ScoredEdit], NDArray[np.float64]]:
+        """Score every action on every task, with equal seeds; returns the edits and the mean reward of each action."""
         seeds = self.task_seeds(purpose, tasks)
-        texts = [self.codec.text(action) for action in actions for _ in tasks]
-        scored = self.score_texts([*tasks] * len(actions), texts, seeds * len(actions))
-        return scored, np.array([one.reward for one in scored]).reshape(len(actions), len(tasks)).mean(1)
+        completions = [Completion.from_text(self.codec.text(action)) for action in actions for _ in tasks]
+        edits = self.score_completions([*tasks] * len(actions), completions, seeds * len(actions))
+        return edits, np.array([edit.reward for edit in edits]).reshape(len(actions), len(tasks)).mean(1)
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
-        best = np.zeros(7, np.int64) if self.best is None else self.best
+        best = self.best
+        if best is None:
+            best = np.zeros_like(self.codec.action_space.nvec)  # type: ignore[attr-defined]
         return [self.codec.text(best)] * len(observations["context"])
 
     def state(self) -> dict[str, Tensor]:

@@ -1,43 +1,45 @@
-"""ReST-EM, the outer loop that SEAL published (paper, section 3.1; Singh et al., arXiv 2312.06585).
+"""ReST-EM, the outer loop of SEAL (paper, section 3.1; Singh et al., arXiv 2312.06585).
 
-E-step: write several edits for each of some passages and score each of them. M-step: keep the good ones and fine-tune the
-policy on them. The adapter is merged after each round, and the next one starts afresh, as the authors do.
+A round of :class:`ReSTEM`: the E-step samples several edits for each passage and scores them; the M-step selects the good ones
+(:data:`SELECTIONS`) and fine-tunes the policy on them (:func:`fine_tune`). The adapter is merged after each round, as in the
+authors' code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 
-from agents.base import Agent, Clock, Preset, Round, Scored
+from agents.base import Agent, Clock, Round, ScoredEdit
+from agents.config import Preset, check_config
 from agents.policy import Completion, Policy
-from agents.selection import SELECTIONS, by_task
-from seal_env.checks import check_at_least, did_you_mean
+from agents.seeding import generator
 
 
 @dataclass(frozen=True)
 class ReSTEMConfig:
-    """Hyperparameters; the defaults are SEAL's, for passages and Qwen2.5-7B (paper, section 4.1 and appendix).
+    """Hyperparameters of :class:`ReSTEM`. Defaults: SEAL's for passages and Qwen2.5-7B (paper, section 4.1 and appendix).
 
     Attributes:
-        contexts: passages a round.
-        samples: edits a passage.
-        selection: ``best``, ``positive``, ``quantile`` or ``shrunk``, see :mod:`agents.selection`.
-        rescore: leaders of each passage that are scored once more before one is chosen; 0: the first score is trusted.
-        quantile: of ``selection="quantile"``.
-        learning_rate: peak of AdamW's, which falls linearly to zero within the round.
-        epochs: passes over the kept edits.
-        batch_size: kept edits a step.
-        max_grad_norm: of the gradient.
-        same_contexts: whether all rounds use the first round's passages.
+        contexts: passages per round.
+        samples: edits per passage.
+        selection: name of the rule that selects edits, see :data:`SELECTIONS`.
+        rescore: number of best edits of each passage that are scored again before the selection; 0: the first score is used.
+        quantile: quantile of ``selection="quantile"``.
+        learning_rate: initial learning rate of AdamW, which falls linearly to zero within the round.
+        epochs: passes over the selected edits.
+        batch_size: selected edits per step.
+        max_grad_norm: maximum norm of the gradient.
+        same_contexts: use the passages of the first round in all rounds.
     """
 
     contexts: int = 50
     samples: int = 5
-    selection: str = "best"
+    selection: Literal["best", "positive", "quantile", "shrunk"] = "best"
     rescore: int = 0
     quantile: float = 0.9
     learning_rate: float = 3e-4
@@ -47,11 +49,7 @@ class ReSTEMConfig:
     same_contexts: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("contexts", "samples", "epochs", "batch_size"):
-            check_at_least(name, getattr(self, name), 1)
-        if self.selection not in SELECTIONS:
-            hint = did_you_mean(self.selection, list(SELECTIONS))
-            raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}.{hint}")
+        check_config(self, contexts=1, samples=1, epochs=1, batch_size=1)
         if not 0 <= self.rescore <= self.samples:
             raise ValueError(f"rescore must be from 0 to samples={self.samples}, got {self.rescore!r}")
         if not 0 <= self.quantile < 1:
@@ -59,7 +57,7 @@ class ReSTEMConfig:
 
 
 class ReSTEM(Agent):
-    """See the module's docstring."""
+    """SEAL's outer loop: sample, select, fine-tune on the selected edits, merge."""
 
     Config = ReSTEMConfig
     config: ReSTEMConfig
@@ -88,7 +86,7 @@ class ReSTEM(Agent):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if self.seal.config.approximate:
+        if self.seal_env.config.approximate:
             _check_proxy(self.config)
 
     def round(self, budget: int) -> Round | None:
@@ -96,44 +94,42 @@ class ReSTEM(Agent):
         contexts = min(config.contexts, budget // (config.samples + config.rescore))
         if contexts == 0:
             return None
-        tasks = self.draw_tasks(contexts)
-        with clock("collect"):
-            scored = self.collect(tasks, config.samples)
-        again: list[Scored] = []
-        judged: list[Scored] = scored
+
+        # E-step: sample from p(SE | C) and score by the reward.
+        clock.start("collect")
+        if config.same_contexts:
+            first_round = generator(self.seed, "tasks", 0)
+            tasks = self.seal_env.draw_tasks(first_round, config.contexts)[:contexts]
+        else:
+            tasks = self.draw_tasks(contexts)
+        rollout = self.collect(tasks, config.samples)
+        rescored: list[ScoredEdit] = []
         if config.rescore:
-            with clock("rescore"):
-                leaders = [one for group in by_task(scored) for one in _leaders(group, config.rescore)]
-                again = self.rescore(leaders)
-                judged = again
-        kept = SELECTIONS[config.selection](judged, config.quantile)
-        with clock("learn"):
-            loss = fine_tune(self.policy, [one.completion for one in kept], config, seed=int(self.rng("learn").integers(2**31)))
-            self.policy.merge()
-        metrics = {"kept": len(kept) / len(scored), "loss": loss}
-        return Round(scored, again, metrics=metrics, seconds=clock.seconds)
+            clock.start("rescore")
+            leaders = [edit for group in by_task(rollout) for edit in _leaders(group, config.rescore)]
+            rescored = self.rescore(leaders)
 
-
-def _check_proxy(config: ReSTEMConfig) -> None:
-    """Raise a ValueError for what needs more than a proxy's reward, which is the same each time."""
-    if config.selection in ("positive", "shrunk"):
-        raise ValueError(f"selection={config.selection!r} needs scores, and reward='proxy' has none: 'best' or 'quantile'")
-    if config.rescore:
-        raise ValueError(f"reward='proxy' is the same each time: rescore must be 0, got {config.rescore}")
-
-
-def _leaders(group: Sequence[Scored], count: int) -> list[Scored]:
-    return sorted(group, key=lambda one: -one.reward)[:count]
+        # M-step: select, and maximise the likelihood of the selected edits (equation 2).
+        clock.start("learn")
+        selected = SELECTIONS[config.selection](rescored or rollout, config.quantile)
+        seed = int(self.rng("learn").integers(2**31))
+        loss = fine_tune(self.policy, [edit.completion for edit in selected], config, seed)
+        self.policy.merge()
+        metrics = {"kept": len(selected) / len(rollout), "loss": loss}
+        return Round(rollout, rescored, metrics=metrics, seconds=clock.stop())
 
 
 def fine_tune(policy: Policy, completions: Sequence[Completion], config: ReSTEMConfig, seed: int) -> float:
-    """SFT on the completions, with the loss on what was written and not on the prompts; the last epoch's mean loss in nats."""
+    """Supervised fine-tuning on the completions, with the loss on their tokens and not on the prompts.
+
+    Returns:
+        Mean loss of the last epoch in nats per token; NaN without completions.
+    """
     if not completions:
         return float("nan")
     optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=0.0)
     generator = torch.Generator().manual_seed(seed)
-    batches = -(-len(completions) // config.batch_size)
-    steps, step, total, count = batches * config.epochs, 0, 0.0, 0.0
+    steps, step, total, count = -(-len(completions) // config.batch_size) * config.epochs, 0, 0.0, 0.0
     for _ in range(config.epochs):
         order = torch.randperm(len(completions), generator=generator).tolist()
         total, count = 0.0, 0.0
@@ -151,3 +147,87 @@ def fine_tune(policy: Policy, completions: Sequence[Completion], config: ReSTEMC
             optimizer.zero_grad()
             step += 1
     return total / count
+
+
+# Selections -----------------------------------------------------------------------------------------------------------
+
+
+def best(edits: Sequence[ScoredEdit], quantile: float) -> list[ScoredEdit]:
+    """The best edit of each task, the first of equals, whether or not it helped (the authors' code)."""
+    return [max(group, key=lambda edit: edit.reward) for group in by_task(edits)]
+
+
+def positive(edits: Sequence[ScoredEdit], quantile: float) -> list[ScoredEdit]:
+    """Every edit that improved the score (paper, section 3.1, equation 2)."""
+    return [edit for edit in edits if edit.info["gain"] > 0]
+
+
+def above_quantile(edits: Sequence[ScoredEdit], quantile: float) -> list[ScoredEdit]:
+    """Every edit whose reward is at or above the quantile of all rewards, unless that is the lowest reward of all."""
+    rewards = np.array([edit.reward for edit in edits])
+    least = np.quantile(rewards, quantile)
+    return [edit for edit, reward in zip(edits, rewards) if reward >= least and reward > rewards.min()]
+
+
+def shrunk(edits: Sequence[ScoredEdit], quantile: float) -> list[ScoredEdit]:
+    """The best edit of each task, if it stands out from the noise.
+
+    A score is a mean of few verdicts, so some edits look better by chance. The variance of rewards within tasks is split, by
+    analysis of variance, into variance between edits and noise (from repeated evaluations if there are any, otherwise the
+    variance of a mean of independent verdicts). An edit's advantage over its task's mean is shrunk by variance / (variance +
+    noise) (James and Stein, 1961). The best edit is selected if its shrunk advantage exceeds half a standard deviation of the
+    noise that remains in it.
+    """
+    groups = by_task(edits)
+    variances = [float(np.var([edit.reward for edit in group], ddof=1)) for group in groups if len(group) > 1]
+    within = float(np.mean(variances or [0.0]))
+    noise = float(np.mean([_noise(edit) for edit in edits]))
+    signal = max(0.0, within - noise)
+    if signal == 0.0:
+        return []
+    share = signal / (signal + noise)
+    selected = []
+    for group in groups:
+        leader = max(group, key=lambda edit: edit.reward)
+        advantage = share * (leader.reward - float(np.mean([edit.reward for edit in group])))
+        if advantage > 0.5 * (share * noise) ** 0.5:
+            selected.append(leader)
+    return selected
+
+
+SELECTIONS: dict[str, Callable[[Sequence[ScoredEdit], float], list[ScoredEdit]]] = {
+    "best": best,
+    "positive": positive,
+    "quantile": above_quantile,
+    "shrunk": shrunk,
+}
+
+
+def by_task(edits: Sequence[ScoredEdit]) -> list[list[ScoredEdit]]:
+    """The edits of each task, in order of appearance."""
+    groups: dict[int, list[ScoredEdit]] = {}
+    for edit in edits:
+        groups.setdefault(edit.task, []).append(edit)
+    return list(groups.values())
+
+
+def _leaders(group: Sequence[ScoredEdit], count: int) -> list[ScoredEdit]:
+    return sorted(group, key=lambda edit: -edit.reward)[:count]
+
+
+def _noise(edit: ScoredEdit) -> float:
+    """Variance of an edit's reward around its expected value."""
+    scores = edit.info["scores"]
+    if len(scores) > 1:
+        return float(np.var(scores, ddof=1)) / len(scores)
+    questions = max(1, len(edit.info["questions"]) - edit.info.get("ungraded", 0))
+    score = (scores[0] * questions + 1) / (questions + 2)  # never certain (Laplace)
+    return score * (1 - score) / questions
+
+
+def _check_proxy(config: ReSTEMConfig) -> None:
+    """Raise a ValueError for settings that a proxy's reward, which is deterministic and not a score, does not support."""
+    if config.selection in ("positive", "shrunk"):
+        raise ValueError(f"selection={config.selection!r} needs scores, and reward='proxy' has none: 'best' or 'quantile'")
+    if config.rescore:
+        raise ValueError(f"reward='proxy' is the same each time: rescore must be 0, got {config.rescore}")

@@ -1,7 +1,6 @@
-"""Random streams by name, so that what is drawn for one purpose depends on nothing else that is drawn.
+"""Independent random streams by name: draws for one purpose do not change those for another.
 
-The seed of an edit comes from its task, not from the batch that it is scored in: how many sub-environments run side by side
-changes no result.
+The seed of an edit is derived from its task, not from its batch, so results do not depend on ``num_envs``.
 """
 
 from __future__ import annotations
@@ -15,30 +14,28 @@ import numpy as np
 
 
 def derive_seed(seed: int, *stream: int | str) -> int:
-    """A seed from 0 to 2^62 - 1 for the stream of this name, such as ``("collect", 3)``.
+    """A seed from 0 to 2^62 - 1 for a named stream, such as ``("collect", 3)``.
 
     Args:
-        seed: of the whole run.
-        stream: what it is for; streams of other names are independent.
+        seed: seed of the run.
+        stream: name of the stream.
     """
     digest = hashlib.blake2b(json.dumps([seed, *stream]).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2
 
 
 def generator(seed: int, *stream: int | str) -> np.random.Generator:
-    """A random generator for the stream of this name; see :func:`derive_seed`."""
+    """A random generator for a named stream; see :func:`derive_seed`."""
     return np.random.default_rng(derive_seed(seed, *stream))
 
 
 def task_seeds(seed: int, tasks: Iterable[Hashable], *stream: int | str) -> list[int]:
-    """A seed for each of ``tasks``, which is the same wherever the task stands among the others.
-
-    A task that occurs several times gets another seed each time.
+    """A seed for each task, independent of the other tasks and their order; a repeated task gets another seed each time.
 
     Args:
-        seed: of the whole run.
-        tasks: indices of tasks, or tuples of them for episodes of several.
-        stream: what the seeds are for.
+        seed: seed of the run.
+        tasks: task indices, or tuples of them for episodes of several tasks.
+        stream: name of the stream.
     """
     seen: Counter[Hashable] = Counter()
     seeds = []

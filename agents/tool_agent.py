@@ -1,4 +1,4 @@
-"""What agents that choose tools by numbers share; the policy, which writes, has no part in it."""
+"""Base class of agents that choose the tools of a few-shot task by numbers, without a language model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from seal_env.envs.tool_choices import ToolCodec
 
 
 class ToolAgent(Agent):
-    """An agent of few-shot tasks whose self-edits are made of choices.
+    """An agent of few-shot tasks whose actions are choices of tools. The policy is not trained.
 
     Attributes:
-        codec: between a choice and the text of a self-edit.
+        codec: converts actions to the text of self-edits, and tasks to arrays.
     """
 
-    writes = False
+    uses_policy = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.codec = ToolCodec(self.seal.config)
+        self.codec = ToolCodec(self.seal_env.config)
 
     @classmethod
-    def misfit(cls, config: EnvConfig) -> str:
+    def incompatibility(cls, config: EnvConfig) -> str:
         passages = "a choice of tools is the self-edit of few-shot tasks: SEAL-ARC-v0"
-        return super().misfit(config) or ("" if isinstance(config, ArcConfig) else passages)
+        return super().incompatibility(config) or ("" if isinstance(config, ArcConfig) else passages)

@@ -1,13 +1,13 @@
-"""Stock PPO of Stable-Baselines3 over a choice of tools: a small network sees the grids and picks numbers; no text is written.
+"""PPO (Schulman et al., arXiv 1707.06347) by Stable-Baselines3 with its ``MlpPolicy``, over choices of tools.
 
-Nothing of Stable-Baselines3 is changed. It steps an ordinary environment of one-step episodes whose actions are
-:class:`~seal_env.envs.tool_choices.ToolCodec`'s; what it tried is kept on the way, for the budget and the log.
+A small network observes the grids of a few-shot task as an array and chooses tools as a ``MultiDiscrete`` action, see
+:class:`~seal_env.envs.tool_choices.ToolCodec`. Rollout, advantages, clipped loss (equation 7) and optimizer steps are those of
+``stable_baselines3.PPO.learn``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Categorical
 
-from agents.base import Clock, Preset, Round, Scored, Seeds, load_optimizer_state, optimizer_state, seeds_of
-from agents.one_step import OneStep, logged, numpy_seeded
+from agents.base import Clock, Round, ScoredEdit, SeedLike, expand_seeds, load_optimizer_state, optimizer_state
+from agents.config import Preset, check_config
+from agents.policy import Completion
+from agents.sb3 import OneStepVecEnv, seeded, train_metrics
 from agents.seeding import generator
 from agents.tool_agent import ToolAgent
-from seal_env.checks import check_at_least
 from seal_env.tasks.arc import read_pairs
 
 # isort: split
@@ -31,18 +32,18 @@ from stable_baselines3.common.logger import Logger
 
 @dataclass(frozen=True)
 class ToolPPOConfig:
-    """Hyperparameters, named as in Stable-Baselines3.
+    """Hyperparameters of :class:`ToolPPO`, named as in Stable-Baselines3.
 
     Attributes:
-        tasks: a round, with one choice of tools for each.
-        learning_rate: Adam's, constant.
-        batch_size: choices a minibatch.
-        n_epochs: passes over a round.
-        clip_range: how far the ratio may go from 1.
+        tasks: tasks per round, with one choice of tools for each.
+        learning_rate: constant learning rate of Adam.
+        batch_size: choices per minibatch.
+        n_epochs: passes over the choices of a round.
+        clip_range: how far the ratio may move from 1.
         ent_coef: weight of the entropy.
-        vf_coef: weight of the value's squared error.
-        max_grad_norm: of the gradient.
-        hidden: units of each of the two layers of policy and value.
+        vf_coef: weight of the value loss.
+        max_grad_norm: maximum norm of the gradient.
+        hidden: units of each of the two layers of policy and value network.
     """
 
     tasks: int = 30
@@ -56,12 +57,15 @@ class ToolPPOConfig:
     hidden: int = 64
 
     def __post_init__(self) -> None:
-        for name, least in (("tasks", 2), ("batch_size", 2), ("n_epochs", 1), ("hidden", 1)):
-            check_at_least(name, getattr(self, name), least)
+        check_config(self, tasks=2, batch_size=2, n_epochs=1, hidden=1)
 
 
 class ToolPPO(ToolAgent):
-    """See the module's docstring."""
+    """Stable-Baselines3's PPO with an MLP policy that chooses the tools of few-shot tasks.
+
+    Attributes:
+        ppo: the ``stable_baselines3.PPO``, which holds all that is learnt.
+    """
 
     Config = ToolPPOConfig
     config: ToolPPOConfig
@@ -71,10 +75,10 @@ class ToolPPO(ToolAgent):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         config = self.config
-        with _seeded(self.seed):
+        with seeded(self.seed):
             self.ppo = stable_baselines3.PPO(
                 "MlpPolicy",
-                self._rollout(np.zeros((config.tasks, *self.codec.shape), np.int8), ()),
+                self._vec_env(np.zeros((config.tasks, *self.codec.shape), np.int8), ()),
                 learning_rate=config.learning_rate,
                 n_steps=1,
                 batch_size=config.batch_size,
@@ -89,31 +93,31 @@ class ToolPPO(ToolAgent):
                 device="cpu",
             )
         self.ppo.set_logger(Logger(None, []))
-        self._scored: list[Scored] = []
 
     def round(self, budget: int) -> Round | None:
         clock, config = Clock(), self.config
         if budget < config.tasks:
             return None
         tasks = self.draw_tasks(config.tasks)
-        shown = np.stack([self.codec.observation(self.seal.engine.source[i].demonstrations) for i in tasks])  # type: ignore[attr-defined]
-        self.ppo.set_env(self._rollout(shown, tasks))
-        with clock("learn"), _seeded(int(self.rng("learn").integers(2**32))):
-            self.ppo.learn(config.tasks, reset_num_timesteps=False)
-        found = logged(self.ppo)
-        return Round(self._scored, metrics={name: found[name] for name in _LOGGED}, seconds=clock.seconds)
+        demonstrations = [self.seal_env.engine.source[i].demonstrations for i in tasks]  # type: ignore[attr-defined]
+        env = self._vec_env(np.stack([self.codec.observation(pairs) for pairs in demonstrations]), tasks)
+        self.ppo.set_env(env)
+        clock.start("learn")
+        with seeded(int(self.rng("learn").integers(2**32))):
+            self.ppo.learn(total_timesteps=config.tasks, reset_num_timesteps=False)
+        return Round(env.rollout, metrics=train_metrics(self.ppo), seconds=clock.stop())
 
     def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
+        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
-        """Choices for each task, drawn from the network's as other agents draw their tokens: by the policy's ``sampling``."""
-        shown = np.stack([self.codec.observation(read_pairs(context)) for context in observations["context"]])
-        seeds = seeds_of(seed, len(shown))
+        """Choices of tools, sampled from the network with the policy's ``sampling``, as other agents sample tokens."""
+        arrays = np.stack([self.codec.observation(read_pairs(context)) for context in observations["context"]])
+        seeds = expand_seeds(seed, len(arrays))
         with torch.no_grad():
-            found = self.ppo.policy.get_distribution(self.ppo.policy.obs_to_tensor(shown)[0])
+            distribution = self.ppo.policy.get_distribution(self.ppo.policy.obs_to_tensor(arrays)[0])
         columns = []
-        for i, categorical in enumerate(cast(list[Categorical], found.distribution)):  # one for each part of the choice
-            uniforms = torch.tensor([generator(one, "choice", i).random() for one in seeds], dtype=torch.float64)
+        for i, categorical in enumerate(cast(list[Categorical], distribution.distribution)):  # one per part of the choice
+            uniforms = torch.tensor([generator(s, "choice", i).random() for s in seeds], dtype=torch.float64)
             columns.append(self.policy.sampling.draw(categorical.logits, uniforms))
         return [self.codec.text(action) for action in torch.stack(columns, 1).numpy()]
 
@@ -125,20 +129,10 @@ class ToolPPO(ToolAgent):
         self.ppo.policy.load_state_dict({name: state[f"network.{name}"] for name in self.ppo.policy.state_dict()})
         load_optimizer_state(self.ppo.policy.optimizer, state)
 
-    def _rollout(self, shown: NDArray[np.int8], tasks: Sequence[int]) -> OneStep:
-        def score(actions: NDArray[np.int64]) -> Sequence[Scored]:
-            self._scored = self.score_texts(tasks, [self.codec.text(action) for action in actions])
-            return self._scored
+    def _vec_env(self, observations: NDArray[np.int8], tasks: Sequence[int]) -> OneStepVecEnv:
+        """A ``VecEnv`` with a sub-environment for each task; ``observations`` are those of the codec."""
 
-        return OneStep(shown, self.codec.observation_space, self.codec.action_space, score)
+        def score(actions: NDArray[np.int64]) -> Sequence[ScoredEdit]:
+            return self.score_completions(tasks, [Completion.from_text(self.codec.text(action)) for action in actions])
 
-
-_LOGGED = ("policy_gradient_loss", "value_loss", "explained_variance", "approx_kl", "clip_fraction", "entropy_loss")
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Within: the global generators that Stable-Baselines3 draws from begin at ``seed``."""
-    with numpy_seeded(seed), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+        return OneStepVecEnv(observations, self.codec.observation_space, self.codec.action_space, score)

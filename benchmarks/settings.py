@@ -138,13 +138,13 @@ class Settings:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"agents.{label}: {error}") from error
             for config in (learnt_from, evaluated) if agent.learns else (evaluated,):
-                if misfit := agent.type.misfit(config):
-                    raise ValueError(f"agents.{label}: {misfit}")
+                if problem := agent.type.incompatibility(config):
+                    raise ValueError(f"agents.{label}: {problem}")
 
     def baselines(self) -> list[str]:
         """Names of the agents to compare with, those of them that can do something where agents are evaluated."""
         config = self.env_config(training=False)
-        return [name for name in BASELINES if not get_agent(name).misfit(config)]
+        return [name for name in BASELINES if not get_agent(name).incompatibility(config)]
 
     def env_config(self, training: bool) -> EnvConfig:
         """The environment that is learnt from, or the one of evaluations."""

@@ -1,4 +1,4 @@
-"""A whole agent to start your own from: RLOO, REINFORCE with a leave-one-out baseline (Ahmadian et al., arXiv 2402.14740)."""
+"""A complete agent as a template: RLOO, REINFORCE with a leave-one-out baseline (Ahmadian et al., arXiv 2402.14740)."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,8 +12,8 @@ from agents.callbacks import LogRounds
 
 @dataclass(frozen=True)
 class RLOOConfig:
-    contexts: int = 8  # passages a round
-    samples: int = 6  # edits a passage
+    contexts: int = 8  # passages per round
+    samples: int = 6  # edits per passage
     learning_rate: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -22,10 +22,10 @@ class RLOOConfig:
 
 
 class RLOO(Agent):
-    """An edit's baseline is the mean reward of the other edits of its passage."""
+    """Policy gradient whose baseline is the mean reward of the passage's other edits."""
 
     Config = RLOOConfig
-    presets: ClassVar = {"seal-nano": Preset({"learning_rate": 1e-3})}  # a small model takes larger steps
+    presets: ClassVar = {"seal-nano": Preset({"learning_rate": 1e-3})}  # a small model needs larger steps
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -36,16 +36,16 @@ class RLOO(Agent):
         tasks = self.draw_tasks(min(self.config.contexts, budget // samples))
         if not tasks:
             return None
-        scored = self.collect(tasks, samples, top_p=1.0)  # as the gradient below assumes
-        rewards = torch.tensor([one.reward for one in scored]).view(-1, samples)
-        others = (rewards.sum(1, keepdim=True) - rewards) / (samples - 1)
-        for scores in self.policy.scores([one.completion for one in scored]):
-            advantages = (rewards - others).flatten()[scores.rows].to(scores.log_probs)
-            (-advantages @ scores.log_probs.sum(1) / len(scored)).backward()
+        rollout = self.collect(tasks, samples, top_p=1.0)  # the distribution of the log-probabilities below
+        rewards = torch.tensor([edit.reward for edit in rollout]).view(-1, samples)
+        advantages = (rewards - (rewards.sum(1, keepdim=True) - rewards) / (samples - 1)).flatten()
+        for scores in self.policy.scores([edit.completion for edit in rollout]):
+            advantage = advantages[scores.rows].to(scores.log_probs)
+            (-advantage @ scores.log_probs.sum(1) / len(rollout)).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return Round(scored, metrics={"grad_norm": float(norm)})
+        return Round(rollout, metrics={"grad_norm": float(norm)})
 
     def state(self) -> dict[str, torch.Tensor]:
         return optimizer_state(self.optimizer)
@@ -54,6 +54,6 @@ class RLOO(Agent):
         load_optimizer_state(self.optimizer, state)
 
 
-if __name__ == "__main__":  # a line a round goes to rloo.jsonl
+if __name__ == "__main__":  # writes a line per round to rloo.jsonl
     agent = RLOO(gym.make_vec("SEAL-SQuAD-v0", num_envs=48), Policy.from_pretrained("seal-nano"), seed=1)
     agent.learn(480, LogRounds("rloo.jsonl"))

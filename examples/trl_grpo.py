@@ -1,17 +1,17 @@
-"""TRL's own GRPOTrainer on a SEAL environment, whose reward it takes as a reward function.
+"""TRL's GRPOTrainer with the reward of a SEAL environment as its reward function.
 
 python examples/trl_grpo.py --edits 480 --out runs/trl
 
-Algorithm and settings are those of agents/grpo.py: the same loss and gradients (tests/test_trl.py), the same optimizer, and
-edits drawn from the same distribution (temperature 1, top-p 1). The edits themselves differ, because TRL draws all of them
-from one stream of random numbers and agents/grpo.py each by a seed of its own. That one also logs every edit and resumes to the
-last bit; this one is the road to policies on several GPUs, to FSDP, DeepSpeed and vLLM (``GRPOConfig(use_vllm=True)``):
+Algorithm and hyperparameters are those of agents/grpo.py: the same loss and gradients (tests/test_trl.py), the same optimizer,
+and the same sampling distribution (temperature 1, top-p 1). The sampled edits differ, because TRL samples all edits from one
+stream of random numbers and agents/grpo.py each with a separate seed. agents/grpo.py also logs every edit and resumes exactly.
+Use this example to train policies on several GPUs, with FSDP, DeepSpeed or vLLM (``GRPOConfig(use_vllm=True)``):
 
 accelerate launch examples/trl_grpo.py --env SEAL-SQuAD-Qwen2.5-7B-v0 --model Qwen/Qwen2.5-7B --dtype bfloat16 --accumulate 6
 
-Every process scores its share of a round's edits in an environment of its own, on its own GPU, with the student as it was made.
-``--out`` gets the rewards (``trainer_state.json``) and a PEFT adapter; what ``AutoPeftModelForCausalLM.from_pretrained(out,
-dtype="float32").merge_and_unload()`` makes of it is a model for ``agents.Policy``.
+Every process scores its share of a round's edits in a separate environment, on its own GPU, with a fixed student. The script
+writes the rewards (``trainer_state.json``) and a PEFT adapter to ``--out``. ``AutoPeftModelForCausalLM.from_pretrained(out,
+dtype="float32").merge_and_unload()`` returns a model for ``agents.Policy``.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
-import agents.grpo
-from agents.episodes import Env, begin, score, seal_of
+import agents
+from agents.episodes import Env, begin, instructions_of, score, seal_vector_env
 from agents.policy import POLICY_LORA
 from agents.seeding import derive_seed, generator, task_seeds
 from seal_env.student import load_base
 
 
 def main(arguments: Sequence[str] | None = None) -> GRPOTrainer:
-    """Train as the command line says."""
+    """Train with the options of the command line."""
     args = parse(arguments)
     process = PartialState()
     share, rounds = args.round // process.num_processes, args.edits // args.round
-    where = {"device": process.device.type, "dtype": args.dtype}
-    # TRL gets the prompts as raw text, whatever the model was tuned for.
-    env = gym.make_vec(args.env, num_envs=share, model=args.model, template="base", **where)
+    # TRL prompts with raw text, so the template is that of a base model.
+    options = {"model": args.model, "template": "base", "device": process.device.type, "dtype": args.dtype}
+    env = gym.make_vec(args.env, num_envs=share, **options)
     model, tokenizer = load_base(args.model, process.device, args.dtype)
-    preset = dict(agents.grpo.GRPO.preset(args.model, seal_of(env).config.domain).values)
-    preset |= {"contexts": args.contexts, "num_generations": args.generations}
-    ours = asdict(agents.grpo.GRPOConfig(**preset))
-    del ours["contexts"]  # all other names are TRL's
+    preset = agents.GRPO.preset(args.model, seal_vector_env(env).config.domain).values
+    sizes = {"contexts": args.contexts, "num_generations": args.generations}
+    hyperparameters = asdict(agents.GRPOConfig(**{**preset, **sizes}))
+    del hyperparameters["contexts"]  # all other names are TRL's
     config = GRPOConfig(
-        **ours,
+        **hyperparameters,
         output_dir=args.out,
         seed=args.seed,
         max_steps=rounds,
@@ -83,16 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> GRPOTrainer:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="seal-nano", help="base of policy and student: seal-nano, a folder or a hub id")
-    parser.add_argument("--env", default="SEAL-SQuAD-v0", help="id of an environment of one-update episodes")
+    parser.add_argument(
+        "--model", default="seal-nano", help="base model of policy and student: seal-nano, a folder or a hub id"
+    )
+    parser.add_argument("--env", default="SEAL-SQuAD-v0", help="id of an environment with one update per episode")
     parser.add_argument("--edits", type=int, default=480, help="budget of scored self-edits")
-    parser.add_argument("--out", default="runs/trl", help="folder of the trained adapter and the log")
-    parser.add_argument("--contexts", type=int, default=8, help="passages a round")
-    parser.add_argument("--generations", type=int, default=6, help="edits a passage")
-    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens of an edit")
-    parser.add_argument("--accumulate", type=int, default=1, help="forward passes a process makes over its share of a round")
-    parser.add_argument("--dtype", default="float32", help="of the base: float32 or bfloat16")
-    parser.add_argument("--seed", type=int, default=1, help="of tasks, adapter, edits and updates")
+    parser.add_argument("--out", default="runs/trl", help="output folder of the trained adapter and the log")
+    parser.add_argument("--contexts", type=int, default=8, help="passages per round")
+    parser.add_argument("--generations", type=int, default=6, help="edits per passage")
+    parser.add_argument("--max-tokens", type=int, default=256, help="maximum number of tokens of an edit")
+    parser.add_argument("--accumulate", type=int, default=1, help="forward passes of a process over its share of a round")
+    parser.add_argument("--dtype", default="float32", help="dtype of the base model: float32 or bfloat16")
+    parser.add_argument("--seed", type=int, default=1, help="seed of tasks, adapter, edits and updates")
     args = parser.parse_args(arguments)
     args.round, parts = args.contexts * args.generations, PartialState().num_processes * args.accumulate
     if args.edits < args.round:
@@ -103,18 +105,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def tasks_of(env: Env, count: int, seed: int) -> Dataset:
-    """``count`` tasks: the ``prompt`` that asks for an edit, and the ``task`` by its index."""
-    tasks, prompts = seal_of(env).draw_tasks(generator(seed, "tasks"), count), list[str]()
-    seeds = task_seeds(seed, tasks, "prompts")
-    for start in range(0, count, env.num_envs):
-        chosen = slice(start, start + env.num_envs)
-        observations, _ = begin(env, tasks[chosen], seeds[chosen])
-        prompts += observations["instruction"]
+    """A dataset of ``count`` tasks with columns ``prompt``, the instruction, and ``task``, the index."""
+    tasks = seal_vector_env(env).draw_tasks(generator(seed, "tasks"), count)
+    prompts = instructions_of(env, tasks, task_seeds(seed, tasks, "prompts"))
     return Dataset.from_dict({"prompt": prompts, "task": tasks})
 
 
 def reward_of(env: Env, seed: int) -> Callable[..., list[float]]:
-    """The environment's reward of edits, ``env.num_envs`` at a time, as TRL asks for it."""
+    """A reward function for TRL that scores ``env.num_envs`` edits per call."""
     calls = itertools.count()
 
     def seal_reward(completions: list[str], task: list[int], **_: Any) -> list[float]:

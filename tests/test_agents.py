@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import asdict
 
 import gymnasium as gym
 import numpy as np
@@ -13,13 +16,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from agents import AGENTS, Policy, evaluate, get_agent
-from agents.base import Scored, summary
+import agents
+from agents import GRPO, GRPOConfig, Policy, ReSTEM, ReSTEMConfig, ScoredEdit, agent_names, evaluate, get_agent
+from agents.base import rollout_metrics
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, StopEarly, drop_lines, latest
-from agents.grpo import GRPO, group_advantages
+from agents.grpo import group_advantages
 from agents.policy import Completion
-from agents.rest_em import ReSTEM
-from agents.selection import SELECTIONS, by_task
+from agents.rest_em import SELECTIONS, by_task
 from seal_env.student import Sampling
 from seal_env.tasks.almanac import Almanac
 from tests.shared import RUNS, needs_runs
@@ -30,10 +33,10 @@ from tests.toy import LORA, SMALL, Curve, share_of_letters, toy
 def make(model_path):
     """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
 
-    def made(num_envs: int = 8, reward=share_of_letters, model: str = "llama", **options):
+    def make_toy(num_envs: int = 8, reward=share_of_letters, model: str = "llama", **options):
         return toy(model_path(model), num_envs, reward, **options)
 
-    return made
+    return make_toy
 
 
 REST_EM = {"contexts": 4, "samples": 8, "learning_rate": 3e-2, "epochs": 3, "batch_size": 4}
@@ -70,10 +73,10 @@ def test_a_resumed_run_ends_as_an_unbroken_one(make, tmp_path, agent_type, confi
     def watchers(folder, env):
         return [LogEdits(folder / "edits.jsonl"), Evaluate(env, [0, 1], every=32, path=folder / "eval.jsonl")]
 
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     held_out, _ = make(2, reward=None)
     env, policy = make(8, reward=None)
-    agent_type(env, policy, seed=3, self_adapting=self_adapting, **config).learn(96, watchers(whole, held_out))
+    agent_type(env, policy, seed=3, self_adapting=self_adapting, **config).learn(96, watchers(unbroken, held_out))
 
     held_out, _ = make(2, reward=None)
     env, policy = make(8, reward=None)
@@ -88,7 +91,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(make, tmp_path, agent_type, confi
     resumed = agent_type.load(latest(broken / "checkpoints"), env, policy)
     assert resumed.predict({"instruction": ["Go on:"]}, seed=5) == predicted
     resumed.learn(96, watchers(broken, held_out))
-    assert lines(broken) == lines(whole)
+    assert lines(broken) == lines(unbroken)
     assert resumed.edits == 96 and sorted(path.name for path in (broken / "checkpoints").iterdir()) == ["round-00002"]
 
 
@@ -174,35 +177,40 @@ def test_an_edit_is_scored_as_likely_as_it_was_drawn(make):
 def test_best_of_k_keeps_the_rows_that_the_authors_kept(name):
     run = json.loads((RUNS / "train" / f"rank_iter0{name}.json").read_text())
     lines = (RUNS / "selection" / f"sft_best1of5_iter0{name}.jsonl").read_text().splitlines()
-    scored = [
-        one(edit["stats"]["adapter_mean"], task=i, text=edit["text"], instruction=article["prompt"])
+    edits = [
+        scored_edit(completion["stats"]["adapter_mean"], task=i, text=completion["text"], instruction=article["prompt"])
         for i, article in enumerate(run["articles"])
-        for edit in article["completions"]
+        for completion in article["completions"]
     ]
-    kept = {(row.instruction, row.completion.text) for row in SELECTIONS["best"](scored, 0.0)}
+    kept = {(edit.instruction, edit.edit) for edit in SELECTIONS["best"](edits, 0.0)}
     assert kept == {(row["prompt"], row["completion"]) for row in map(json.loads, lines)} and len(kept) == 50
 
 
-def one(reward: float, task: int = 0, text: str = "", instruction: str = "", scores=(0.5,), gain: float = 0.0) -> Scored:
+def scored_edit(
+    reward: float, task: int = 0, text: str = "", instruction: str = "", scores=(0.5,), gain: float = 0.0
+) -> ScoredEdit:
     info = {"gain": gain, "scores": scores, "questions": (None,) * 5, "fit_status": "trained"}
-    return Scored(task, instruction, Completion((0,), (1,), text, "eos"), reward, info)
+    return ScoredEdit(task, instruction, Completion((0,), (1,), text, "eos"), reward, info)
 
 
 def test_the_other_rules_keep_what_they_say():
-    scored = [one(r, task=i // 4, gain=r - 0.5) for i, r in enumerate([0.1, 0.9, 0.5, 0.6, 0.2, 0.3, 0.5, 0.4])]
-    assert [row.reward for row in SELECTIONS["positive"](scored, 0.0)] == [0.9, 0.6]
-    assert [row.reward for row in SELECTIONS["quantile"](scored, 0.75)] == [0.9, 0.6]
-    assert SELECTIONS["quantile"]([one(0.0)] * 4, 0.5) == []
-    assert [len(group) for group in by_task(scored)] == [4, 4]
+    rewards = [0.1, 0.9, 0.5, 0.6, 0.2, 0.3, 0.5, 0.4]
+    edits = [scored_edit(reward, task=i // 4, gain=reward - 0.5) for i, reward in enumerate(rewards)]
+    assert [edit.reward for edit in SELECTIONS["positive"](edits, 0.0)] == [0.9, 0.6]
+    assert [edit.reward for edit in SELECTIONS["quantile"](edits, 0.75)] == [0.9, 0.6]
+    assert SELECTIONS["quantile"]([scored_edit(0.0)] * 4, 0.5) == []
+    assert [len(group) for group in by_task(edits)] == [4, 4]
 
 
 def test_the_noise_aware_rule_trusts_what_stands_out_of_the_noise():
     rng = np.random.default_rng(0)
 
-    def rounds(spread: float) -> list[Scored]:
+    def rounds(spread: float) -> list[ScoredEdit]:
         quality = np.clip(0.5 + spread * rng.standard_normal((40, 5)), 0, 1)
-        found = rng.binomial(5, quality[..., None], (40, 5, 3)) / 5
-        return [one(float(found[i, j].mean()), task=i, scores=tuple(found[i, j])) for i in range(40) for j in range(5)]
+        scores = rng.binomial(5, quality[..., None], (40, 5, 3)) / 5
+        return [
+            scored_edit(float(scores[i, j].mean()), task=i, scores=tuple(scores[i, j])) for i in range(40) for j in range(5)
+        ]
 
     assert len(SELECTIONS["shrunk"](rounds(0.0), 0.0)) < 20
     assert len(SELECTIONS["shrunk"](rounds(0.3), 0.0)) > 36
@@ -226,14 +234,14 @@ def test_baselines_predict_what_their_names_say(model_path, tmp_path):
     policy = Policy.from_pretrained(model_path("llama"), LORA, max_new_tokens=8)
     env = envs()
     results = {name: evaluate(get_agent(name)(env, policy), env, [0, 1, 2, 3], seed=1) for name in BASELINES}
-    assert all(row.info["status"] == "empty" and row.info["gain"] == 0 for row in results["no_update"])
-    assert all(row.info["sequences"] == 1 and row.info["status"] == "ok" for row in results["passage_only"])
+    assert all(edit.info["status"] == "empty" and edit.info["gain"] == 0 for edit in results["no_update"])
+    assert all(edit.info["sequences"] == 1 and edit.info["status"] == "ok" for edit in results["passage_only"])
     articles = [Almanac().article("test", i) for i in range(4)]
-    assert [row.edit.count("Answer: ") for row in results["oracle"]] == [len(article.facts) for article in articles]
+    assert [edit.edit.count("Answer: ") for edit in results["oracle"]] == [len(article.facts) for article in articles]
     facts = evaluate(get_agent("oracle")(env, policy, kind="facts"), env, [3])
     assert facts[0].edit.splitlines() == articles[3].oracle_facts()
     again = evaluate(get_agent("untrained")(env, policy), env, [0, 1, 2, 3], seed=1)
-    assert [row.edit for row in again] == [row.edit for row in results["untrained"]]
+    assert [edit.edit for edit in again] == [edit.edit for edit in results["untrained"]]
 
     path = tmp_path / "edits.jsonl"
     path.write_text("".join(json.dumps({"context": a.context, "edit": f"About {a.title}."}) + "\n" for a in articles[:2]))
@@ -246,9 +254,9 @@ def test_baselines_predict_what_their_names_say(model_path, tmp_path):
 BASELINES = ["no_update", "passage_only", "untrained", "best_of_k", "oracle"]
 
 
-def test_what_cannot_work_is_said_at_the_door(make, model_path, tmp_path):
+def test_invalid_arguments_raise_clear_errors(make, model_path, tmp_path):
     env, policy = make(2, reward=None)
-    for wrong, said in [
+    for wrong, message in [
         (lambda: get_agent("rest-em"), "no agent 'rest-em'. Did you mean 'rest_em'"),
         (lambda: get_agent("json:loads"), "is no subclass of agents.Agent"),
         (lambda: get_agent("nowhere:Agent"), "cannot be imported"),
@@ -263,12 +271,22 @@ def test_what_cannot_work_is_said_at_the_door(make, model_path, tmp_path):
         (lambda: get_agent("from_file")(env, policy), "from_file needs path="),
         (lambda: ReSTEM(gym.make("SEAL-SQuAD-v0", model=model_path("llama"), **SMALL), policy), "needs gym.make_vec"),
     ]:
-        with pytest.raises(ValueError, match=re.escape(said)):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            wrong()
+    for wrong, message in [
+        (lambda: GRPO(env, policy, contexts="8"), "GRPOConfig: contexts must be of type int, got '8'"),
+        (lambda: GRPO(env, policy, beta=True), "GRPOConfig: beta must be of type float, got True"),
+        (lambda: GRPOConfig(epsilon_high="0.2"), "GRPOConfig: epsilon_high must be of type float | None, got '0.2'"),
+        (lambda: GRPO(env, policy, {"beta": 0.1}), "config of GRPO must be an instance of GRPOConfig, got {'beta': 0.1}"),
+        (lambda: GRPO(env, policy, config=ReSTEMConfig()), "config of GRPO must be an instance of GRPOConfig"),
+        (lambda: GRPO(env, "seal-nano"), "policy must be an agents.Policy, such as Policy.from_pretrained('seal-nano'), got"),
+    ]:
+        with pytest.raises(TypeError, match=re.escape(message)):
             wrong()
     with pytest.raises(FileNotFoundError, match=r"holds no saved agent"):
         ReSTEM.load(tmp_path, env, policy)
     ReSTEM(env, policy).save(tmp_path / "agent")
-    with pytest.raises(ValueError, match=r"holds a agents\.rest_em:ReSTEM, not a agents\.grpo:GRPO"):
+    with pytest.raises(ValueError, match=r"holds an agent agents\.rest_em:ReSTEM, not agents\.grpo:GRPO"):
         GRPO.load(tmp_path / "agent", env, policy)
     assert set(AGENTS) >= {"rest_em", "grpo", "ppo", *BASELINES}
 
@@ -286,6 +304,82 @@ def test_learning_stops_when_asked_and_within_the_budget(make, tmp_path):
         agent.learn(60, StopEarly(metric="rewards"))
 
 
-def test_a_round_is_summed_up():
-    found = summary([one(0.2, task=0), one(0.4, task=0), one(0.6, task=1), one(0.6, task=1)])
-    assert found["reward"] == pytest.approx(0.45) and found["frac_reward_zero_std"] == 0.5 and found["edit_tokens"] == 1
+def test_every_round_reports_the_same_metrics():
+    metrics = rollout_metrics([scored_edit(0.2), scored_edit(0.4), scored_edit(0.6, task=1), scored_edit(0.6, task=1)])
+    assert metrics["reward"] == pytest.approx(0.45) and metrics["frac_reward_zero_std"] == 0.5 and metrics["edit_tokens"] == 1
+
+
+# Hyperparameters and imports --------------------------------------------------------------------------------------------
+
+
+def test_a_config_is_used_as_it_is_and_keywords_replace_its_fields(make, tmp_path):
+    env, policy = make(2, reward=None)
+    config = GRPOConfig(contexts=3, learning_rate=0.5)
+    assert GRPO(env, policy, config=config).config == GRPO(env, policy, config).config == config
+    both = GRPO(env, policy, config=config, learning_rate=0.25)
+    assert (both.config.contexts, both.config.learning_rate) == (3, 0.25) and config.learning_rate == 0.5
+    assert both.optimizer.param_groups[0]["lr"] == 0.25
+    both.save(tmp_path / "agent")
+    assert GRPO.load(tmp_path / "agent", *make(2, reward=None)).config == both.config
+
+
+def test_a_preset_fills_fields_that_are_not_passed_but_never_a_config():
+    env = gym.make_vec("SEAL-SQuAD-v0", num_envs=1, **SMALL)
+    policy = Policy.from_pretrained("seal-nano")
+    preset = GRPO.presets["seal-nano"].values
+    assert asdict(GRPO(env, policy).config) == {**asdict(GRPOConfig()), **preset}
+    assert GRPO(env, policy, beta=0.1).config == GRPOConfig(beta=0.1, **preset)
+    assert GRPO(env, policy, learning_rate=0.1).config.learning_rate == 0.1
+    assert GRPO(env, policy, config=GRPOConfig()).config == GRPOConfig() != GRPO(env, policy).config
+    assert GRPO(env, policy, config=GRPOConfig(), beta=0.1).config == GRPOConfig(beta=0.1)
+
+
+class Tasks(agents.Callback):
+    """The tasks of each round."""
+
+    def __init__(self):
+        self.rounds = []
+
+    def on_round(self, agent, result):
+        self.rounds.append([edit.task for edit in result.rollout])
+        return True
+
+
+@pytest.mark.parametrize("same_contexts", [True, False])
+def test_rounds_have_the_same_contexts_only_if_asked_to(make, same_contexts):
+    tasks, (env, policy) = Tasks(), make(4)
+    ReSTEM(env, policy, contexts=2, samples=1, same_contexts=same_contexts, seed=2).learn(5, tasks)
+    first, *others = tasks.rounds
+    assert [len(round_) for round_ in tasks.rounds] == [2, 2, 1]
+    assert all(round_ == first[: len(round_)] for round_ in others) == same_contexts
+
+
+def test_every_public_name_is_imported_on_first_use():
+    for name in agents.__all__:
+        assert getattr(agents, name).__name__ == name
+    assert set(agents.__all__) <= set(dir(agents))
+    with pytest.raises(AttributeError, match="module 'agents' has no attribute 'Grpo'"):
+        agents.Grpo  # noqa: B018
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_agents_loads_neither_torch_nor_stable_baselines3():
+    assert run_python("import agents, sys; print({'torch', 'stable_baselines3'} & set(sys.modules))") == "set()"
+
+
+MISSING_EXTRA = """
+import sys
+sys.modules["stable_baselines3"] = None  # as if it were not installed
+from agents import GRPO
+try:
+    from agents import PPO
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_a_missing_extra_is_an_error_that_says_how_to_install_it():
+    assert run_python(MISSING_EXTRA).endswith("pip install 'seal-env[ppo]'")

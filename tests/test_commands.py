@@ -14,9 +14,8 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from agents import Policy, evaluate, evaluate_sequences, get_agent
-from agents.joined import own_part
-from agents.saved import open_policy
+from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
+from agents.saved import open_policy, split_config
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing
 from benchmarks.commands import evaluate as evaluation
@@ -344,5 +343,5 @@ def test_adapt_says_what_cannot_work(toy, notes, tmp_path):
 
 def test_a_lora_of_rank_patterns_is_taken_apart_as_it_was_joined():
     lora = LoraConfig(r=8, lora_alpha=32, rank_pattern={"q_proj": 4}, alpha_pattern={"q_proj": 6})
-    own = own_part(lora, 2)
+    own = split_config(lora, 2)
     assert (own.r, own.lora_alpha, own.rank_pattern, own.alpha_pattern) == (4, 16, {"q_proj": 2}, {"q_proj": 3})

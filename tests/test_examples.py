@@ -1,4 +1,4 @@
-"""The examples do what they say, and an agent of another package is found by its name."""
+"""The examples work, and get_agent finds agents of other packages by name."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def examples(monkeypatch):
 def make(model_path):
     """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
 
-    def made(num_envs: int = 32):
+    def make_toy(num_envs: int = 32):
         return toy(model_path("toy"), num_envs)
 
-    return made
+    return make_toy
 
 
-# An agent of one's own --------------------------------------------------------------------------------------------------
+# The example agent ------------------------------------------------------------------------------------------------------
 
 
 def test_the_example_agent_learns_and_is_short(make, examples):
@@ -49,14 +49,14 @@ def test_the_example_agent_learns_and_is_short(make, examples):
 def test_the_example_agent_resumes(make, examples, tmp_path):
     agent_type = get_agent("examples.my_agent:RLOO")
     config = {**CONFIG, "contexts": 2, "samples": 4}
-    whole = agent_type(*make(8), seed=3, **config).learn(24)
+    unbroken = agent_type(*make(8), seed=3, **config).learn(24)
     agent_type(*make(8), seed=3, **config).learn(16).save(tmp_path / "agent")
     resumed = agent_type.load(tmp_path / "agent", *make(8)).learn(24)
-    assert resumed.edits == whole.edits == 24
-    assert torch.equal(resumed.policy.adapter, whole.policy.adapter)
+    assert resumed.edits == unbroken.edits == 24
+    assert torch.equal(resumed.policy.adapter, unbroken.policy.adapter)
 
 
-def test_the_example_agent_says_what_cannot_work(make, examples):
+def test_the_example_agent_checks_its_hyperparameters(make, examples):
     with pytest.raises(ValueError, match="samples at least 2, got 8 and 1"):
         get_agent("examples.my_agent:RLOO")(*make(1), samples=1)
 
@@ -75,7 +75,7 @@ class Mine(Baseline):
 
 @pytest.fixture
 def plugin(monkeypatch, tmp_path):
-    """Another package, installed, that brings agents: one that works and three that do not."""
+    """An installed package that registers one valid agent and three broken ones."""
     (tmp_path / "seal_plugin.py").write_text(PLUGIN)
     about = tmp_path / "seal_plugin-1.0.dist-info"
     about.mkdir()
@@ -93,7 +93,7 @@ def test_an_agent_of_another_package_is_found_by_its_name(plugin):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("typo", "agent 'typo' cannot be imported from 'seal_plugin:Mien': module 'seal_plugin' has no attribute 'Mien'"),
         ("gone", "agent 'gone' cannot be imported from 'no_such_module:Agent': No module named 'no_such_module'"),
@@ -101,8 +101,8 @@ def test_an_agent_of_another_package_is_found_by_its_name(plugin):
         ("mina", "no agent 'mina'. Did you mean 'mine'"),
     ],
 )
-def test_a_broken_agent_of_another_package_is_named_in_one_line(plugin, name, said):
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+def test_a_broken_agent_of_another_package_is_named_in_one_line(plugin, name, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         get_agent(name)
     assert "\n" not in str(caught.value)
 
@@ -139,8 +139,8 @@ def test_the_reward_that_trl_is_given_is_the_environments(examples):
     example = importlib.import_module("examples.trl_grpo")
     options = {"num_envs": 2, "inner_loop": {"epochs": 1}}
     env, same = gym.make_vec("SEAL-SQuAD-v0", **options), gym.make_vec("SEAL-SQuAD-v0", **options)
-    asked = example.tasks_of(env, 3, seed=1)
-    tasks, prompts = list(asked["task"]), list(asked["prompt"])
+    dataset = example.tasks_of(env, 3, seed=1)
+    tasks, prompts = list(dataset["task"]), list(dataset["prompt"])
     assert len(set(tasks)) == len(set(prompts)) == 3
 
     observations, _ = same.reset(seed=task_seeds(1, tasks[:2], "rewards", 0), options={"task": tasks[:2]})
@@ -151,12 +151,12 @@ def test_the_reward_that_trl_is_given_is_the_environments(examples):
 
 
 @needs_trl
-def test_the_trl_example_says_what_cannot_work(examples, capsys):
+def test_the_trl_example_checks_its_arguments(examples, capsys):
     example = importlib.import_module("examples.trl_grpo")
-    for arguments, said in [
+    for arguments, message in [
         (["--edits", "40"], "--edits must be at least contexts * generations = 48, one round, got 40"),
         (["--accumulate", "5"], "contexts * generations = 48 must be a multiple of processes * accumulate = 5"),
     ]:
         with pytest.raises(SystemExit):
             example.main(arguments)
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err

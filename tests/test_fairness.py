@@ -158,7 +158,7 @@ def test_policy_gradients_draw_from_the_distribution_that_they_differentiate(mak
     agent.learn(8, watcher)
     (result,) = watcher.rounds
     texts = {}
-    for one in result.scored:
+    for one in result.rollout:
         texts.setdefault(one.task, set()).add(one.completion.text)
     assert all((len(different) > 1) == (name != "rest_em") for different in texts.values())
     predicted = agent.predict({"instruction": ["Go on:"] * 3}, seed=0)
@@ -186,14 +186,14 @@ def test_random_search_compares_on_common_tasks_and_scores_its_best_again(model_
     watcher = Edits()
     agent = get_agent("random_search")(env, policy, seed=0, choices=4, tasks=2, finalists=1)
     agent.learn(10 + 12, watcher)
-    assert [(len(result.scored), len(result.rescored)) for result in watcher.rounds] == [(8, 2), (8, 4)]
+    assert [(len(result.rollout), len(result.rescored)) for result in watcher.rounds] == [(8, 2), (8, 4)]
     for result in watcher.rounds:
-        for part in (result.scored, result.rescored):
+        for part in (result.rollout, result.rescored):
             groups = {}
             for i, one in enumerate(part):
                 groups.setdefault(i // 2, []).append((one.task, one.info["seeds"]))
             assert len({tuple(group) for group in groups.values()}) == 1, "the same tasks, with the same seeds"
-        assert not {one.task for one in result.scored} & {one.task for one in result.rescored}
+        assert not {one.task for one in result.rollout} & {one.task for one in result.rescored}
     last = watcher.rounds[-1].rescored
     means = [np.mean([one.reward for one in last[i : i + 2]]) for i in (0, 2)]
     assert watcher.rounds[-1].metrics["best"] == max(means)

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig
 
 from agents.callbacks import Checkpoint, LogEdits, latest
-from agents.ppo import PPO
+from agents.ppo import PAD, PPO, LanguageModelPolicy, PromptVecEnv, padded, unpadded
 from seal_env.student import Sampling
 from tests.toy import Curve, Rewarded, share_of_letters, toy
 
@@ -40,11 +40,11 @@ class Easy(Toy):
 def make(model_path):
     """``make()``: an environment with the toy reward, and a policy whose temperature lets a random model say anything."""
 
-    def made(num_envs: int = 32, reward=share_of_letters, rewarded=Toy, **options):
+    def make_toy(num_envs: int = 32, reward=share_of_letters, rewarded=Toy, **options):
         env, policy = toy(model_path("llama"), num_envs, None, sampling=Sampling(temperature=0.2), **options)
         return rewarded(env, reward), policy
 
-    return made
+    return make_toy
 
 
 def test_a_toy_reward_is_learnt(make):
@@ -61,7 +61,7 @@ def test_the_first_ratio_of_every_round_is_one(make, options, log_ratio):
     env, policy = make(**options)
     curve = Curve()
     PPO(env, policy, contexts=2, samples=4, batch_size=5, learning_rate=1e-3, log_ratio=log_ratio).learn(16, curve)
-    assert len(curve.rounds) == 2 and max(curve["first_ratio_error"]) < 1e-4
+    assert len(curve.rounds) == 2 and max(curve["first_ratio_error"]) < 1e-6
     assert min(curve["approx_kl"]) > 0  # and later ratios are not
 
 
@@ -69,8 +69,8 @@ def test_the_first_ratio_of_every_round_is_one(make, options, log_ratio):
 def test_the_optimizer_holds_what_is_trained_and_nothing_else(make, lora):
     env, policy = make(8, lora=lora)
     agent = PPO(env, policy, contexts=2, samples=4)
-    held = [p for group in agent.actor_critic.optimizer.param_groups for p in group["params"]]
-    head = [agent.actor_critic.value_head.weight, agent.actor_critic.value_head.bias]
+    held = [p for group in agent.optimizer.param_groups for p in group["params"]]
+    head = [agent.value_head.weight, agent.value_head.bias]
     assert {id(p) for p in held} == {id(p) for p in [*policy.parameters(), *head]}
     before = [p.detach().clone() for p in held]
     frozen = {} if policy.all_weights else {name: value.clone() for name, value in policy.model.state_dict().items()}
@@ -79,7 +79,36 @@ def test_the_optimizer_holds_what_is_trained_and_nothing_else(make, lora):
     assert all(torch.equal(value, policy.model.state_dict()[name]) for name, value in frozen.items())
 
 
-def test_the_critic_leaves_the_language_model_alone_unless_it_is_told_to_share(make):
+def test_the_vec_env_takes_what_the_policy_samples_and_scores_the_decoded_edits(make):
+    env, policy = make(3)
+    agent = PPO(env, policy, contexts=2, samples=4)
+    tasks = [0, 0, 1, 1]
+    seeds = agent.task_seeds("collect", tasks)
+    prompts = PromptVecEnv(agent, tasks, seeds)
+    observations = prompts.reset()
+    assert prompts.observation_space.contains(observations[0]) and observations.shape == (4, len("Passage 0"))
+    options = {"value_head": agent.value_head, "optimizer": agent.optimizer, "config": agent.config}
+    actor_critic = LanguageModelPolicy(
+        prompts.observation_space, prompts.action_space, None, language_model=policy, seeds=seeds, **options
+    )
+    actions, values, log_probs = actor_critic(torch.as_tensor(observations))
+    assert all(prompts.action_space.contains(action) for action in actions.numpy()) and (actions == PAD).any()
+    again = actor_critic.evaluate_actions(torch.as_tensor(observations), actions)
+    torch.testing.assert_close((values, log_probs), again[:2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(actor_critic.predict_values(torch.as_tensor(observations)), values)
+
+    _, rewards, dones, _ = prompts.step(actions.numpy())
+    collected = agent.collect([0, 1], 2, top_p=1.0)
+    assert prompts.rollout == collected and rewards.tolist() == [edit.reward for edit in collected] and dones.all()
+
+
+def test_padding_of_token_ids_is_reversible():
+    rows = [(), (5, 0, 7), (1,)]
+    assert padded(rows, 4).tolist() == [[PAD] * 4, [5, 0, 7, PAD], [1, PAD, PAD, PAD]]
+    assert unpadded(padded(rows, 4)) == unpadded(padded(rows, 4).float().numpy()) == rows
+
+
+def test_the_critic_leaves_the_language_model_alone_unless_its_gradient_is_shared(make):
     def trained(**options):
         env, policy = make(8)
         PPO(env, policy, contexts=2, samples=4, learning_rate=1e-3, max_grad_norm=1e9, target_kl=None, **options).learn(8)
@@ -127,8 +156,8 @@ def test_gradient_checkpointing_changes_memory_alone(make):
 def test_a_resumed_run_ends_as_an_unbroken_one(make, tmp_path, self_adapting):
     options = {"contexts": 2, "samples": 4, "batch_size": 4, "learning_rate": 1e-2}
     env, policy = make(8)
-    whole = PPO(env, policy, seed=3, self_adapting=self_adapting, **options)
-    whole.learn(24, LogEdits(tmp_path / "whole.jsonl"))
+    unbroken = PPO(env, policy, seed=3, self_adapting=self_adapting, **options)
+    unbroken.learn(24, LogEdits(tmp_path / "unbroken.jsonl"))
 
     env, policy = make(8)
     agent = PPO(env, policy, seed=3, self_adapting=self_adapting, **options)
@@ -138,10 +167,10 @@ def test_a_resumed_run_ends_as_an_unbroken_one(make, tmp_path, self_adapting):
     env, policy = make(8)
     resumed = PPO.load(latest(tmp_path / "checkpoints"), env, policy)
     resumed.learn(24, LogEdits(tmp_path / "broken.jsonl"))
-    assert (tmp_path / "broken.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
-    ends, unbroken = resumed.state(), whole.state()
-    assert ends.keys() == unbroken.keys() and all(torch.equal(value, unbroken[name]) for name, value in ends.items())
-    assert torch.equal(resumed.policy.adapter, whole.policy.adapter)
+    assert (tmp_path / "broken.jsonl").read_text() == (tmp_path / "unbroken.jsonl").read_text()
+    state, expected = resumed.state(), unbroken.state()
+    assert state.keys() == expected.keys() and all(torch.equal(value, expected[name]) for name, value in state.items())
+    assert torch.equal(resumed.policy.adapter, unbroken.policy.adapter)
 
 
 def test_a_budget_is_kept_to_the_edit(make):
@@ -153,7 +182,7 @@ def test_a_budget_is_kept_to_the_edit(make):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"samples": 1}, "samples must be at least 2, got 1"),
         ({"batch_size": 4}, "batch_size must be at least 6 (samples), got 4"),
@@ -162,7 +191,7 @@ def test_a_budget_is_kept_to_the_edit(make):
         ({"n_steps": 8}, "PPO: no option 'n_steps'"),
     ],
 )
-def test_what_cannot_work_is_said_at_the_door(make, config, said):
+def test_invalid_hyperparameters_raise_clear_errors(make, config, message):
     env, policy = make(2)
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         PPO(env, policy, **config)

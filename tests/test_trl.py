@@ -12,8 +12,8 @@ from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 import agents.policy
-from agents import Policy
-from agents.grpo import GRPOConfig, accumulate_gradient, group_advantages
+from agents import GRPOConfig, Policy
+from agents.grpo import accumulate_gradient, group_advantages
 from agents.policy import Completion
 from seal_env.student import Sampling, load_base
 from seal_env.student.layout import adapter_layout
@@ -38,10 +38,10 @@ def generator():
 @pytest.fixture(scope="module")
 def policy(model_path, generator):
     """A policy whose adapter is nowhere zero, so that every gradient says something."""
-    made = Policy.from_pretrained(model_path("llama"), copy.deepcopy(LORA), max_new_tokens=16)
+    policy = Policy.from_pretrained(model_path("llama"), copy.deepcopy(LORA), max_new_tokens=16)
     with torch.no_grad():
-        made.adapter.normal_(std=0.05, generator=generator)
-    return made
+        policy.adapter.normal_(std=0.05, generator=generator)
+    return policy
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,13 @@ def old(policy, completions, generator):
 def make(model_path, policy, tmp_path):
     """``make(reward, **options)``: TRL's trainer of the same base and adapter.
 
-    What TRL multiplies the KL term by unless told otherwise, the ratio (arXiv 2512.02556), is not in GRPO's paper and is off.
+    By default TRL multiplies the KL term by the ratio (arXiv 2512.02556); this is not in GRPO's paper and is switched off.
     """
     from trl import GRPOConfig, GRPOTrainer
 
     policy.save(tmp_path / "policy")
 
-    def made(reward=len, **options):
+    def make_trainer(reward=len, **options):
         base, tokenizer = load_base(model_path("llama"))
         options = {"max_completion_length": policy.max_new_tokens, "use_bias_correction_kl": False, **options}
         quiet = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none"}
@@ -80,7 +80,7 @@ def make(model_path, policy, tmp_path):
         set_peft_model_state_dict(trainer.model, load_file(tmp_path / "policy" / "adapter_model.safetensors"))
         return trainer
 
-    return made
+    return make_trainer
 
 
 def padded(completions):
@@ -139,14 +139,14 @@ def test_loss_and_gradients_are_trls(make, policy, completions, old, monkeypatch
     monkeypatch.setitem(agents.policy._BATCH_TOKENS, "cpu", 100)  # ours goes over the edits in several batches
     options = {"loss_type": loss_type, "importance_sampling_level": level, "beta": beta, "epsilon_high": epsilon_high}
     trainer = make(**options)
-    found = assert_same_gradient(trainer, policy, completions, old, GRPOConfig(**options))
+    metrics = assert_same_gradient(trainer, policy, completions, old, GRPOConfig(**options))
     (lower,), (higher,) = (trainer._metrics["eval"][f"clip_ratio/{name}_mean"] for name in ("low", "high"))
     assert 0.1 < lower < 0.3 and 0.1 < higher < 0.3, "clipping is not active both ways"
     if level == "token":  # TRL counts sequences otherwise, not their tokens
-        assert found["clipped"] == pytest.approx(lower + higher, rel=CLOSE)
+        assert metrics["clipped"] == pytest.approx(lower + higher, rel=CLOSE)
     if beta:
-        assert found["kl"] == pytest.approx(trainer._metrics["eval"]["kl"][0], rel=1e-4)
-    assert found["entropy"] == pytest.approx(trainer._metrics["eval"]["entropy"][0], rel=CLOSE)
+        assert metrics["kl"] == pytest.approx(trainer._metrics["eval"]["kl"][0], rel=1e-4)
+    assert metrics["entropy"] == pytest.approx(trainer._metrics["eval"]["entropy"][0], rel=CLOSE)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
@@ -164,8 +164,8 @@ def assert_same_gradient(trainer, policy, completions, old, config):
     theirs = trainer._compute_loss(trainer.model, inputs)
     theirs.backward()
     policy.adapter.grad = None
-    found = accumulate_gradient(policy, completions, ADVANTAGES, old, reference, config)
-    assert found["loss"] == pytest.approx(theirs.item(), rel=CLOSE)
+    metrics = accumulate_gradient(policy, completions, ADVANTAGES, old, reference, config)
+    assert metrics["loss"] == pytest.approx(theirs.item(), rel=CLOSE)
     parameters, compared = dict(trainer.model.named_parameters()), 0
     for target in adapter_layout(policy.model, copy.deepcopy(LORA)).targets:
         for part, of in (("lora_A", target.a), ("lora_B", target.b)):
@@ -174,7 +174,7 @@ def assert_same_gradient(trainer, policy, completions, old, config):
             assert_close(of(policy.adapter.grad[None])[0], gradient)
             compared += gradient.numel()
     assert compared == policy.adapter.numel()
-    return found
+    return metrics
 
 
 @pytest.mark.parametrize("scale_rewards", ["group", "batch", "none"])

@@ -14,10 +14,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents import Scored
+from agents import ScoredEdit
 from agents.callbacks import edit_line
 from agents.policy import Completion
-from agents.selection import SELECTIONS
+from agents.rest_em import SELECTIONS
 from benchmarks.cli import main
 from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import read
@@ -140,9 +140,9 @@ def test_rendering_colours_only_what_is_graded() -> None:
 
 
 def test_rest_em_takes_a_score_of_fewer_questions_for_a_noisier_one() -> None:
-    def scored(ungraded: int) -> list[Scored]:
+    def scored(ungraded: int) -> list[ScoredEdit]:
         info = {"scores": (0.5,), "questions": (None,) * 5, "ungraded": ungraded}
-        return [Scored(0, "", Completion((0,), (1,), "", "eos"), reward, info) for reward in (0.0, 0.2, 0.9)]
+        return [ScoredEdit(0, "", Completion((0,), (1,), "", "eos"), reward, info) for reward in (0.0, 0.2, 0.9)]
 
     assert [len(SELECTIONS["shrunk"](scored(ungraded), 0.0)) for ungraded in (0, 4, 5)] == [1, 0, 0]
 
@@ -168,7 +168,7 @@ def test_eval_counts_what_has_no_verdict_and_leaves_such_tasks_out(capsys, tmp_p
 
 def test_a_line_says_null() -> None:
     info = {"status": "ok", "questions": ({"question": "q", "correct": None, "correct_before": True},)}
-    line = edit_line(Scored(0, "", Completion((0,), (1,), "", "eos"), 0.0, info))
+    line = edit_line(ScoredEdit(0, "", Completion((0,), (1,), "", "eos"), 0.0, info))
     assert json.loads(json.dumps(line))["questions"] == [{"question": "q", "correct": None, "correct_before": True}]
 
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 
-from agents import Agent, Evaluated, Policy, evaluate, evaluate_sequences, get_agent
+from agents import Agent, Policy, ScoredEdit, evaluate, evaluate_sequences, get_agent
 from agents.baselines import Baseline, FromFile, NoUpdate, Oracle, PassageOnly
 from agents.callbacks import append_lines, edit_line
 from agents.saved import agent_of, open_policy
@@ -52,7 +52,7 @@ class Evaluation:
     """
 
     reward: Estimate
-    results: Sequence[Evaluated]
+    results: Sequence[ScoredEdit]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> Evaluation:
     return Evaluation(reward, results)
 
 
-def _said(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) -> Iterator[str]:
+def _said(config: EnvConfig, reward: Estimate, results: Sequence[ScoredEdit]) -> Iterator[str]:
     if config.mode == "continual":
         yield f"right after each update {float(np.mean([one.info['score'] for one in results])):.3f}"
         yield f"at the end {_shown(reward)}"
@@ -124,7 +124,7 @@ def _said(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) -> 
         yield f"questions without a verdict {ungraded}"
 
 
-def _graded(one: Evaluated) -> bool:
+def _graded(one: ScoredEdit) -> bool:
     """Whether the scores are about any question: a judge may refuse them all."""
     asked = len(one.info.get("questions", ())) * len(one.info.get("scores", ()))
     return not asked or one.info["ungraded"] < asked
@@ -138,7 +138,7 @@ def _episodes(tasks: int | None, length: int) -> list[list[int]]:
     return [list(range(first, first + length)) for first in range(0, count, length)]
 
 
-def _at_the_end(last: Evaluated) -> float:
+def _at_the_end(last: ScoredEdit) -> float:
     """What an episode of several passages came to: the accuracy on all of them after its last update."""
     return float(np.mean(last.info.get("accuracy_row", last.reward)))
 
@@ -177,7 +177,7 @@ def _check_there(env: Any, episodes: Sequence[Sequence[int]]) -> None:
         raise ValueError(f"--tasks {asked}: there are {there}")
 
 
-def _write(path: Path, results: Sequence[Evaluated], env: Any) -> None:
+def _write(path: Path, results: Sequence[ScoredEdit], env: Any) -> None:
     source = cast(SealVectorEnv, env).engine.source
     lines = []
     for one in results:

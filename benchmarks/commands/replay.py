@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from transformers import AutoTokenizer
 
-from agents.base import Scored
+from agents.base import ScoredEdit
 from agents.policy import Completion
-from agents.selection import best
+from agents.rest_em import best
 from benchmarks.measurements.recorded import (
     EVAL,
     FORMATS,
@@ -536,7 +536,7 @@ def selection(recorded: Recorded) -> Section:
 def _best(run: Run, prompts: Sequence[str], reward: Callable[[Edit], float]) -> list[tuple[str, str]]:
     """Prompt and edit of the rows that ReST-EM keeps."""
     scored = [
-        Scored(i, prompt, Completion((), (), edit.text, "eos"), reward(edit), {})
+        ScoredEdit(i, prompt, Completion((), (), edit.text, "eos"), reward(edit), {})
         for i, (prompt, article) in enumerate(zip(prompts, run.articles))
         for edit in article.edits
     ]

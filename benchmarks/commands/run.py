@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> Path | None:
     write(summary, folder / "report")
     print(f"\n{table_text(summary)}\n\nreport    {folder / 'report' / 'report.html'}")
     for label, agent in settings.agents.items():
-        if agent.learns and agent.type.writes:
+        if agent.learns and agent.type.uses_policy:
             print(f"policy    {run_folder(folder, label, settings.seeds[0]) / 'policy'}  ({label})")
     return folder
 
@@ -394,10 +394,10 @@ def run_one(
             if agent.edits == 0:
                 shutil.rmtree(own)
                 raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
-            if agent.writes:
+            if agent.uses_policy:
                 with atomic_folder(own / "policy") as new:
                     policy.save(new)
-                    agent.write_about(new)
+                    agent.save_metadata(new)
         if evaluation.sequences and not (own / "continual.jsonl").is_file():
             with atomic_write(own / "continual.jsonl") as partial:
                 append_lines(partial, _continual_lines(agent, settings, seed, where))
@@ -436,7 +436,7 @@ class _Tell(Callback):
             self.tell(Event(self.label, self.seed, "resumed", self.before, None))
 
     def on_round(self, agent: Agent, result: Round) -> bool:
-        new = len(result.scored) + len(result.rescored)
+        new = len(result.rollout) + len(result.rescored)
         self.tell(Event(self.label, self.seed, f"{agent.edits} edits", new, result.metrics["reward"]))
         return True
 
