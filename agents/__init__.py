@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agents.policy import Completion, Policy
     from agents.ppo import PPO, PPOConfig
     from agents.random_search import RandomSearch, RandomSearchConfig
-    from agents.registry import agent_names, get_agent
+    from agents.registry import AGENTS, get_agent
     from agents.rest_em import ReSTEM, ReSTEMConfig
     from agents.saved import open_policy
     from agents.tool_ppo import ToolPPO, ToolPPOConfig
@@ -47,7 +47,7 @@ _EXPORTS = {
     "policy": "Completion Policy",
     "ppo": "PPO PPOConfig",
     "random_search": "RandomSearch RandomSearchConfig",
-    "registry": "agent_names get_agent",
+    "registry": "AGENTS get_agent",
     "rest_em": "ReSTEM ReSTEMConfig",
     "saved": "open_policy",
     "tool_ppo": "ToolPPO ToolPPOConfig",

@@ -269,7 +269,7 @@ class StopEarly(Callback):
 
 def edit_line(edit: ScoredEdit) -> dict[str, Any]:
     """The JSON line of a scored edit."""
-    info = {name: edit.info[name] for name in (*_LOGGED, *edit.info.get("marks", ())) if name in edit.info}
+    info = {name: edit.info[name] for name in (*_LOGGED, *edit.info.get("components", ())) if name in edit.info}
     questions = [dict(question) for question in edit.info.get("questions", ())]
     return {"task": edit.task, "reward": edit.reward, "text": edit.edit, **finite(info), "questions": questions}
 

@@ -17,7 +17,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import agents
-from agents import GRPO, GRPOConfig, Policy, ReSTEM, ReSTEMConfig, ScoredEdit, agent_names, evaluate, get_agent
+from agents import AGENTS, GRPO, GRPOConfig, Policy, ReSTEM, ReSTEMConfig, ScoredEdit, evaluate, get_agent
 from agents.base import rollout_metrics
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, StopEarly, drop_lines, latest
 from agents.grpo import group_advantages

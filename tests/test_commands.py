@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
+from agents import Policy, evaluate, evaluate_sequences, get_agent
 from agents.saved import open_policy, split_config
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing

@@ -65,8 +65,9 @@ def chunked(
 def estimated_cost(request: UpdateRequest) -> float:
     """Relative cost of a request: the number of characters that the student reads."""
     trained = 0
-    if config := request.config:
-        trained = config.epochs * sum(len(e.text if isinstance(e, Example) else e.ids) for e in config.examples)
+    if update := request.update:
+        lengths = (len(e.text if isinstance(e, Example) else e.ids) for e in update.examples)
+        trained = update.config.epochs * sum(lengths)
     return trained + sum(map(len, request.prompts)) + 1
 
 

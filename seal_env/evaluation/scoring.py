@@ -37,12 +37,12 @@ class ScoreRequest:
 
     Attributes:
         tasks: whose questions the student answers after the update.
-        config: the update that the edit was parsed into.
-        adapter: ``(adapter_size,)``, where training starts; None starts from a new adapter, seeded by ``config``.
+        update: what the edit was parsed into.
+        adapter: ``(adapter_size,)``, where training starts; None starts from a new adapter, seeded by ``update``.
     """
 
     tasks: tuple[Task, ...]
-    config: Update
+    update: Update
     adapter: Tensor | None = None
 
 
@@ -170,7 +170,7 @@ class Scorer:
             self.student,
             [
                 *(_update_request(prompts, tasks, adapter) for tasks, adapter in baselines),
-                *(_update_request(prompts, request.tasks, request.adapter, request.config) for request in requests),
+                *(_update_request(prompts, request.tasks, request.adapter, request.update) for request in requests),
             ],
             self._generation,
             progress=progress,
@@ -217,10 +217,10 @@ class Scorer:
 
 
 def _update_request(
-    prompts: Mapping[Task, list[Prompt]], tasks: Sequence[Task], adapter: Tensor | None, config: Update | None = None
+    prompts: Mapping[Task, list[Prompt]], tasks: Sequence[Task], adapter: Tensor | None, update: Update | None = None
 ) -> UpdateRequest:
     task_prompts = tuple(chain.from_iterable(prompts[task] for task in tasks))
-    return UpdateRequest(task_prompts, config, None if adapter is None else adapter.numpy())
+    return UpdateRequest(task_prompts, update, None if adapter is None else adapter.numpy())
 
 
 def _outcome(results: tuple[TaskResult, ...], update: UpdateResult) -> Outcome:

@@ -27,13 +27,13 @@ class UpdateRequest:
 
     Attributes:
         prompts: answered after the update, each a text or token ids.
-        config: the update; None trains nothing.
-        adapter: ``(adapter_size,)``, where training starts; None starts from a new adapter, seeded by ``config``. Without
-            ``config`` it answers the prompts as it is, and None stands for the base model.
+        update: what to learn; None trains nothing.
+        adapter: ``(adapter_size,)``, where training starts; None starts from a new adapter, seeded by ``update``. Without
+            ``update`` it answers the prompts as it is, and None stands for the base model.
     """
 
     prompts: tuple[Prompt, ...]
-    config: Update | None = None
+    update: Update | None = None
     adapter: Adapter | None = None
 
 
@@ -82,11 +82,11 @@ def run_updates(
     """
     reports: list[FitReport | None] = [None] * len(requests)
     adapters = [None if request.adapter is None else adapter_tensor(request.adapter) for request in requests]
-    updates = [(i, request.config) for i, request in enumerate(requests) if request.config is not None]
+    updates = [(i, request.update) for i, request in enumerate(requests) if request.update is not None]
     if updates:
-        new = student.fresh([config.seed for _, config in updates])
+        new = student.fresh([update.seed for _, update in updates])
         start = torch.stack([fresh if (given := adapters[i]) is None else given for (i, _), fresh in zip(updates, new)])
-        fitted = student.fit([config for _, config in updates], start, progress=progress)
+        fitted = student.fit([update for _, update in updates], start, progress=progress)
         for (i, _), adapter, report in zip(updates, fitted.adapters, fitted.reports):
             adapters[i], reports[i] = adapter, report
     answering = [i for i, report in enumerate(reports) if report is None or report.status.learnt]
