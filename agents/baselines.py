@@ -11,9 +11,7 @@ from typing import Any
 from agents.base import Agent, Round, Seeds, seeds_of
 from agents.seeding import derive_seed
 from seal_env.checks import check_at_least
-from seal_env.domains.config import ArcConfig, EnvConfig, KnowledgeConfig
-from seal_env.edits import pairs_text
-from seal_env.tasks.almanac import Almanac
+from seal_env.domains import DOMAINS, EnvConfig
 
 
 class Baseline(Agent):
@@ -42,7 +40,7 @@ class PassageOnly(Baseline):
     @classmethod
     def misfit(cls, config: EnvConfig) -> str:
         few_shot = "passage_only is for passages: a few-shot task's edit is a choice of tools"
-        return super().misfit(config) or (few_shot if isinstance(config, ArcConfig) else "")
+        return super().misfit(config) or ("" if DOMAINS.get(config.domain).context_is_edit else few_shot)
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
@@ -112,23 +110,15 @@ class Oracle(Baseline):
 
     @classmethod
     def misfit(cls, config: EnvConfig) -> str:
-        elsewhere = isinstance(config, KnowledgeConfig) and config.dataset != "almanac"
-        none = f"hand_made edits of passages exist for dataset='almanac' alone, not for {config.dataset!r}"
-        return super().misfit(config) or (none if elsewhere else "")
+        return super().misfit(config) or DOMAINS.get(config.domain).oracle_problem(config)
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: Seeds = 0
     ) -> list[str]:
-        if isinstance(self.seal.config, ArcConfig):
-            return [self.seal.config.oracle().text()] * len(observations["context"])
         if infos is None:
-            raise ValueError("hand_made needs the infos of the reset: they say which articles are shown")
-        assert isinstance(self.seal.config, KnowledgeConfig)
-        almanac = Almanac(self.seal.config.almanac_config())
-        articles = [almanac.article_of(info["task_id"]) for info in infos]
-        if self.config.kind == "pairs":
-            return [pairs_text(article.oracle_pairs()) for article in articles]
-        return ["\n".join(article.oracle_facts()) for article in articles]
+            raise ValueError("oracle needs the infos of the reset: they name the tasks")
+        edit = self.seal.engine.domain.oracle_edit
+        return [edit(context, info["task_id"], self.config.kind) for context, info in zip(observations["context"], infos)]
 
 
 @dataclass(frozen=True)

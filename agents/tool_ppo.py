@@ -96,7 +96,8 @@ class ToolPPO(ToolAgent):
         if budget < config.tasks:
             return None
         tasks = self.draw_tasks(config.tasks)
-        shown = np.stack([self.codec.observation(self.seal.engine.source[i].demonstrations) for i in tasks])  # type: ignore[attr-defined]
+        domain = self.seal.engine.domain
+        shown = np.stack([self.codec.observation(domain.demonstrations(domain.source[i])) for i in tasks])
         self.ppo.set_env(self._rollout(shown, tasks))
         with clock("learn"), _seeded(int(self.rng("learn").integers(2**32))):
             self.ppo.learn(config.tasks, reset_num_timesteps=False)

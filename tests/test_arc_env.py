@@ -13,7 +13,7 @@ from transformers import LlamaConfig
 
 from agents import Policy, evaluate, get_agent
 from benchmarks.measurements.shapes import save_random_model
-from seal_env.domains.config import ArcConfig
+from seal_env.domains.arc import ArcConfig
 from seal_env.edits import INSTRUCTION, EditStatus, ToolEdit
 from seal_env.envs import ToolChoices, VectorToolChoices
 from seal_env.plots import arc_image
@@ -115,8 +115,8 @@ def test_episodes_of_several_updates(options, mode):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"mode": "corpus"}, "mode='corpus' joins"),
-        ({"reward": "proxy"}, "reward='proxy' rates texts"),
+        ({"mode": "corpus"}, "mode must be one of single, refine, continual, got 'corpus'"),
+        ({"reward": "proxy"}, "reward='proxy': domain 'arc' has no proxy"),
         ({"views": 8}, "views must be at most 7"),
         ({"grid_text": "loose"}, "grid_text must be one of spaced, labelled"),
         ({"edit_format": "implications"}, "no option 'edit_format'"),
@@ -124,7 +124,7 @@ def test_episodes_of_several_updates(options, mode):
         ({"inner_loop": {"epochs": 3}}, "inner_loop: no option 'epochs'"),
         ({"dataset": "mini-arcs"}, "Did you mean 'mini-arc'"),
         ({"dataset": "arc-agi-1", "mini_arc": {"height": 4}}, "mini_arc"),
-        ({"domain": "ark"}, "domain must be one of knowledge, arc"),
+        ({"domain": "ark"}, "no domain 'ark'. Did you mean 'arc'"),
         ({"render_mode": "rgb"}, "render_mode must be one of"),
     ],
 )
@@ -142,7 +142,7 @@ def test_pictures_and_text(options):
     *_, info = env.step(EDIT)
     info["questions"][0]["answer"] = grid_text(task.tests[0].output)  # the toy model writes no grids
     assert np.array_equal(env.render(), arc_image(task, [[task.tests[0].output]]))
-    with pytest.raises(ValueError, match="draws grids"):
+    with pytest.raises(ValueError, match="render_mode must be one of ansi, human or None in domain 'knowledge'"):
         gym.make("SEAL-SQuAD-v0", model=options["model"], render_mode="rgb_array")
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=2, render_mode="ansi", **options)
     observations, _ = envs.reset(seed=0)

@@ -14,7 +14,7 @@ from gymnasium.spaces.utils import flatten, flatten_space, unflatten
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import seal_env
-from seal_env.domains.config import KnowledgeConfig
+from seal_env.domains.knowledge import KnowledgeConfig
 from seal_env.envs import FreeText
 from seal_env.evaluation.scoring import Outcome
 from seal_env.registration import ENVIRONMENTS

@@ -30,7 +30,7 @@ def test_many_places_print_what_each_prints_alone(keywords, capsys):
         single.reset(seed=i)
         single.step(text)
         alone = capsys.readouterr().out
-        assert alone in shown and text in alone and observations["context"][i] in alone and f"place {i + 1} of 3" in shown
+        assert alone in shown and text in alone and observations["context"][i] in alone and f"environment {i + 1} of 3" in shown
         assert single.render() is None
     assert envs.render() is None and capsys.readouterr().out == ""
 
@@ -40,7 +40,7 @@ def test_what_is_printed_is_bounded(keywords, capsys):
     envs.reset(seed=0, options={"task": [0] * 19})
     envs.step(["x" * 1_000_000, *[None, 10**5000, "\x1b[2J\ud800🙂"] * 6])
     shown = capsys.readouterr().out
-    assert len(shown) < 100_000 and "999000 more characters" in shown and "(3 more places)" in shown
+    assert len(shown) < 100_000 and "999000 more characters" in shown and "(3 more environments)" in shown
     assert "(NoneType, not text)" in shown and "(int, not text)" in shown and "\x1b[2J" not in shown
     corpus = gym.make("SEAL-SQuAD-Corpus-v0", render_mode="human", updates_per_episode=6, **keywords)
     corpus.reset(seed=0)

@@ -25,8 +25,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seal_env.chat import Chat, check_chat_template, resolve_template
 from seal_env.checks import finite_number
 from seal_env.distributed import Dispatcher, ExecutorPool, Recipe, WorkerPool, fingerprint, shared_pool
-from seal_env.domains.config import EnvConfig, Reward
-from seal_env.domains.domain import Domain, make_domain
+from seal_env.domains import DOMAINS, Domain, EnvConfig
+from seal_env.domains.config import Reward
 from seal_env.domains.self_questions import has_questions
 from seal_env.edits import ParsedEdit
 from seal_env.evaluation.scoring import Job, Outcome, Scorer, TaskResult
@@ -119,7 +119,7 @@ class Engine:
         self.config = config = with_templates(config, *base)
         self.student = self._make_student(*base)
         # This student's base is shared and never changes (see _own), so what a domain asks it to write does not drift.
-        self.domain: Domain = make_domain(config, self.student)
+        self.domain: Domain = DOMAINS.get(config.domain)(config, self.student)
         self.source = self.domain.source
         self._own_base = False
         self._pool: WorkerPool | None = None
@@ -273,7 +273,7 @@ class Engine:
             state.sequences += edit.sequences
             if state.step + 1 < self.config.updates:
                 return []
-            tasks, plan = tuple(state.tasks), self.domain.joint_plan(tuple(state.sequences), seeds[0])
+            tasks, plan = tuple(state.tasks), self.domain.joint_update(tuple(state.sequences), seeds[0])
         return [Job(tasks, replace(plan, seed=seed), state.adapter) for seed in seeds]
 
     def _settle(
