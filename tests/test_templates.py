@@ -85,15 +85,15 @@ def user_turn(tokenizer: PreTrainedTokenizerBase, message: str, **options) -> li
 @pytest.fixture(scope="module")
 def folder(model_path, tmp_path_factory):
     """``folder(adds, template)``: a small random Llama with such a tokenizer."""
-    made: dict[tuple[str, str | None], str] = {}
+    folders: dict[tuple[str, str | None], str] = {}
 
     def path(adds: str = "nothing", template: str | None = "plain") -> str:
-        if (adds, template) not in made:
+        if (adds, template) not in folders:
             target = tmp_path_factory.mktemp("model")
             AutoModelForCausalLM.from_pretrained(model_path("toy")).save_pretrained(target)
             tokenizer_that(adds, template).save_pretrained(target)
-            made[adds, template] = str(target)
-        return made[adds, template]
+            folders[adds, template] = str(target)
+        return folders[adds, template]
 
     return path
 
@@ -127,12 +127,10 @@ def test_no_prompt_ends_in_an_appended_end_token(folder) -> None:
 
     env = gym.make(NAME, model=path, **SMALL)
     observation, _ = env.reset(seed=0)
-    asked = student.tokenizer(observation["instruction"], add_special_tokens=False)["input_ids"]
-    assert (
-        list(Policy.from_pretrained(path, LORA, max_new_tokens=2).sample([observation["instruction"]], [0])[0].prompt) == asked
-    )
-    shown, _ = TokenIds(gym.make(NAME, model=path, **SMALL), max_observation_tokens=2048).reset(seed=0)
-    assert shown["prompt"][shown["attention_mask"] == 1].tolist() == asked
+    ids = student.tokenizer(observation["instruction"], add_special_tokens=False)["input_ids"]
+    assert list(Policy.from_pretrained(path, LORA, max_new_tokens=2).sample([observation["instruction"]], [0])[0].prompt) == ids
+    tokens, _ = TokenIds(gym.make(NAME, model=path, **SMALL), max_observation_tokens=2048).reset(seed=0)
+    assert tokens["prompt"][tokens["attention_mask"] == 1].tolist() == ids
 
 
 def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
@@ -140,8 +138,8 @@ def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
     ids = tuple(student.tokenizer("Otrar fell")["input_ids"])
     assert (ids[0], ids[-1]) == (0, 1)
     plans = [UpdatePlan((example,), epochs=2) for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))]
-    text, whole, cut = student.fit(plans).adapters
-    assert torch.equal(text, whole) and not torch.equal(text, cut)
+    text, full, cut = student.fit(plans).adapters
+    assert torch.equal(text, full) and not torch.equal(text, cut)
 
 
 # Chats ------------------------------------------------------------------------------------------------------------------
@@ -151,7 +149,7 @@ def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
 @pytest.mark.parametrize("adds", [*ADDED, "byt5"])
 def test_every_chat_prompt_is_what_apply_chat_template_gives(adds: str, template: str) -> None:
     tokenizer = tokenizer_that(adds, template)
-    messages = [question_prompt("Otrar", one.question, "instruct") for one in TASK.questions]
+    messages = [question_prompt("Otrar", q.question, "instruct") for q in TASK.questions]
     prompts = ClosedBook(chat=Chat(tokenizer)).prompts(TASK)
     assert [list(prompt) for prompt in prompts] == [user_turn(tokenizer, message) for message in messages]
     bos = tokenizer.bos_token_id
@@ -206,7 +204,7 @@ def test_an_instruct_student_answers_as_generate_does(folder, adds: str, templat
     assert [row["answer"] for row in info["questions"]] == expected and any(expected)
 
     student, reads = env.unwrapped.engine.student, Chat(tokenizer)
-    messages = [open_book_prompt(task.title, task.context, one.question, "instruct") for one in task.questions]
+    messages = [open_book_prompt(task.title, task.context, q.question, "instruct") for q in task.questions]
     (answers,) = student.answer(student.zero(), [[reads.prompt(message) for message in messages]], max_new_tokens=12)
     assert [[*answer.ids, *([1] if answer.eos else [])] for answer in answers] == [generated(message) for message in messages]
 
@@ -214,9 +212,9 @@ def test_an_instruct_student_answers_as_generate_does(folder, adds: str, templat
 @pytest.mark.parametrize("mode", ["continual", "corpus"])
 def test_earlier_passages_are_asked_through_the_chat_template_as_well(folder, monkeypatch, mode: str) -> None:
     env = gym.make(NAME, model=folder("both", "bos"), mode=mode, updates_per_episode=3, **SMALL)
-    student, asked = env.unwrapped.engine.student, []
+    student, prompts = env.unwrapped.engine.student, []
     answer = student.answer
-    monkeypatch.setattr(student, "answer", lambda *a, **k: asked.append(a[1]) or answer(*a, **k))
+    monkeypatch.setattr(student, "answer", lambda *a, **k: prompts.append(a[1]) or answer(*a, **k))
     env.reset(seed=0)
     tasks = env.unwrapped.engine.states[0].tasks
     for edit in ("One fact.", "Another.", "A third."):
@@ -226,8 +224,8 @@ def test_earlier_passages_are_asked_through_the_chat_template_as_well(folder, mo
         for t in tasks
         for q in t.questions
     ]
-    assert list(asked[-1][-1]) == expected  # the last update's adapter is asked about all passages
-    assert {prompt for groups in asked for group in groups for prompt in group} == set(expected)
+    assert list(prompts[-1][-1]) == expected  # the last update's adapter is asked about all passages
+    assert {prompt for groups in prompts for group in groups for prompt in group} == set(expected)
 
 
 def test_what_a_student_is_asked_can_be_sent_elsewhere(folder) -> None:
@@ -327,7 +325,7 @@ def test_both_keywords_and_the_policy_resolve_alike_and_can_be_set(folder, caplo
     assert all(isinstance(prompt, str) for prompt in raw.engine.domain.evaluator.prompts(raw.engine.source[0]))
     # One answers in sentences and the other in a word, and each is graded by what can read it.
     item = Answered("When was the bridge built?", "The bridge was built in 1874.", ("1874",))
-    verdicts = [grade(one.engine.domain.evaluator.grader, [item])[item] for one in (env.unwrapped, raw)]
+    verdicts = [grade(environment.engine.domain.evaluator.grader, [item])[item] for environment in (env.unwrapped, raw)]
     assert verdicts == [True, False]
 
 
@@ -345,7 +343,7 @@ def test_bundled_and_published_models_are_base_models() -> None:
 
 @pytest.mark.parametrize("name", [NAME, "SEAL-ARC-v0"])
 @pytest.mark.parametrize(
-    ("keywords", "said"),
+    ("keywords", "message"),
     [
         ({"student_template": "instruct"}, "student_template='instruct' needs a tokenizer with a chat template"),
         ({"student_template": "chat"}, "student_template must be one of auto, base, instruct, got 'chat'"),
@@ -353,10 +351,10 @@ def test_bundled_and_published_models_are_base_models() -> None:
         ({"enable_thinking": "yes"}, "enable_thinking must be True, False or None, got 'yes'"),
     ],
 )
-def test_templates_that_cannot_work_are_named_when_the_environment_is_made(name: str, keywords, said: str) -> None:
+def test_templates_that_cannot_work_are_named_when_the_environment_is_made(name: str, keywords, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         gym.make(name, **keywords)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_policy_without_a_chat_template_is_no_instruct_model(folder) -> None:
@@ -403,7 +401,7 @@ def test_a_saved_policy_writes_as_it_did(folder, tmp_path: Path) -> None:
     writing = json.loads((tmp_path / "policy" / "writing.json").read_text())
     assert (writing["template"], writing["enable_thinking"]) == ("instruct", True)
     opened = open_policy(tmp_path / "policy")
-    first, again = (one.sample(["Go on."], [7])[0] for one in (policy, opened))
+    first, again = (writer.sample(["Go on."], [7])[0] for writer in (policy, opened))
     assert first == again and policy.tokenizer.decode(first.prompt) == "[user]Go on.</s>[assistant]"
     off = open_policy(tmp_path / "policy", enable_thinking=False).sample(["Go on."], [7])[0]
     assert off.prompt == tuple(user_turn(policy.tokenizer, "Go on."))
@@ -446,8 +444,8 @@ def test_token_ids_are_those_of_the_chat(folder) -> None:
         text = gym.make(NAME, model=folder("both", "can think"), **options, **SMALL)
         env = TokenIds(text, max_observation_tokens=2048)
         observation, _ = env.reset(seed=0)
-        shown = observation["prompt"][observation["attention_mask"] == 1].tolist()
-        assert shown == prompt_ids(env.tokenizer, text.reset(seed=0)[0]["instruction"], "instruct", thinks)
+        tokens = observation["prompt"][observation["attention_mask"] == 1].tolist()
+        assert tokens == prompt_ids(env.tokenizer, text.reset(seed=0)[0]["instruction"], "instruct", thinks)
 
 
 def test_questions_are_written_through_the_chat_template_by_default(folder) -> None:
