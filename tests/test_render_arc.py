@@ -74,15 +74,15 @@ TASKS = [
 def read_back(text: str) -> list[tuple[str, list[tuple[str, Grid]]]]:
     """Names, headings and grids of a drawing without colours."""
     _, *blocks = text.split("\n\n")
-    rows = []
+    drawing = []
     for name, headings, *lines in (block.split("\n") for block in blocks):
         starts = [match.start() for match in HEADING.finditer(headings)]
         grids = []
         for start, end in zip(starts, [*starts[1:], None]):
             rows = [tuple(map(int, line[start:end].split())) for line in lines]
             grids.append((HEADING.match(headings, start).group(), as_grid([row for row in rows if row])))
-        rows.append((name, grids))
-    return rows
+        drawing.append((name, grids))
+    return drawing
 
 
 def expected(task: ArcTask, attempts: list[list[Grid]] | None) -> list[tuple[str, list[tuple[str, Grid]]]]:

@@ -11,11 +11,11 @@ BUILT_IN = ("knowledge", "arc")
 def sections() -> list[tuple[str, list[Keyword]]]:
     """The keywords of all domains, then for each bundled domain those that it adds or whose default or sentence differs."""
     common = keyword_reference(EnvConfig)
-    found = [("All domains", common)]
+    groups = [("All domains", common)]
     for name in BUILT_IN:
         config_class = DOMAINS.get(name).Config
-        found.append((f'domain="{name}"', [row for row in keyword_reference(config_class) if row not in common]))
-    return found
+        groups.append((f'domain="{name}"', [row for row in keyword_reference(config_class) if row not in common]))
+    return groups
 
 
 def keywords_text() -> str:
