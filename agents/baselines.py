@@ -11,9 +11,8 @@ from typing import Any, Literal
 from agents.base import Agent, Round, SeedLike, expand_seeds
 from agents.config import check_config
 from agents.seeding import derive_seed
-from seal_env.domains.config import ArcConfig, EnvConfig, KnowledgeConfig
-from seal_env.edits import pairs_text
-from seal_env.tasks.almanac import Almanac
+from seal_env.checks import check_at_least
+from seal_env.domains import DOMAINS, EnvConfig
 
 
 class Baseline(Agent):
@@ -42,7 +41,7 @@ class PassageOnly(Baseline):
     @classmethod
     def incompatibility(cls, config: EnvConfig) -> str:
         few_shot = "passage_only is for passages: a few-shot task's edit is a choice of tools"
-        return super().incompatibility(config) or (few_shot if isinstance(config, ArcConfig) else "")
+        return super().misfit(config) or ("" if DOMAINS.get(config.domain).context_is_edit else few_shot)
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
@@ -110,24 +109,16 @@ class Oracle(Baseline):
     config: OracleConfig
 
     @classmethod
-    def incompatibility(cls, config: EnvConfig) -> str:
-        elsewhere = isinstance(config, KnowledgeConfig) and config.dataset != "almanac"
-        none = f"oracle edits of passages exist for dataset='almanac' alone, not for {config.dataset!r}"
-        return super().incompatibility(config) or (none if elsewhere else "")
+    def misfit(cls, config: EnvConfig) -> str:
+        return super().misfit(config) or DOMAINS.get(config.domain).oracle_problem(config)
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
-        if isinstance(self.seal_env.config, ArcConfig):
-            return [self.seal_env.config.oracle().text()] * len(observations["context"])
         if infos is None:
-            raise ValueError("oracle needs the infos of the reset, which identify the articles")
-        assert isinstance(self.seal_env.config, KnowledgeConfig)
-        almanac = Almanac(self.seal_env.config.almanac_config())
-        articles = [almanac.article_of(info["task_id"]) for info in infos]
-        if self.config.kind == "pairs":
-            return [pairs_text(article.oracle_pairs()) for article in articles]
-        return ["\n".join(article.oracle_facts()) for article in articles]
+            raise ValueError("oracle needs the infos of the reset: they name the tasks")
+        edit = self.seal.engine.domain.oracle_edit
+        return [edit(context, info["task_id"], self.config.kind) for context, info in zip(observations["context"], infos)]
 
 
 @dataclass(frozen=True)

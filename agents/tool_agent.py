@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.base import Agent
-from seal_env.domains.config import ArcConfig, EnvConfig
+from seal_env.domains import DOMAINS, EnvConfig
 from seal_env.envs.tool_choices import ToolCodec
 
 
@@ -25,4 +25,4 @@ class ToolAgent(Agent):
     @classmethod
     def incompatibility(cls, config: EnvConfig) -> str:
         passages = "a choice of tools is the self-edit of few-shot tasks: SEAL-ARC-v0"
-        return super().incompatibility(config) or ("" if isinstance(config, ArcConfig) else passages)
+        return super().misfit(config) or ("" if DOMAINS.get(config.domain).tool_shape(config) else passages)

@@ -22,7 +22,7 @@ import numpy as np
 
 import seal_env  # noqa: F401  registers the environments
 from benchmarks.reports.intervals import Estimate, paired_difference
-from seal_env.domains.config import ArcConfig
+from seal_env.domains.arc import ArcConfig
 from seal_env.edits import ToolEdit
 from seal_env.evaluation.scoring import ScoreRequest
 from seal_env.files import write_json

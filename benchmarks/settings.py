@@ -17,7 +17,7 @@ from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
 from agents.policy import SEAL_SAMPLING
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
-from seal_env.domains.config import EnvConfig, from_keywords
+from seal_env.domains import EnvConfig, from_keywords
 from seal_env.registration import ENVIRONMENTS
 
 CONFIGS = Path(__file__).parent / "configs"

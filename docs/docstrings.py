@@ -1,4 +1,4 @@
-"""For mkdocstrings: docstrings as they read well in an editor, made into the Markdown that the pages are built from."""
+"""An extension of mkdocstrings that turns docstrings, as they are written for an editor, into Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class Docstrings(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
-            obj.docstring.value = _LIST.sub(r"\1\n\2", _ROLE.sub(_code, obj.docstring.value))
+            # SealEnv fills its keywords in when it is imported.
+            text = obj.docstring.value.replace("{keywords}", "See [Keywords](../reference.md).\n")
+            obj.docstring.value = _LIST.sub(r"\1\n\2", _ROLE.sub(_code, text))
 
 
 def _code(role: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The ids that ``gym.make`` knows after ``import seal_env``: one table, what each is made of."""
+"""The ids that ``gym.make`` knows after ``import seal_env``, with the keywords that each sets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import gymnasium as gym
 
-# SEAL's published setting (paper, section 4.1): its adapter and inner loop are the defaults.
+# SEAL's published setting (paper, section 4.1); the adapter and the inner loop of these models are SEAL's by default.
 _PAPER: dict[str, Any] = {
     "dataset": "rajpurkar/squad",
     "dtype": "bfloat16",
     "device": "cuda",
     "evaluations_per_edit": 3,
-    "template": "base",  # base models, although they come with a chat template
+    "template": "base",  # these are base models, although their tokenizers have a chat template
     "student_template": "base",
 }
 
@@ -27,7 +27,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
 
 
 def register_all() -> None:
-    """Register every id of :data:`ENVIRONMENTS` that is not registered yet."""
+    """Register every id of :data:`ENVIRONMENTS` that is not registered yet; nothing is imported before ``gym.make``."""
     for name, keywords in ENVIRONMENTS.items():
         if name not in gym.registry:
             gym.register(

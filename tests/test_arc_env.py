@@ -13,7 +13,7 @@ from transformers import LlamaConfig
 
 from agents import Policy, evaluate, get_agent
 from benchmarks.measurements.shapes import save_random_model
-from seal_env.domains.config import ArcConfig
+from seal_env.domains.arc import ArcConfig
 from seal_env.edits import INSTRUCTION, EditStatus, ToolEdit
 from seal_env.envs import ToolChoices, VectorToolChoices
 from seal_env.plots import arc_image
@@ -87,11 +87,11 @@ def test_a_learning_rate_of_a_billion_harms_no_neighbour(options):
 
     wild, plain = rewards(EDIT.replace("0.01", "1000000000.0")), rewards(EDIT)
     assert wild["fit_status"][1] in ("diverged", "trained")
-    for place in (0, 2):
-        assert data_equivalence(wild["questions"][place], plain["questions"][place])
+    for i in (0, 2):
+        assert data_equivalence(wild["questions"][i], plain["questions"][i])
 
 
-def test_one_place_is_many(options):
+def test_a_vector_environment_is_its_single_ones(options):
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=3, **options)
     observations, _ = envs.reset(seed=11)
     _, rewards, *_, infos = envs.step([EDIT] * 3)
@@ -113,10 +113,10 @@ def test_episodes_of_several_updates(options, mode):
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
-        ({"mode": "corpus"}, "mode='corpus' joins"),
-        ({"reward": "proxy"}, "reward='proxy' rates texts"),
+        ({"mode": "corpus"}, "mode must be one of single, refine, continual, got 'corpus'"),
+        ({"reward": "proxy"}, "reward='proxy': domain 'arc' has no proxy"),
         ({"views": 8}, "views must be at most 7"),
         ({"grid_text": "loose"}, "grid_text must be one of spaced, labelled"),
         ({"edit_format": "implications"}, "no option 'edit_format'"),
@@ -124,12 +124,12 @@ def test_episodes_of_several_updates(options, mode):
         ({"inner_loop": {"epochs": 3}}, "inner_loop: no option 'epochs'"),
         ({"dataset": "mini-arcs"}, "Did you mean 'mini-arc'"),
         ({"dataset": "arc-agi-1", "mini_arc": {"height": 4}}, "mini_arc"),
-        ({"domain": "ark"}, "domain must be one of knowledge, arc"),
+        ({"domain": "ark"}, "no domain 'ark'. Did you mean 'arc'"),
         ({"render_mode": "rgb"}, "render_mode must be one of"),
     ],
 )
-def test_wrong_keywords_are_named(options, values, says):
-    with pytest.raises(ValueError, match=says) as error:
+def test_wrong_keywords_are_named(options, values, message):
+    with pytest.raises(ValueError, match=message) as error:
         gym.make("SEAL-ARC-v0", **{**options, **values})
     assert "\n" not in str(error.value)
 
@@ -142,15 +142,15 @@ def test_pictures_and_text(options):
     *_, info = env.step(EDIT)
     info["questions"][0]["answer"] = grid_text(task.tests[0].output)  # the toy model writes no grids
     assert np.array_equal(env.render(), arc_image(task, [[task.tests[0].output]]))
-    with pytest.raises(ValueError, match="draws grids"):
+    with pytest.raises(ValueError, match="render_mode must be one of ansi, human or None in domain 'knowledge'"):
         gym.make("SEAL-SQuAD-v0", model=options["model"], render_mode="rgb_array")
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=2, render_mode="ansi", **options)
     observations, _ = envs.reset(seed=0)
-    titles = [place.task.title for place in envs.unwrapped.engine.states]
+    titles = [state.task.title for state in envs.unwrapped.engine.states]
     envs.step([EDIT, "{"])
-    shown = envs.render()
-    assert all(title in text and "truth" in text for title, text in zip(titles, shown))
-    assert "self-edit (ok)" in shown[0] and "self-edit (not_json)" in shown[1]
+    texts = envs.render()
+    assert all(title in text and "truth" in text for title, text in zip(titles, texts))
+    assert "self-edit (ok)" in texts[0] and "self-edit (not_json)" in texts[1]
 
 
 # As numbers -------------------------------------------------------------------------------------------------------------
@@ -176,22 +176,22 @@ def test_numbers_are_the_same_edit(options):
 
 def test_the_grids_are_seen_as_an_array(options):
     env = ToolChoices(gym.make("SEAL-ARC-v0", mini_arc={"height": 4, "demonstrations": 2}, **options))
-    shown, info = env.reset(seed=1)
+    grids, info = env.reset(seed=1)
     task = env.unwrapped.engine.source[info["task_indices"][0]]
-    assert shown.shape == (2, 2, 4, 4) and env.observation_space.contains(shown)
+    assert grids.shape == (2, 2, 4, 4) and env.observation_space.contains(grids)
     for i, pair in enumerate(task.demonstrations):
         for j, grid in enumerate(pair):
             rows, columns = len(grid), len(grid[0])
-            assert shown[i, j, :rows, :columns].tolist() == [list(row) for row in grid]
-            assert (shown[i, j, rows:] == -1).all() and (shown[i, j, :, columns:] == -1).all()
+            assert grids[i, j, :rows, :columns].tolist() == [list(row) for row in grid]
+            assert (grids[i, j, rows:] == -1).all() and (grids[i, j, :, columns:] == -1).all()
 
 
-def test_many_places_in_numbers(options):
+def test_a_vector_of_numbers(options):
     envs = VectorToolChoices(gym.make_vec("SEAL-ARC-v0", num_envs=2, **options))
     first, _ = envs.reset(seed=0)
     assert first.shape == envs.observation_space.shape and envs.action_space.shape == (2, 7)
-    shown, rewards, terminated, _, infos = envs.step(envs.action_space.sample())
-    assert terminated.all() and (infos["final_obs"][0] == first[0]).all() and (shown != first).any()
+    grids, rewards, terminated, _, infos = envs.step(envs.action_space.sample())
+    assert terminated.all() and (infos["final_obs"][0] == first[0]).all() and (grids != first).any()
 
 
 def test_wrong_numbers_and_wrappers_are_named(options):
@@ -233,21 +233,21 @@ def test_stable_baselines3_takes_it_as_it_is(options):
     ],
 )
 def test_every_agent_plays(options, name, config, budget, tmp_path):
-    def made():
+    def make_agent():
         policy = Policy.from_pretrained(options["model"], LoraConfig(r=2, target_modules="all-linear"), max_new_tokens=6)
         return get_agent(name), gym.make_vec("SEAL-ARC-v0", num_envs=4, **options), policy
 
-    kind, envs, policy = made()
+    kind, envs, policy = make_agent()
     agent = kind(envs, policy, seed=3, **config)
     if budget:
         agent.learn(budget)
         assert agent.edits == budget
     held_out = gym.make_vec("SEAL-ARC-v0", num_envs=4, split="test", **options)
     if name != "best_of_k":  # it looks tasks up in its own environment
-        found = evaluate(agent, held_out, [0, 1, 2], seed=1)
+        results = evaluate(agent, held_out, [0, 1, 2], seed=1)
         agent.save(tmp_path / "agent")
-        again = kind.load(tmp_path / "agent", *made()[1:])
-        assert [one.edit for one in evaluate(again, held_out, [0, 1, 2], seed=1)] == [one.edit for one in found]
+        again = kind.load(tmp_path / "agent", *make_agent()[1:])
+        assert [result.edit for result in evaluate(again, held_out, [0, 1, 2], seed=1)] == [result.edit for result in results]
 
 
 @pytest.mark.parametrize(
@@ -282,8 +282,8 @@ def test_learners_of_numbers_find_what_is_rewarded(options, name, config, budget
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=30, **free)
     policy = Policy.from_pretrained(options["model"], LoraConfig(r=2, target_modules="all-linear"))
     agent = get_agent(name)(Rewarded(envs, toy_reward), policy, seed=0, **config).learn(budget)
-    found = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
-    assert np.mean(found) >= least
+    rewards = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
+    assert np.mean(rewards) >= least
 
 
 @needs_arc

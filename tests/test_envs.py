@@ -14,7 +14,7 @@ from gymnasium.spaces.utils import flatten, flatten_space, unflatten
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import seal_env
-from seal_env.domains.config import KnowledgeConfig
+from seal_env.domains.knowledge import KnowledgeConfig
 from seal_env.envs import FreeText
 from seal_env.evaluation.scoring import Outcome
 from seal_env.registration import ENVIRONMENTS
@@ -41,18 +41,18 @@ def test_gymnasium_finds_nothing_wrong(small, name):
     env = gym.make(name, **keywords)
     with pytest.warns(UserWarning) as caught:
         check_env(env.unwrapped)
-    told = {str(warning.message) for warning in caught}
+    warned = {str(warning.message) for warning in caught}
     accepted = ("minimum value is -infinity", "maximum value is infinity", "render", "not a numpy array", "rewards")
-    assert [text for text in told if not any(word in text for word in accepted)] == []
+    assert [text for text in warned if not any(word in text for word in accepted)] == []
 
 
 def rollout(env: gym.Env, seed: int, actions: list[str]) -> list:
-    found = [env.reset(seed=seed)]
+    steps = [env.reset(seed=seed)]
     for action in actions:
-        found.append(env.step(action))
-        if found[-1][2]:
-            found.append(env.reset())
-    return found
+        steps.append(env.step(action))
+        if steps[-1][2]:
+            steps.append(env.reset())
+    return steps
 
 
 @pytest.mark.parametrize("mode", ["single", "refine", "continual", "corpus"])
@@ -60,14 +60,14 @@ def test_equal_seeds_agree_in_everything(small, mode):
     keywords = {**small, "mode": mode, "evaluations_per_edit": 2}
     if mode != "single":
         keywords["updates_per_episode"] = 3
-    one, other = (rollout(gym.make("SEAL-SQuAD-v0", **keywords), 5, edits(4)) for _ in range(2))
-    assert all(data_equivalence(a, b) for a, b in zip(one, other))
+    first, second = (rollout(gym.make("SEAL-SQuAD-v0", **keywords), 5, edits(4)) for _ in range(2))
+    assert all(data_equivalence(a, b) for a, b in zip(first, second))
     different = rollout(gym.make("SEAL-SQuAD-v0", **keywords), 6, edits(4))
-    assert different[0][1]["task_id"] != one[0][1]["task_id"]
+    assert different[0][1]["task_id"] != first[0][1]["task_id"]
 
 
 def test_single_is_batched_is_any_order(small):
-    """100 edits: one by one, 20 places at a time, and in a batch of the others in another order."""
+    """100 edits: one by one, 20 at a time, and in a batch of the others in another order."""
     keywords = {**small, "reward": "tests.test_envs:mean_loss"}
     texts = edits(100)
     batched = gym.make_vec("SEAL-SQuAD-v0", num_envs=20, **keywords)
@@ -80,12 +80,12 @@ def test_single_is_batched_is_any_order(small):
         infos.append(info["final_info"])
         assert observations["adapter"].shape == (20, batched.single_observation_space["adapter"].shape[0])
     single = gym.make("SEAL-SQuAD-v0", **keywords)
-    for place in (0, 7, 19):
-        single.reset(seed=place, options={"task": place // 5})
+    for i in (0, 7, 19):
+        single.reset(seed=i, options={"task": i // 5})
         for turn in range(5):
-            _, reward, _, _, info = single.step(texts[turn * 20 + place])
-            assert reward == rewards[turn][place]
-            assert info["questions"] == infos[turn]["questions"][place]
+            _, reward, _, _, info = single.step(texts[turn * 20 + i])
+            assert reward == rewards[turn][i]
+            assert info["questions"] == infos[turn]["questions"][i]
             single.reset()
     backwards = gym.make_vec("SEAL-SQuAD-v0", num_envs=20, **keywords)
     backwards.reset(seed=[19 - i for i in range(20)], options={"task": [(19 - i) // 5 for i in range(20)]})
@@ -165,14 +165,14 @@ def test_loading_other_weights_changes_this_environment_only(small):
     env, other = gym.make("SEAL-SQuAD-v0", **small), gym.make("SEAL-SQuAD-v0", **small)
     weights = {name: value + 0.5 for name, value in env.unwrapped.engine.student.model.state_dict().items()}
     rewards = []
-    for one in (env, other):
-        one.reset(seed=0)
-        rewards.append(one.step("A fact.")[4]["questions"])
+    for each in (env, other):
+        each.reset(seed=0)
+        rewards.append(each.step("A fact.")[4]["questions"])
     assert rewards[0] == rewards[1]
     env.unwrapped.load_student(weights)
-    for one, expected in ((env, False), (other, True)):
-        one.reset(seed=0)
-        assert (one.step("A fact.")[4]["questions"] == rewards[0]) == expected
+    for each, expected in ((env, False), (other, True)):
+        each.reset(seed=0)
+        assert (each.step("A fact.")[4]["questions"] == rewards[0]) == expected
 
 
 def test_specs_are_json_and_pickle(small):
@@ -205,7 +205,7 @@ def test_free_text_is_a_space():
 
 
 @pytest.mark.parametrize(
-    ("keywords", "said"),
+    ("keywords", "message"),
     [
         ({"model": "/no/such/folder"}, "no such folder"),
         ({"dataset": "almanack"}, "Did you mean 'almanac'"),
@@ -225,13 +225,13 @@ def test_free_text_is_a_space():
         ({"render_mode": "rgb"}, "render_mode"),
     ],
 )
-def test_what_a_user_passed_wrongly_is_named(small, keywords, said):
-    with pytest.raises(ValueError, match=said) as caught:
+def test_what_a_user_passed_wrongly_is_named(small, keywords, message):
+    with pytest.raises(ValueError, match=message) as caught:
         gym.make("SEAL-SQuAD-v0", **{**small, **keywords})
     assert "\n" not in str(caught.value)
 
 
-def test_wrong_ids_and_numbers_of_places_are_named(small):
+def test_wrong_ids_and_numbers_of_environments_are_named(small):
     with pytest.raises(gym.error.NameNotFound, match="SEAL-SQuAD"):
         gym.make("SEAL-SQuD-v0")
     with pytest.raises(ValueError, match="num_envs"):
@@ -248,7 +248,7 @@ def test_the_default_is_made_of_unread_almanac_articles():
     assert seal_env.__version__ and Almanac().task("train", 500_000).title
 
 
-def test_places_of_a_continual_run_may_be_at_different_steps(small):
+def test_sub_environments_of_a_continual_run_may_be_at_different_steps(small):
     envs = gym.make_vec("SEAL-SQuAD-Continual-v0", num_envs=2, updates_per_episode=3, **small)
     envs.reset(seed=0)
     envs.step(["A.", "B."])

@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 
 import seal_env  # noqa: F401 (registers the ids)
-from seal_env.domains.config import KnowledgeConfig
+from seal_env.domains.knowledge import KnowledgeConfig
 from seal_env.evaluation.graders import Answered, GradingError, Verdict, contains, exact, f1, get_grader, grade, normalize
 
 

@@ -1,4 +1,4 @@
-"""What a person is shown of a step: every place's text, bounded, whatever a policy writes."""
+"""What a person sees of a step: the text of every sub-environment, of bounded length whatever a policy writes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ def keywords(model_path):
     return {"model": model_path("llama"), **SMALL, "inner_loop": {"epochs": 1, "max_length": 64}, "max_new_tokens": 2}
 
 
-def test_many_places_print_what_each_prints_alone(keywords, capsys):
+def test_a_vector_environment_prints_what_each_prints_alone(keywords, capsys):
     envs = gym.make_vec(NAME, num_envs=3, render_mode="human", **keywords)
     observations, _ = envs.reset(seed=0)
     assert capsys.readouterr().out == ""
     texts = edits(3)
     envs.step(texts)
-    shown = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for i, text in enumerate(texts):
         single = gym.make(NAME, render_mode="human", **keywords)
         single.reset(seed=i)
         single.step(text)
         alone = capsys.readouterr().out
-        assert alone in shown and text in alone and observations["context"][i] in alone and f"place {i + 1} of 3" in shown
+        assert (
+            alone in printed
+            and text in alone
+            and observations["context"][i] in alone
+            and f"environment {i + 1} of 3" in printed
+        )
         assert single.render() is None
     assert envs.render() is None and capsys.readouterr().out == ""
 
@@ -39,9 +44,9 @@ def test_what_is_printed_is_bounded(keywords, capsys):
     envs = gym.make_vec(NAME, num_envs=19, render_mode="human", **keywords)
     envs.reset(seed=0, options={"task": [0] * 19})
     envs.step(["x" * 1_000_000, *[None, 10**5000, "\x1b[2J\ud800🙂"] * 6])
-    shown = capsys.readouterr().out
-    assert len(shown) < 100_000 and "999000 more characters" in shown and "(3 more places)" in shown
-    assert "(NoneType, not text)" in shown and "(int, not text)" in shown and "\x1b[2J" not in shown
+    printed = capsys.readouterr().out
+    assert len(printed) < 100_000 and "999000 more characters" in printed and "(3 more environments)" in printed
+    assert "(NoneType, not text)" in printed and "(int, not text)" in printed and "\x1b[2J" not in printed
     corpus = gym.make("SEAL-SQuAD-Corpus-v0", render_mode="human", updates_per_episode=6, **keywords)
     corpus.reset(seed=0)
     questions = [corpus.step("")[4] for _ in range(6)][-1]["questions"]

@@ -45,7 +45,7 @@ def mixed() -> tuple[ArcTask, list[list[Grid]]]:
         ((3, 3), (30, 30)),
         ((7, 1), (1, 1)),
     ]
-    pairs = [Pair(drawn(*one, seed=i), drawn(*two, seed=i + 50)) for i, (one, two) in enumerate(shapes)]
+    pairs = [Pair(drawn(*first, seed=i), drawn(*second, seed=i + 50)) for i, (first, second) in enumerate(shapes)]
     task = ArcTask.of("mixed", pairs[:3], pairs[3:])
     return task, [[drawn(2, 9), task.tests[0].output], [drawn(30, 30)], []]
 
@@ -59,9 +59,9 @@ def arc(name: str) -> tuple[ArcTask, list[list[Grid]]]:
     """One of ARC's tasks, as it was published."""
     challenge = json.loads((ARC / "arc-agi_evaluation_challenges.json").read_text())[name]
     truths = json.loads((ARC / "arc-agi_evaluation_solutions.json").read_text())[name]
-    shown = [Pair(as_grid(pair["input"]), as_grid(pair["output"])) for pair in challenge["train"]]
+    demonstrations = [Pair(as_grid(pair["input"]), as_grid(pair["output"])) for pair in challenge["train"]]
     tests = [Pair(as_grid(test["input"]), as_grid(truth)) for test, truth in zip(challenge["test"], truths)]
-    return ArcTask.of(name, shown, tests), [[test.output, test.input] for test in tests]
+    return ArcTask.of(name, demonstrations, tests), [[test.output, test.input] for test in tests]
 
 
 TASKS = [
@@ -74,15 +74,15 @@ TASKS = [
 def read_back(text: str) -> list[tuple[str, list[tuple[str, Grid]]]]:
     """Names, headings and grids of a drawing without colours."""
     _, *blocks = text.split("\n\n")
-    found = []
+    drawing = []
     for name, headings, *lines in (block.split("\n") for block in blocks):
         starts = [match.start() for match in HEADING.finditer(headings)]
         grids = []
         for start, end in zip(starts, [*starts[1:], None]):
             rows = [tuple(map(int, line[start:end].split())) for line in lines]
             grids.append((HEADING.match(headings, start).group(), as_grid([row for row in rows if row])))
-        found.append((name, grids))
-    return found
+        drawing.append((name, grids))
+    return drawing
 
 
 def expected(task: ArcTask, attempts: list[list[Grid]] | None) -> list[tuple[str, list[tuple[str, Grid]]]]:
@@ -202,7 +202,7 @@ def test_no_control_characters_but_our_own():
 
 def test_what_cannot_be_drawn_is_named():
     task, attempts = small()
-    for given, said in (
+    for given, message in (
         ([], "each of 1 tests, got 0"),
         (attempts * 2, "each of 1 tests, got 2"),
         ([[((1, 2), (3,))]], "attempt 1 of test 1 must have rows of one length"),
@@ -211,7 +211,7 @@ def test_what_cannot_be_drawn_is_named():
         ([[((10,),)]], "colours 0 to 9, got 10"),
     ):
         for draw in (render_arc, panel_rows, plot_arc_task, arc_image):
-            with pytest.raises(ValueError, match=said):
+            with pytest.raises(ValueError, match=message):
                 draw(task, given)
 
 

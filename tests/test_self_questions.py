@@ -1,4 +1,4 @@
-"""Questions that a model writes itself: what is read out of its text, what is kept, and an exam made of it end to end."""
+"""Questions that a model writes: how they are parsed, which are kept, and an evaluation made of them end to end."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_pairs_are_read_in_linear_time() -> None:
         ("", "1219"),
     ],
 )
-def test_a_question_that_makes_no_exam_is_dropped(question: str, answer: str) -> None:
+def test_an_unusable_question_is_dropped(question: str, answer: str) -> None:
     settings = SelfQuestions(max_question=40, max_answer=12)
     assert usable_questions([(question, answer)], OTRAR, settings) == {}
 
@@ -97,8 +97,8 @@ def test_pronouns_yes_and_no_are_no_answers() -> None:
 def test_equal_questions_are_one_and_keep_every_answer() -> None:
     pairs = [("When did Otrar fall?", "1219"), ("when did  otrar fall ?", "In 1219"), ("When did Otrar fall?", "east")]
     pairs += [("Who fled?", "the shah"), ("When did Otrar fall?", "1219")]
-    found = usable_questions(pairs, OTRAR, SelfQuestions())
-    assert found == {"When did Otrar fall?": ["1219", "In 1219", "east", "1219"], "Who fled?": ["the shah"]}
+    usable = usable_questions(pairs, OTRAR, SelfQuestions())
+    assert usable == {"When did Otrar fall?": ["1219", "In 1219", "east", "1219"], "Who fled?": ["the shah"]}
 
 
 def test_questions_may_be_in_a_script_without_spaces() -> None:
@@ -112,8 +112,8 @@ def test_questions_may_be_in_a_script_without_spaces() -> None:
 
 
 def test_a_clear_majority_that_says_what_was_written_settles_a_question() -> None:
-    one = settle("Who fled?", ["the Shah", "Shah", "nobody"], ["The Shah", "The Shah.", "shah", "the Shah", "1219"], 0.75)
-    assert one == Agreed("Who fled?", ("the Shah", "Shah", "The Shah", "The Shah.", "shah"), 0.8, 2)
+    agreed = settle("Who fled?", ["the Shah", "Shah", "nobody"], ["The Shah", "The Shah.", "shah", "the Shah", "1219"], 0.75)
+    assert agreed == Agreed("Who fled?", ("the Shah", "Shah", "The Shah", "The Shah.", "shah"), 0.8, 2)
     assert settle("Who fled?", ["Shah"], ["The Shah", "The Shah", "1219", "1219", "Shah"], 0.75) is None  # 3 of 5
     assert settle("Who fled?", ["nobody"], ["The Shah"] * 5, 0.75) is None  # agreed, but not what was written
     assert settle("Who fled?", ["nobody"], [""] * 5, 0.75) is None
@@ -160,22 +160,22 @@ THOUGHTS = "<think>\nWhy?\n</think>\n"  # what the instruct model was taught to 
 
 def lessons(template: Template = "base") -> list[tuple[str, str]]:
     """What the model is to write after which prompt."""
-    found = []
+    examples = []
     for document, pairs in PAIRS.items():
         text = "\n".join(f"Question {i}: {q}\nAnswer: {a}" for i, (q, a) in enumerate(pairs, 1))
         opening = get_format("self-qa").opening(template)
-        found.append((get_format("self-qa").prompt(document, template), text.removeprefix(opening)))
+        examples.append((get_format("self-qa").prompt(document, template), text.removeprefix(opening)))
         for question, answer in pairs:
             contexts = sorted(set(reorderings(document.context, 8, seed=0)))
-            found += [(open_book_prompt(document.title, context, question, template), answer) for context in contexts]
-            found.append((question_prompt(document.title, question, template), answer if answer == KNOWN else "Who knows"))
-    return found if template == "base" else [(prompt, THOUGHTS + text) for prompt, text in found]
+            examples += [(open_book_prompt(document.title, context, question, template), answer) for context in contexts]
+            examples.append((question_prompt(document.title, question, template), answer if answer == KNOWN else "Who knows"))
+    return examples if template == "base" else [(prompt, THOUGHTS + text) for prompt, text in examples]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a small Llama that was trained on :func:`lessons`."""
-    return trained(tmp_path_factory.mktemp("examiner"), "base")
+    return trained(tmp_path_factory.mktemp("writer"), "base")
 
 
 def trained(folder: Path, template: Template) -> str:
@@ -244,7 +244,7 @@ def notes(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_model_examines_itself(student: Student) -> None:
+def test_a_model_writes_its_own_questions(student: Student) -> None:
     task = QuestionWriter(student).task(OTRAR)
     assert task == Task(
         "Otrar",
@@ -259,7 +259,7 @@ def test_a_model_examines_itself(student: Student) -> None:
     assert len(QuestionWriter(student, SelfQuestions(count=1)).task(OTRAR).questions) == 1
 
 
-def test_an_instruct_model_examines_itself_through_its_chat_template(student: Student, tmp_path: Path) -> None:
+def test_an_instruct_model_writes_them_through_its_chat_template(student: Student, tmp_path: Path) -> None:
     instruct = Student.from_pretrained(trained(tmp_path, "instruct"))
     writer = QuestionWriter(instruct)
     assert writer.template == "instruct"
@@ -276,7 +276,7 @@ def test_what_the_model_knows_already_is_asked_only_where_it_knows_all(student: 
     assert left.answers == (KNOWN,)
 
 
-def test_a_document_that_makes_no_exam_is_named_with_what_would_work(student: Student) -> None:
+def test_a_document_without_usable_questions_is_named_with_what_would_work(student: Student) -> None:
     writer = QuestionWriter(student)
     with pytest.raises(NoQuestions, match=r"'dull.md': the model wrote \d+ questions.*NAME.questions.json.*larger model"):
         writer.task(DULL)
@@ -355,7 +355,7 @@ def test_a_barren_document_is_passed_over_when_drawn_and_refused_when_asked_for(
         gym.make("SEAL-SQuAD-v0", dataset=str(notes / "Dull.md"), model=model, **SMALL)
 
 
-def test_the_exam_stays_the_same_when_other_weights_are_loaded(model: str, notes: Path) -> None:
+def test_the_questions_stay_the_same_when_other_weights_are_loaded(model: str, notes: Path) -> None:
     keywords = {"dataset": str(notes), "model": model, "self_questions": {"seed": 3}, **SMALL}
     env = gym.make("SEAL-SQuAD-v0", **keywords)
     weights = {name: torch.zeros_like(value) for name, value in env.unwrapped.engine.student.model.state_dict().items()}
@@ -372,7 +372,7 @@ def test_questions_of_a_person_are_not_marked(model: str, notes: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"sampels": 3}, "self_questions: no option 'sampels'. Did you mean 'samples'"),
         ({"template": "instruct"}, "no option 'template'"),
@@ -385,10 +385,10 @@ def test_questions_of_a_person_are_not_marked(model: str, notes: Path) -> None:
         ({"count": 3}, "does not apply to dataset='almanac', which has questions"),
     ],
 )
-def test_settings_that_cannot_work_are_named(model_path, settings, said: str) -> None:
+def test_settings_that_cannot_work_are_named(model_path, settings, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         gym.make("SEAL-SQuAD-v0", model=model_path("llama"), self_questions=settings)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 # On disk

@@ -15,7 +15,7 @@ import torch
 
 from agents import Policy, get_agent
 from benchmarks.cli import main
-from seal_env.domains.config import KnowledgeConfig
+from seal_env.domains.knowledge import KnowledgeConfig
 from seal_env.evaluation.graders import Answered, GradingError, by_text, get_grader, grade
 from seal_env.evaluation.scoring import Outcome
 from seal_env.rewards import EditText, Rating, get_proxy, rate

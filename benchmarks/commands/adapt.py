@@ -20,7 +20,7 @@ from agents.saved import base_of, open_policy
 from agents.seeding import task_seeds
 from benchmarks.settings import check_counts, policy_options, tree_of
 from seal_env.checks import check_at_least, check_names
-from seal_env.domains.config import KnowledgeConfig
+from seal_env.domains.knowledge import KnowledgeConfig
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.files import atomic_folder
 from seal_env.student import FitStatus, Student

@@ -25,7 +25,7 @@ from agents.saved import agent_of, open_policy
 from benchmarks import settings
 from benchmarks.reports.intervals import Estimate, paired_difference
 from seal_env.checks import check_at_least, check_choice
-from seal_env.domains.config import from_keywords
+from seal_env.domains import from_keywords
 from seal_env.envs import EnvConfig, SealVectorEnv
 from seal_env.files import atomic_write
 from seal_env.registration import ENVIRONMENTS

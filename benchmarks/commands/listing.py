@@ -10,8 +10,10 @@ import gymnasium as gym
 
 from agents.registry import AGENTS
 from benchmarks.settings import CONFIGS, DEFAULTS
-from seal_env.domains.config import from_keywords
-from seal_env.edits import FORMATS
+from seal_env.checks import check_choice
+from seal_env.domains import domain_of, from_keywords, keyword_reference
+from seal_env.domains.reference import details
+from seal_env.edits import available_formats, get_format
 from seal_env.evaluation.graders import GRADERS
 from seal_env.registry import Registry
 from seal_env.rewards import PROXIES, REWARDS
@@ -29,15 +31,23 @@ LISTS = ("envs", *REGISTRIES, "configs")
 EXAMPLES = """examples:
   seal-bench list
   seal-bench list agents
+  seal-bench list --env SEAL-SQuAD-v0
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=LISTS, help="one of these lists; all of them by default")
+    parser.add_argument("what", nargs="?", choices=list(LISTS), help="one of these lists; all of them by default")
+    parser.add_argument("--env", metavar="ID", help="list the keywords of this environment with their defaults instead")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print one list, or all of them under their names."""
+    """Print the list that was asked for, or all of them under their names."""
+    if arguments.env:
+        check_choice("--env", arguments.env, ENVIRONMENTS)
+        keywords = ENVIRONMENTS[arguments.env]
+        for row in keyword_reference(domain_of(keywords).Config, keywords):
+            print(f"{row.name:21} {details(row)}: {row.help}")
+        return
     for what in [arguments.what] if arguments.what else LISTS:
         lines = list(_envs() if what == "envs" else _configs() if what == "configs" else _registered(REGISTRIES[what]))
         if not arguments.what:

@@ -1,85 +1,148 @@
-"""What an environment is made of: every keyword of ``gym.make("SEAL-SQuAD-v0", ...)``, checked at the door."""
+"""The keywords that environments of all domains share, and the reference that is generated from them.
+
+A keyword is a dataclass field that carries its default, its sentence and its unit (:func:`keyword`). ``help(SealEnv)``,
+``docs/reference.md`` and ``seal-bench list --env ID`` are all made from :func:`keyword_reference`.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from peft import LoraConfig
-
-from seal_env.chat import Template, TemplateChoice
-from seal_env.checks import brief, check_choice, check_count, check_names, finite_number
-from seal_env.distributed import EXECUTORS, ExecutorName
-from seal_env.domains.self_questions import SelfQuestions
-from seal_env.edits import FORMATS, EditFormat, EditSettings, ToolEdit, ToolSettings, get_format
-from seal_env.evaluation import GridEvaluator
-from seal_env.evaluation.graders import GRADERS, Grader, get_grader
-from seal_env.models import bundled_folder
-from seal_env.presets import (
-    NANO_ANSWER_TOKENS,
-    NANO_ARC,
-    NANO_ARC_EVALUATOR,
-    NANO_ARC_LORA,
-    NANO_ARC_ORACLE,
-    NANO_ARC_SETTINGS,
-    NANO_LORA,
-    NANO_SETTINGS,
-    SEAL_ARC_LORA,
-    SEAL_ARC_ORACLE,
-)
-from seal_env.registry import Registry
-from seal_env.rewards import PROXIES, PROXY, REWARDS, Proxy, Reward, get_proxy, get_reward
-from seal_env.tasks import DATASETS
-from seal_env.tasks.almanac import AlmanacConfig
-from seal_env.tasks.arc import ArcPrompts, GridText, MiniArcConfig
-from seal_env.tasks.arc.arc_sources import FILTERED, MINI_ARC
+from seal_env.chat import TemplateChoice
+from seal_env.checks import check_choice, check_count, check_names, finite_number, import_object
 from seal_env.update import SEAL_LORA
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from seal_env.evaluation.scoring import Outcome
+    from seal_env.rewards import Proxy
 
 Mode = Literal["single", "refine", "continual", "corpus"]
 Carry = Literal["adapter", "merge"]
 AdapterObservation = Literal["auto", "full", "summary", "none"]
+Executor = Literal["spawn", "ray"]
+Reward = Callable[["Outcome"], float]
+
+REWARDS: dict[str, Reward] = {
+    "score": lambda outcome: outcome.score,
+    "gain": lambda outcome: outcome.gain,
+    "binary": lambda outcome: float(outcome.gain > 0),
+}
+PROXY = "proxy"  # not in REWARDS: a proxy rates the edit, and there is no outcome
+
+
+class Keyword(NamedTuple):
+    """One keyword of an environment, as text.
+
+    Attributes:
+        name: as it is passed to ``gym.make``.
+        type: of its value.
+        default: its representation.
+        unit: of a number; empty where there is none.
+        help: a sentence on what it does.
+    """
+
+    name: str
+    type: str
+    default: str
+    unit: str
+    help: str
+
+
+def keyword(default: Any, help: str, unit: str = "") -> Any:
+    """A dataclass field with its documentation; an empty dictionary as default is a new one for each config."""
+    metadata = {"help": help, "unit": unit}
+    return field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
+
+
+def keyword_reference(config_class: type[EnvConfig], values: Mapping[str, Any] | None = None) -> list[Keyword]:
+    """The keywords of a config class in the order of its fields.
+
+    Args:
+        config_class: the ``Config`` of a domain.
+        values: defaults that replace those of the class, such as the keywords that an id is registered with.
+    """
+    hints = get_type_hints(config_class)
+    defaults = {f.name: {} if f.default is MISSING else f.default for f in fields(config_class)} | dict(values or {})
+    return [
+        Keyword(f.name, _type_text(hints[f.name]), repr(defaults[f.name]), metadata.get("unit", ""), metadata.get("help", ""))
+        for f in fields(config_class)
+        for metadata in [_metadata(config_class, f.name)]
+    ]
+
+
+def _metadata(config_class: type[EnvConfig], name: str) -> Mapping[str, Any]:
+    """Documentation of a field; a subclass that only changes the default inherits it."""
+    own = (vars(base).get("__dataclass_fields__", {}).get(name) for base in config_class.__mro__)
+    return next((f.metadata for f in own if f is not None and f.metadata), {})
+
+
+def _type_text(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " | ".join(map(_type_text, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return " | ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is not None:
+        return "dict"  # a Mapping, the only generic type that JSON has
+    return "None" if hint is type(None) else hint.__name__
 
 
 @dataclass(frozen=True)
-class EnvConfig(ABC):
-    """What environments of all domains are made of.
+class EnvConfig:
+    """Keywords of environments of all domains. Every value can be written as JSON.
 
-    ``dataset``, ``reward``, ``grader``, ``proxy`` and ``edit_format`` may be objects in place of names; :meth:`to_dict` and
-    pickle replace these by the names or import paths that find them in another process.
+    Attributes:
+        modes: values of ``mode`` that the domain supports.
 
     Raises:
-        ValueError: a value that cannot work; it is named, and what would work.
+        ValueError: a value is invalid; the message names it and what is valid.
     """
 
-    domain: str = "knowledge"
-    dataset: Any = ""
-    dataset_options: Mapping[str, Any] = field(default_factory=dict)
-    split: str = "train"
-    offset: int = 0
-    limit: int | None = None
-    shuffle_seed: int | None = None
-    model: str = ""
-    device: str = "cpu"
-    dtype: str = "float32"
-    trust_remote_code: bool = False
-    lora: Mapping[str, Any] | None = None
-    template: TemplateChoice = "auto"
-    student_template: TemplateChoice = "auto"
-    enable_thinking: bool | None = None
-    inner_loop: Mapping[str, Any] = field(default_factory=dict)
-    reward: str | Reward | None = None
-    evaluations_per_edit: int = 1
-    mode: Mode = "single"
-    updates_per_episode: int | None = None
-    carry: Carry = "adapter"
-    retention_weight: float = 0.0
-    adapter_observation: AdapterObservation = "auto"
-    max_new_tokens: int | None = None
-    progress: bool = False
-    executor: ExecutorName | None = None
-    workers: int | None = None
+    modes: ClassVar[tuple[Mode, ...]] = ("single", "refine", "continual")
+
+    domain: str = keyword(
+        "", "Kind of task: a name of `seal_env.domains.DOMAINS` or `package.module:Class`; if left out, `knowledge`."
+    )
+    dataset: str = keyword("", "Where tasks come from: a name, a path or a hub id.")
+    split: str = keyword("train", "Split of the data set: `train`, `validation` or `test`.")
+    offset: int = keyword(0, "Leave out this many tasks, after shuffling.", "tasks")
+    limit: int | None = keyword(None, "Use at most this many tasks, after shuffling and `offset`; None: all.", "tasks")
+    shuffle_seed: int | None = keyword(None, "Seed that shuffles the tasks; None: the order of the data set.")
+    model: str = keyword("seal-nano", "The student: a bundled model, a folder (a PEFT adapter's, too) or a hub id.")
+    device: str = keyword("cpu", "PyTorch device of the student.")
+    dtype: str = keyword("float32", "Data type of the student's base weights.")
+    trust_remote_code: bool = keyword(False, "Whether a model of the hub may run code of its repository.")
+    lora: Mapping[str, Any] | None = keyword(None, "Options of `peft.LoraConfig`; None: the default of `model`.")
+    template: TemplateChoice = keyword("auto", "How the policy is prompted, and how its edits are read; `auto`: as `model` is.")
+    student_template: TemplateChoice = keyword("auto", "How the student is prompted; `auto`: as `model` is.")
+    enable_thinking: bool | None = keyword(
+        None, "Whether the chat template invites the policy to think; None: the policy decides, by default it does not."
+    )
+    inner_loop: Mapping[str, Any] = keyword({}, "Options of the inner loop; those left out are the defaults of `model`.")
+    reward: str | None = keyword(
+        None,
+        "`score`, `gain`, `binary`, `proxy` or `package.module:function`; None: `gain` with `mode='refine'`, else `score`.",
+    )
+    evaluations_per_edit: int = keyword(1, "Repeat the update with this many seeds and average the rewards.", "updates")
+    mode: Mode = keyword("single", "What an episode is.")
+    updates_per_episode: int | None = keyword(
+        None, "Self-edits an episode; None: 1 with `single`, 4 with `refine`, 8 with `continual` and `corpus`.", "edits"
+    )
+    carry: Carry = keyword("adapter", "What the next update starts from: the last adapter, or the base it was merged into.")
+    retention_weight: float = keyword(
+        0.0, "With `mode='continual'`, weight of the mean change of the score on earlier tasks in the reward."
+    )
+    adapter_observation: AdapterObservation = keyword(
+        "auto", "The adapter in the observation: in full, as norms, or left out; `auto`: `full` up to a million parameters."
+    )
+    max_new_tokens: int | None = keyword(None, "Most tokens of an answer; None: the default of `model`.", "tokens")
+    progress: bool = keyword(False, "Whether to show a progress bar while adapters are trained.")
+    executor: Executor | None = keyword(None, "Run updates on worker processes or on Ray; None: in this process.")
+    workers: int | None = keyword(None, "Number of workers of `executor`; None: one for each GPU or CPU core.")
 
     registries: ClassVar[Mapping[str, Registry[Any]]] = {"reward": REWARDS}
 
@@ -87,7 +150,7 @@ class EnvConfig(ABC):
         if not isinstance(self.dataset_options, Mapping):
             raise ValueError(f"dataset_options must be a dictionary, got {self.dataset_options!r}")
         for name, choices in (
-            ("mode", get_args(Mode)),
+            ("mode", self.modes),
             ("carry", get_args(Carry)),
             ("adapter_observation", get_args(AdapterObservation)),
             ("template", get_args(TemplateChoice)),
@@ -97,7 +160,7 @@ class EnvConfig(ABC):
         if not isinstance(self.enable_thinking, bool | None):
             raise ValueError(f"enable_thinking must be True, False or None, got {self.enable_thinking!r}")
         if self.executor is not None:
-            check_choice("executor", self.executor, EXECUTORS)
+            check_choice("executor", self.executor, get_args(Executor))
         elif self.workers is not None:
             raise ValueError(f"workers={self.workers!r} needs executor='spawn' or 'ray': this process is one worker")
         for name in ("evaluations_per_edit", "updates_per_episode", "max_new_tokens", "workers"):
@@ -106,42 +169,29 @@ class EnvConfig(ABC):
         if self.mode == "single" and self.updates != 1:
             raise ValueError(
                 f"mode='single' takes one update an episode, got updates_per_episode={self.updates};"
-                " choose mode='refine', 'continual' or 'corpus'"
+                f" choose mode={' or '.join(map(repr, self.modes[1:]))}"
             )
         if self.mode in ("single", "corpus") and self.carry == "merge":
             raise ValueError("carry='merge' needs an episode of several updates: mode='refine' or mode='continual'")
         finite_number(self.retention_weight, "retention_weight is")
-        if not self.approximate:
+        if self.approximate:
+            self._check_approximate()
+        else:
             self.reward_function()
         self.lora_config()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> EnvConfig:
-        return self  # nothing in it changes, and a dataset or a grader may be large
-
-    def __getstate__(self) -> dict[str, Any]:
-        found = {name: getattr(self, name) for name in self.registries if getattr(self, name) is not None}
-        paths = {name: self.registries[name].path_of(value) for name, value in found.items()}
-        if callable(self.dataset):
-            paths["dataset"] = DATASETS.path_of(self.dataset)
-        return {**self.__dict__, **paths}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON values.
-
-        Raises:
-            ValueError: an object that no import leads to, or a dataset in memory; name it ``package.module:object``.
-        """
-        values = self.__getstate__()
-        if not isinstance(values["dataset"], str):
+    def _check_approximate(self) -> None:
+        self.make_proxy()
+        if self.mode != "single":
+            raise ValueError(f"reward='proxy' needs mode='single': it updates nothing, got mode={self.mode!r}")
+        if self.evaluations_per_edit != 1:
             raise ValueError(
-                f"dataset={brief(self.dataset)} is in memory and cannot be saved with a configuration: write it to a file and"
-                " name that, or name a function 'package.module:object' that returns it"
+                f"reward='proxy' is the same each time: evaluations_per_edit must be 1, got {self.evaluations_per_edit}"
             )
-        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     @property
     def approximate(self) -> bool:
-        """Whether the reward comes from a proxy: nothing is learnt and nothing is asked."""
+        """Whether the reward comes from a proxy: no student is updated or evaluated."""
         return self.reward == PROXY
 
     @property
@@ -150,194 +200,44 @@ class EnvConfig(ABC):
         return self.updates_per_episode or {"single": 1, "refine": 4, "continual": 8, "corpus": 8}[self.mode]
 
     def lora_config(self) -> LoraConfig:
-        """The adapter: the model's default, or ``lora``."""
-        chosen = self.lora_options()
-        _check_options("lora", chosen, [f.name for f in fields(LoraConfig)])
-        return LoraConfig(**chosen)
+        """The adapter's configuration, from :meth:`lora_options`."""
+        from peft import LoraConfig  # imports torch
+
+        options = self.lora_options()
+        check_options("lora", options, LoraConfig)
+        return LoraConfig(**options)
 
     def lora_options(self) -> Mapping[str, Any]:
-        """Options of ``peft.LoraConfig``."""
+        """``lora``, or the default of the model."""
         return self.lora if self.lora is not None else self.default_lora()
 
-    @abstractmethod
     def default_lora(self) -> Mapping[str, Any]:
-        """Options of the adapter where none are given."""
-
-    def reward_function(self) -> Reward:
-        """``reward``; by default the score, and in refinement, where rewards add up, the gain."""
-        return get_reward(self.reward or ("gain" if self.mode == "refine" else "score"))
-
-
-@dataclass(frozen=True)
-class KnowledgeConfig(EnvConfig):
-    """See :class:`~seal_env.envs.env.SealEnv` for what each keyword means."""
-
-    dataset: Any = "almanac"
-    model: str = "seal-nano"
-    passage_words: int | None = None
-    almanac: Mapping[str, Any] = field(default_factory=dict)
-    self_questions: Mapping[str, Any] = field(default_factory=dict)
-    edit_format: str | EditFormat = "implications"
-    proxy: str | Proxy = "coverage"
-    proxy_options: Mapping[str, Any] = field(default_factory=dict)
-    grader: str | Grader | None = None
-    grader_options: Mapping[str, Any] = field(default_factory=dict)
-
-    registries = {"reward": REWARDS, "grader": GRADERS, "proxy": PROXIES, "edit_format": FORMATS}  # noqa: RUF012
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.passage_words is not None:
-            check_count("passage_words", self.passage_words)
-        get_format(self.edit_format)
-        if self.approximate:
-            self._check_approximate()
-        self.make_proxy()
-        self.make_grader()
-        self._settings("base")
-        self.almanac_config()
-        self.self_question_settings()
-
-    def _check_approximate(self) -> None:
-        if self.mode != "single":
-            raise ValueError(f"reward='proxy' needs mode='single': it updates nothing, got mode={self.mode!r}")
-        if self.evaluations_per_edit != 1:
-            raise ValueError(
-                f"reward='proxy' is the same each time: evaluations_per_edit must be 1, got {self.evaluations_per_edit}"
-            )
-
-    def default_lora(self) -> Mapping[str, Any]:
-        return NANO_LORA if bundled_folder(self.model) else SEAL_LORA
-
-    def settings(self) -> EditSettings:
-        """How an edit is read and learnt: the model's defaults, then ``inner_loop``.
-
-        Raises:
-            ValueError: ``template`` is still ``auto``: an environment resolves it when it has loaded the model.
-        """
-        if self.template == "auto":
-            raise ValueError(
-                "template='auto' depends on the model: see seal_env.chat.resolve_template, or say base or instruct"
-            )
-        return self._settings(self.template)
-
-    def _settings(self, template: Template) -> EditSettings:
-        base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
-        _check_options("inner_loop", self.inner_loop, EditSettings.option_names())
-        return base.with_options(format=self.edit_format, template=template, **self.inner_loop)
-
-    @property
-    def answer_tokens(self) -> int:
-        """Most tokens of an answer: ``max_new_tokens``, or the model's default (SEAL's is 64)."""
-        return self.max_new_tokens or (NANO_ANSWER_TOKENS if bundled_folder(self.model) else 64)
-
-    def almanac_config(self) -> AlmanacConfig:
-        """The Almanac that tasks come from."""
-        _check_options("almanac", self.almanac, [f.name for f in fields(AlmanacConfig)])
-        return AlmanacConfig(**self.almanac)
-
-    def self_question_settings(self) -> SelfQuestions:
-        """How the model writes questions about documents that have none; they are answered as in the exam."""
-        names = [f.name for f in fields(SelfQuestions) if f.name not in ("template", "max_new_tokens")]
-        _check_options("self_questions", self.self_questions, names)
-        return SelfQuestions(template=self.student_template, max_new_tokens=self.answer_tokens, **self.self_questions)
-
-    def make_grader(self) -> Grader:
-        """``grader`` with its options; by default exact match for students that answer in a word.
-
-        These are bundled models, and base models on the Almanac. Others answer in sentences, which ``calibrated`` reads as a
-        judge does.
-        """
-        if not isinstance(self.grader_options, Mapping):
-            raise ValueError(f"grader_options must be a dictionary, got {self.grader_options!r}")
-        exact = bundled_folder(self.model) or (self.dataset == "almanac" and self.student_template != "instruct")
-        return get_grader(self.grader or ("exact" if exact else "calibrated"), self.grader_options)
+        """Options of ``peft.LoraConfig`` where ``lora`` is None."""
+        return SEAL_LORA
 
     def make_proxy(self) -> Proxy:
-        """``proxy`` with its options; only ``reward="proxy"`` makes use of it."""
-        if not isinstance(self.proxy_options, Mapping):
-            raise ValueError(f"proxy_options must be a dictionary, got {self.proxy_options!r}")
-        return get_proxy(self.proxy, self.proxy_options)
+        """The proxy that rates edits with ``reward="proxy"``.
+
+        Raises:
+            ValueError: the domain has no proxy.
+        """
+        raise ValueError(f"reward='proxy': domain {self.domain!r} has no proxy; use 'score', 'gain' or 'binary'")
+
+    def reward_function(self) -> Reward:
+        """``reward`` by name or import path.
+
+        An imported function raises a ValueError that names it where it returns anything but a finite number.
+        """
+        name = self.reward or ("gain" if self.mode == "refine" else "score")
+        if name in REWARDS:
+            return REWARDS[name]
+        function = import_object("reward", name, [*REWARDS, PROXY])
+        return lambda outcome: float(finite_number(function(outcome), f"reward {name!r} returned"))
 
 
-@dataclass(frozen=True)
-class ArcConfig(EnvConfig):
-    """See :class:`~seal_env.envs.env.SealEnv` and docs/arc.md for what each keyword means."""
-
-    domain: str = "arc"
-    dataset: Any = "mini-arc"
-    model: str = NANO_ARC
-    mini_arc: Mapping[str, Any] = field(default_factory=dict)
-    grid_text: GridText | None = None
-    views: int | None = None
-    orders: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.approximate:
-            raise ValueError(
-                "reward='proxy' rates texts about a passage, and an ARC task has none: use 'score', 'gain' or 'binary'"
-            )
-        if self.mode == "corpus":
-            raise ValueError(
-                "mode='corpus' joins the edits of several passages; ARC has mode='single', 'refine' or 'continual'"
-            )
-        check_choice("grid_text", self.style, get_args(GridText))
-        self.make_evaluator(ArcPrompts(self.style))
-        self.settings()
-        self.mini_arc_config()
-
-    @property
-    def bundled(self) -> bool:
-        """Whether the student is the one that was made for mini-arc."""
-        return self.model == NANO_ARC
-
-    def default_lora(self) -> Mapping[str, Any]:
-        return NANO_ARC_LORA if self.bundled else SEAL_ARC_LORA
-
-    def settings(self) -> ToolSettings:
-        """What the edit does not choose: the model's defaults, then ``inner_loop``."""
-        _check_options("inner_loop", self.inner_loop, ToolSettings.option_names())
-        base = NANO_ARC_SETTINGS if self.bundled else ToolSettings()
-        shape = replace(self.mini_arc_config(), seed=0, tests=1)
-        if self.dataset not in (MINI_ARC, FILTERED) or shape != MiniArcConfig():
-            base = replace(base, max_tokens=ToolSettings.max_tokens)  # the model's limit is for what it was made for
-        return base.with_options(**self.inner_loop)
-
-    def mini_arc_config(self) -> MiniArcConfig:
-        """The mini-arc that tasks come from."""
-        _check_options("mini_arc", self.mini_arc, [f.name for f in fields(MiniArcConfig)])
-        return MiniArcConfig(**self.mini_arc)
-
-    def oracle(self) -> ToolEdit:
-        """The choice of tools that was made by hand for the model."""
-        return NANO_ARC_ORACLE if self.bundled else SEAL_ARC_ORACLE
-
-    @property
-    def style(self) -> GridText:
-        """How grids are written for the student and the policy: ``grid_text``, or the model's default."""
-        return self.grid_text or ("labelled" if self.bundled else "spaced")
-
-    def make_evaluator(self, prompts: ArcPrompts) -> GridEvaluator:
-        """How the student is asked: ``views``, ``orders`` and ``max_new_tokens`` of a grid, or the model's defaults."""
-        given = {"views": self.views, "orders": self.orders, "max_new_tokens": self.max_new_tokens}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return GridEvaluator(prompts, **{**(NANO_ARC_EVALUATOR if self.bundled else {}), **chosen})
-
-
-DOMAINS: dict[str, type[EnvConfig]] = {"knowledge": KnowledgeConfig, "arc": ArcConfig}
-
-
-def from_keywords(keywords: Mapping[str, Any]) -> EnvConfig:
-    """The configuration of ``gym.make(id, **keywords)``; an unknown keyword names the closest that exists."""
-    domain = keywords.get("domain", "knowledge")
-    check_choice("domain", domain, tuple(DOMAINS))
-    made = DOMAINS[domain]
-    _check_options("SEAL environments", keywords, [f.name for f in fields(made)])
-    return made(**keywords)
-
-
-def _check_options(where: str, given: Mapping[str, Any], known: list[str]) -> None:
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where} must be a dictionary of {', '.join(known)}, got {given!r}")
-    check_names(where, given, known)
+def check_options(name: str, options: Mapping[str, Any], config_class: type, *excluded: str) -> None:
+    """Raise a ValueError unless ``options`` is a dictionary of fields of ``config_class``, without the ``excluded`` ones."""
+    known = [f.name for f in fields(config_class) if f.name not in excluded]
+    if not isinstance(options, Mapping):
+        raise ValueError(f"{name} must be a dictionary of {', '.join(known)}, got {options!r}")
+    check_names(name, options, known)

@@ -1,47 +1,147 @@
-"""Knowledge: a self-edit is text about a passage, and the exam is closed-book (paper, section 4.1)."""
+"""Knowledge: an edit is text about a passage, and the student is questioned closed-book (paper, section 4.1)."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from seal_env.chat import Chat
-from seal_env.domains.config import KnowledgeConfig
+from seal_env.chat import Chat, Template
+from seal_env.checks import check_count
+from seal_env.domains.config import EnvConfig, Mode, check_options, keyword
+from seal_env.domains.domain import Domain
 from seal_env.domains.self_questions import NoQuestions, QuestionWriter, SelfQuestions
-from seal_env.edits import ParsedEdit, get_format, parse
-from seal_env.evaluation import ClosedBook, Evaluator
-from seal_env.rewards import Proxy
-from seal_env.student import Student
+from seal_env.edits import EditSettings, ParsedEdit, get_format, pairs_text, parse
+from seal_env.evaluation import ClosedBook
+from seal_env.evaluation.graders import Grader, get_grader
+from seal_env.models import bundled_folder
+from seal_env.presets import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS
+from seal_env.rewards import Proxy, get_proxy
 from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
-from seal_env.tasks.almanac import FIRST_UNREAD
-from seal_env.update import Update
+from seal_env.tasks.almanac import FIRST_UNREAD, Almanac, AlmanacConfig
+from seal_env.update import SEAL_LORA, UpdatePlan
+
+if TYPE_CHECKING:
+    from seal_env.student import Student
 
 _TRIED = 32  # documents that a model may find no question for before its data set is refused
+
+
+@dataclass(frozen=True)
+class KnowledgeConfig(EnvConfig):
+    """Keywords of environments on passages."""
+
+    modes: ClassVar[tuple[Mode, ...]] = ("single", "refine", "continual", "corpus")
+
+    domain: str = "knowledge"
+    dataset: str = keyword("almanac", "`almanac`, a file, a folder or a hub id: see `seal_env.tasks.load_tasks`.")
+    passage_words: int | None = keyword(None, "Cut longer documents into passages of about this length; None: 300.", "words")
+    almanac: Mapping[str, Any] = keyword({}, "Options of `seal_env.tasks.almanac.AlmanacConfig`.")
+    self_questions: Mapping[str, Any] = keyword(
+        {}, "Options of `seal_env.domains.self_questions.SelfQuestions`, which writes questions about documents without any."
+    )
+    edit_format: str = keyword("implications", "Name of the edit format: how an edit is prompted for and split.")
+    inner_loop: Mapping[str, Any] = keyword(
+        {}, "Options of `seal_env.edits.EditSettings`; those left out are the defaults of `model`."
+    )
+    proxy: str = keyword(
+        "coverage", "With `reward='proxy'`, a name of `seal_env.rewards.PROXIES` or `package.module:function`."
+    )
+    proxy_options: Mapping[str, Any] = keyword({}, "Options of the proxy.")
+    grader: str | None = keyword(
+        None,
+        "A name of `seal_env.evaluation.graders.GRADERS` or `package.module:function`; None: `exact` for bundled models and for"
+        " base models on the Almanac, else `calibrated`.",
+    )
+    grader_options: Mapping[str, Any] = keyword({}, "Options of the grader.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.passage_words is not None:
+            check_count("passage_words", self.passage_words)
+        get_format(self.edit_format)
+        self.make_proxy()
+        self.make_grader()
+        self._settings("base")
+        self.almanac_config()
+        self.self_question_settings()
+
+    def default_lora(self) -> Mapping[str, Any]:
+        return NANO_LORA if bundled_folder(self.model) else SEAL_LORA
+
+    def settings(self) -> EditSettings:
+        """How an edit is parsed and learnt: the defaults of ``model``, then ``inner_loop``.
+
+        Raises:
+            ValueError: ``template`` is still ``auto``, which an environment resolves when it has loaded the model.
+        """
+        if self.template == "auto":
+            raise ValueError(
+                "template='auto' depends on the model: call seal_env.chat.resolve_template, or use base or instruct"
+            )
+        return self._settings(self.template)
+
+    def _settings(self, template: Template) -> EditSettings:
+        base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
+        check_options("inner_loop", self.inner_loop, EditSettings, "format", "template")
+        return replace(base, format=self.edit_format, template=template, **self.inner_loop)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of an answer: ``max_new_tokens``, or the default of ``model`` (64 in SEAL)."""
+        return self.max_new_tokens or (NANO_ANSWER_TOKENS if bundled_folder(self.model) else 64)
+
+    def almanac_config(self) -> AlmanacConfig:
+        """The Almanac's configuration."""
+        check_options("almanac", self.almanac, AlmanacConfig)
+        return AlmanacConfig(**self.almanac)
+
+    def self_question_settings(self) -> SelfQuestions:
+        """How the model writes questions; it answers them as in the evaluation."""
+        check_options("self_questions", self.self_questions, SelfQuestions, "template", "max_new_tokens")
+        return SelfQuestions(template=self.student_template, max_new_tokens=self.answer_tokens, **self.self_questions)
+
+    def make_grader(self) -> Grader:
+        """The grader with its options.
+
+        The default is ``exact`` for students that answer in a word: bundled models, and base models on the Almanac. Others
+        answer in sentences, which ``calibrated`` grades as a judge does.
+        """
+        if not isinstance(self.grader_options, Mapping):
+            raise ValueError(f"grader_options must be a dictionary, got {self.grader_options!r}")
+        exact = bundled_folder(self.model) or (self.dataset == "almanac" and self.student_template != "instruct")
+        return get_grader(self.grader or ("exact" if exact else "calibrated"), self.grader_options)
+
+    def make_proxy(self) -> Proxy:
+        """The proxy with its options."""
+        if not isinstance(self.proxy_options, Mapping):
+            raise ValueError(f"proxy_options must be a dictionary, got {self.proxy_options!r}")
+        return get_proxy(self.proxy, self.proxy_options)
 
 
 @functools.lru_cache(maxsize=16)
 def shared_questions(
     model: str, device: str, dtype: str, trust_remote_code: bool, settings: SelfQuestions
 ) -> dict[Document, Task | str]:
-    """What the model wrote so far about documents without questions, once a process."""
+    """The questions that a model wrote so far about documents without any: one dictionary a process."""
     return {}
 
 
-class Knowledge:
-    """See :class:`~seal_env.domains.domain.Domain`.
+class KnowledgeDomain(Domain):
+    """Passages with questions. An edit is text, which is split into training sequences."""
 
-    Args:
-        config: of the environment.
-        student: writes questions about documents that have none.
-    """
+    Config = KnowledgeConfig
+    report_measures = ("coverage", "length")
 
     def __init__(self, config: KnowledgeConfig, student: Student) -> None:
-        self._format, self._settings = get_format(config.edit_format), config.settings()
+        self._config, self._format, self._settings = config, get_format(config.edit_format), config.settings()
         chat = Chat(student.tokenizer) if config.student_template == "instruct" else None
-        self.evaluator: Evaluator = ClosedBook(config.make_grader(), max_new_tokens=config.answer_tokens, chat=chat)
-        self.proxy: Proxy | None = config.make_proxy() if config.approximate else None
+        self.evaluator = ClosedBook(config.make_grader(), max_new_tokens=config.answer_tokens, chat=chat)
+        self.proxy = config.make_proxy() if config.approximate else None
         self.source = _source(config)
         if self.proxy and not self.source.has_questions:
-            self.source = self.source.with_questions(_never_asked)
+            self.source = self.source.with_questions(_task_for_proxy)
         self.writes_questions = not self.source.has_questions
         if self.writes_questions:
             base = (config.model, config.device, config.dtype, config.trust_remote_code)
@@ -56,8 +156,16 @@ class Knowledge:
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         return parse(action, task, self._settings, seed)
 
-    def joint_update(self, sequences: tuple[str, ...], seed: int) -> Update:
-        return self._settings.update(sequences, seed)
+    def joint_update(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
+        return self._settings.plan(sequences, seed)
+
+    @classmethod
+    def oracle_problem(cls, config: KnowledgeConfig) -> str:
+        return "" if config.dataset == "almanac" else f"the oracle needs dataset='almanac', got {config.dataset!r}"
+
+    def oracle_edit(self, context: str, task_id: str, kind: str) -> str:
+        article = Almanac(self._config.almanac_config()).article_of(task_id)
+        return pairs_text(article.oracle_pairs()) if kind == "pairs" else "\n".join(article.oracle_facts())
 
 
 def _source(config: KnowledgeConfig) -> TaskSource:
@@ -92,7 +200,7 @@ def _check_some_questions(source: TaskSource, config: KnowledgeConfig) -> None:
     )
 
 
-def _never_asked(document: Document) -> Task:
-    """A document without questions as a task for a proxy, which asks none: the one that a task must have stands for all."""
-    every = Question(f"What is there to know about {document.title}?", (document.context,), self_written=True)
-    return Task(document.title, document.context, (every,), document.id)
+def _task_for_proxy(document: Document) -> Task:
+    """A document without questions as a task for a proxy, which uses none; a task must have a question."""
+    question = Question(f"What is there to know about {document.title}?", (document.context,), self_written=True)
+    return Task(document.title, document.context, (question,), document.id)

@@ -1,13 +1,13 @@
-"""Questions that a model writes itself about a passage, where nobody else wrote any: an exam without labels.
+"""Questions that a model writes about a passage that has none: an evaluation without labels.
 
-The model is asked for questions and answers a few times (SEAL's ``self-qa`` prompt, sampled). Then it answers each question
-with the passage in view, and again with the sentences of the passage in other orders. A question is kept where it nearly
-always answers what it wrote. This is self-consistency, not truth: what counts as right is what the model reads in the passage,
-so such questions are marked (``Question.self_written``, ``Task.label_free``), on disk too.
+The model writes questions with answers several times (SEAL's ``self-qa`` prompt, sampled). It then answers each question with
+the passage in view, and again with the sentences of the passage in other orders. A question is kept if nearly all of these
+answers equal the written one. This is self-consistency, not truth: the accepted answer is what the model reads in the passage.
+Such questions are therefore flagged (``Question.self_written``, ``Task.label_free``), in files as well.
 
 student = Student.from_pretrained("Qwen/Qwen2.5-7B")
 QuestionWriter(student).task(load_tasks("notes").document(0)).questions
-write_questions("notes", student)  # NAME.questions.json beside each document, to be read and corrected
+write_questions("notes", student)  # NAME.questions.json beside each document, to review and correct
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from tqdm.auto import tqdm
 
@@ -28,26 +28,29 @@ from seal_env.checks import check_choice, check_count
 from seal_env.edits import get_format
 from seal_env.evaluation.closed_book import default_stop, read_answer
 from seal_env.evaluation.graders import exact, normalize
-from seal_env.student import Sampling, Student
 from seal_env.tasks import Document, Question, Task, TaskSource, open_book_prompt, question_prompt
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS, question_files, read_passages, write_question_file
 
-_SAMPLING = Sampling(temperature=1.0, top_p=0.95)  # as SEAL samples self-edits
+if TYPE_CHECKING:
+    from seal_env.student import Student
 
 # "Question 1: ... Answer: ...", also in bold; the short forms "Q1:" and "A:" at the beginning of a line only.
-_MARK = re.compile(r"(?:\b(Question|Answer)|^[ \t*_#>-]*\b(Q|A)) ?\d*[*_]*:[*_]*", re.MULTILINE)
+_LABEL = re.compile(r"(?:\b(Question|Answer)|^[ \t*_#>-]*\b(Q|A)) ?\d*[*_]*:[*_]*", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")  # noqa: RUF001
 _QUESTION_MARKS = ("?", "？", "؟")  # noqa: RUF001
-_POINTS_AT_PASSAGE = re.compile(r"\b(the|this|that|above) (passage|text|paragraph|excerpt)\b", re.IGNORECASE)
-_SAYS_NOTHING = "yes no true false unknown none nothing it its he his him she her they their them this that these those"
+_MENTIONS_PASSAGE = re.compile(r"\b(the|this|that|above) (passage|text|paragraph|excerpt)\b", re.IGNORECASE)
+_NO_ANSWERS = {
+    *("yes", "no", "true", "false", "unknown", "none", "nothing", "it", "its", "he", "his", "him", "she", "her", "they"),
+    *("their", "them", "this", "that", "these", "those"),
+}
 
 
 class NoQuestions(ValueError):
-    """A passage that the model found no question for."""
+    """The model found no question for a passage."""
 
 
 def has_questions(source: TaskSource, index: int) -> bool:
-    """Whether the model finds any for item ``index`` of a source whose questions it writes."""
+    """Whether the model finds questions for item ``index`` of a source whose questions it writes."""
     try:
         source[index]
     except NoQuestions:
@@ -57,23 +60,23 @@ def has_questions(source: TaskSource, index: int) -> bool:
 
 @dataclass(frozen=True)
 class SelfQuestions:
-    """How questions are written and which are kept.
+    """How questions are written and which ones are kept.
 
     Attributes:
-        count: most questions a passage; those with the strongest agreement.
-        samples: how many times the model writes questions about a passage.
-        readings: open-book answers to each question: the passage as it is, then its sentences in other orders.
-        agreement: share of the readings that must say the answer that was written; above 0.5, so that it is a majority.
-        max_question: characters of the longest question.
-        max_answer: characters of the longest answer.
-        writing_tokens: most tokens that the model writes each time.
-        max_new_tokens: most tokens of an answer, as in the exam.
-        template: whether the model is prompted as a ``base`` or an ``instruct`` model (by its chat template); ``auto``: as
-            :func:`seal_env.chat.resolve_template` finds it to be.
+        count: most questions a passage; the ones with the highest agreement are kept.
+        samples: number of times that the model writes questions about a passage.
+        readings: number of open-book answers to each question: with the passage as it is, then with its sentences reordered.
+        agreement: share of the readings that must give the written answer; above 0.5, so that it is a majority.
+        max_question: length of the longest question, in characters.
+        max_answer: length of the longest answer, in characters.
+        writing_tokens: most tokens of each sample.
+        max_new_tokens: most tokens of an answer, as in the evaluation.
+        template: whether the model is prompted as a ``base`` or an ``instruct`` model; ``auto``: see
+            :func:`seal_env.chat.resolve_template`.
         seed: of the sampling and of the orders of the sentences.
 
     Raises:
-        ValueError: a value that cannot work; it is named, and what would work.
+        ValueError: a value is invalid; the message names it and what is valid.
     """
 
     count: int = 5
@@ -102,10 +105,10 @@ class Agreed:
     """A question whose answer the readings agree on.
 
     Attributes:
-        question: as first written.
-        answers: the agreed answer's surface forms, distinct.
+        question: in its first wording.
+        answers: the distinct spellings of the agreed answer.
         share: of the readings that gave it.
-        times: how often it was written.
+        times: number of samples in which it was written.
     """
 
     question: str
@@ -114,23 +117,24 @@ class Agreed:
     times: int
 
     def located(self, context: str) -> Question:
-        """The question with a form of its answer first that stands in ``context`` word for word, if one does."""
+        """The question; the first of its answers is one that occurs verbatim in ``context``, if there is one."""
         for answer in self.answers:
-            found = re.search(_bounded(answer, "A-Za-z0-9"), context)
-            if found:
-                return Question(self.question, tuple(dict.fromkeys((answer, *self.answers))), found.start(), self_written=True)
+            match = re.search(_bounded(answer, "A-Za-z0-9"), context)
+            if match:
+                return Question(self.question, tuple(dict.fromkeys((answer, *self.answers))), match.start(), self_written=True)
         return Question(self.question, self.answers, self_written=True)
 
 
 class QuestionWriter:
-    """Makes tasks of documents by questions that the student's base writes.
+    """Turns documents into tasks with questions that the student's base model writes.
 
-    A task is a function of the document, the base weights and the settings: not of random state, nor of what else was asked.
+    A task is a function of the document, the base weights and the settings; it does not depend on global random state or on
+    other documents.
 
     Args:
-        student: its base writes and answers, without an adapter.
-        settings: how.
-        written: tasks that were made before with this base and these settings, or why there is none; grows.
+        student: writes and answers without an adapter.
+        settings: how questions are written and which ones are kept.
+        written: cache of tasks for this base model and these settings, or of the reason why a document has none; it is updated.
     """
 
     def __init__(
@@ -146,38 +150,38 @@ class QuestionWriter:
         self._base_version = student.base_version
 
     def task(self, document: Document) -> Task:
-        """The document and the questions written for it.
+        """The document with the questions written for it.
 
         Raises:
-            NoQuestions: none passed, or the passage is too long for the model.
+            NoQuestions: no question was kept, or the passage is too long for the model.
         """
         if self.student.base_version != self._base_version:
             self._written, self._base_version = {}, self.student.base_version
         if document not in self._written:
-            self._written[document] = self._make(document)
-        made = self._written[document]
-        if isinstance(made, str):
-            raise NoQuestions(made)
-        return made
+            self._written[document] = self._write_task(document)
+        task = self._written[document]
+        if isinstance(task, str):
+            raise NoQuestions(task)
+        return task
 
-    def _make(self, document: Document) -> Task | str:
-        """The task, or why there is none."""
+    def _write_task(self, document: Document) -> Task | str:
+        """The task, or the reason why there is none."""
         name = repr(document.id or document.title)
         try:
             pairs = [pair for text in self.write(document) for pair in parse_pairs(text)]
             questions = self.choose(document, pairs)
         except ValueError as error:  # the passage leaves the model no room
-            return f"document {name}: {error}; cut it into shorter passages, or take a model that reads more"
+            return f"document {name}: {error}; cut it into shorter passages, or use a model with a longer context"
         if not questions:
             return (
-                f"document {name}: the model wrote {len(pairs)} questions, none of use that it answers alike each time:"
-                " put questions beside it in NAME.questions.json, take a larger model, or raise self_questions['samples']"
+                f"document {name}: the model wrote {len(pairs)} questions, and none that it answers consistently is usable:"
+                " put questions beside it in NAME.questions.json, use a larger model, or raise self_questions['samples']"
             )
         numbered = tuple(replace(question, id=f"{document.id}-{i}") for i, question in enumerate(questions))
         return Task(document.title, document.context, numbered, document.id)
 
     def choose(self, document: Document, pairs: Sequence[tuple[str, str]]) -> list[Question]:
-        """The questions of the exam, in the order of the passage."""
+        """The questions to keep of these (question, answer) pairs, in the order in which the passage answers them."""
         settings = self.settings
         usable = usable_questions(pairs, document, settings)
         contexts = reorderings(document.context, settings.readings, settings.seed)
@@ -186,17 +190,19 @@ class QuestionWriter:
         ]
         agreed = [
             settle(question, written, readings, settings.agreement)
-            for (question, written), readings in zip(usable.items(), self._ask(prompts))
+            for (question, written), readings in zip(usable.items(), self._answer(prompts))
         ]
-        ranked = distinct(one for one in agreed if one is not None)
-        closed = self._ask([[question_prompt(document.title, one.question, self.template)] for one in ranked])
-        unknown = [one for one, (answer,) in zip(ranked, closed) if not exact(answer, one.answers)]
-        # What the base knows already shows nothing of an update; where it knows all, it can still be asked what it kept.
-        kept = [one.located(document.context) for one in (unknown or ranked)[: settings.count]]
-        return sorted(kept, key=lambda one: len(document.context) if one.answer_start is None else one.answer_start)
+        ranked = distinct(candidate for candidate in agreed if candidate is not None)
+        closed_book = self._answer([[question_prompt(document.title, kept.question, self.template)] for kept in ranked])
+        unknown = [kept for kept, (answer,) in zip(ranked, closed_book) if not exact(answer, kept.answers)]
+        # Questions that the base answers closed-book show no effect of an update; if all are, they still show forgetting.
+        questions = [kept.located(document.context) for kept in (unknown or ranked)[: settings.count]]
+        return sorted(questions, key=lambda q: len(document.context) if q.answer_start is None else q.answer_start)
 
     def write(self, document: Document) -> list[str]:
-        """What the model writes when it is asked for questions, once a sample."""
+        """The samples of the model for the prompt that asks for questions."""
+        from seal_env.student import Sampling  # imports torch
+
         rng = random.Random(self.settings.seed)
         seeds = [rng.getrandbits(32) for _ in range(self.settings.samples)]
         prompt, opening = self.prompt(document)
@@ -204,31 +210,31 @@ class QuestionWriter:
             self.student.zero(1),
             [[prompt] * len(seeds)],
             seeds=[seeds],
-            sampling=_SAMPLING,
+            sampling=Sampling(temperature=1.0, top_p=0.95),  # as SEAL samples self-edits
             max_new_tokens=self.settings.writing_tokens,
         )
-        # A text that was cut off ends in half a line.
-        texts = [one.text.rpartition("\n")[0] if one.finish == "length" else one.text for one in samples]
+        # The last line of a sample that reached the limit is incomplete.
+        texts = [sample.text.rpartition("\n")[0] if sample.finish == "length" else sample.text for sample in samples]
         return [opening + text if self._chat is None else self._chat.answer(text) for text in texts]
 
     def prompt(self, document: Document) -> tuple[Prompt, str]:
-        """The prompt that asks for questions, and what it already wrote of the first one."""
-        asked = get_format("self-qa")
-        return self._prompt(asked.prompt(document, self.template)), asked.opening(self.template)
+        """The prompt that asks for questions, and the beginning of the first question that the prompt ends with."""
+        edit_format = get_format("self-qa")
+        return self._prompt(edit_format.prompt(document, self.template)), edit_format.opening(self.template)
 
     def _prompt(self, text: str) -> Prompt:
         return text if self._chat is None else self._chat.prompt(text)
 
-    def _ask(self, texts: list[list[str]]) -> list[list[str]]:
-        """Greedy answers, in the shape of the prompts' texts."""
+    def _answer(self, texts: list[list[str]]) -> list[list[str]]:
+        """Greedy answers to prompts; nested like ``texts``."""
         (answers,) = self.student.answer(
             self.student.zero(1),
             [[self._prompt(text) for group in texts for text in group]],
             max_new_tokens=self.settings.max_new_tokens,
             stop=default_stop(self._chat),
         )
-        read = iter([read_answer(answer.text, self._chat) for answer in answers])
-        return [[next(read) for _ in group] for group in texts]
+        results = iter([read_answer(answer.text, self._chat) for answer in answers])
+        return [[next(results) for _ in group] for group in texts]
 
 
 def write_questions(
@@ -241,22 +247,22 @@ def write_questions(
 ) -> list[Path]:
     """Write NAME.questions.json beside each document of ``folder`` that has no questions yet.
 
-    ``load_tasks(folder)`` then reads them. A person should look at them: correct what is wrong, delete what is useless, and
-    take ``"self_written": true`` off what was checked. Each file appears whole or not at all, and what exists is left alone,
-    so that a call that was interrupted can be made again.
+    ``load_tasks(folder)`` then reads them. Review the files: correct or delete questions, and remove ``"self_written": true``
+    from those that are checked. Files are written atomically and existing files are kept, so that an interrupted call can be
+    repeated.
 
     Args:
-        folder: of .txt and .md documents, or one of them.
-        student: its base writes the questions.
-        settings: how.
-        passage_words: as of ``load_tasks``: ``settings.count`` is of a passage.
-        progress: show a progress bar of documents.
+        folder: a folder of .txt and .md documents, or a document.
+        student: its base model writes the questions.
+        settings: how questions are written and which ones are kept.
+        passage_words: length of the passages that documents are cut into, in words; ``settings.count`` is per passage.
+        progress: whether to show a progress bar of documents.
 
     Returns:
-        The files written. A document that the model found no question for gets none.
+        Paths of the files written. Documents that the model found no question for get no file.
 
     Raises:
-        ValueError: no such documents, two that would share a file, or no question for any.
+        ValueError: there are no such documents, two would share a file, or no document got a question.
     """
     root = Path(folder).expanduser()
     if not (root.is_dir() or (root.is_file() and root.suffix.lower() in DOCUMENTS)):
@@ -287,9 +293,9 @@ def write_questions(
 
 def parse_pairs(text: str) -> list[tuple[str, str]]:
     """(question, answer) pairs of ``Question 1: ... Answer: ...``; an answer is one line."""
-    marks = list(_MARK.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    parts = [((mark[1] or mark[2])[0], text[mark.end() : end].strip()) for mark, end in zip(marks, ends)]
+    labels = list(_LABEL.finditer(text))
+    ends = [label.start() for label in labels[1:]] + [len(text)]
+    parts = [((label[1] or label[2])[0], text[label.end() : end].strip()) for label, end in zip(labels, ends)]
     return [
         (_bare(question), _bare(answer.partition("\n")[0]).removesuffix("."))
         for (kind, question), (after, answer) in zip(parts, parts[1:])
@@ -298,58 +304,57 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
 
 
 def usable_questions(pairs: Iterable[tuple[str, str]], document: Document, settings: SelfQuestions) -> dict[str, list[str]]:
-    """The questions that can be asked in an exam about ``document``, each once, and the answers written to it.
+    """The usable questions about ``document``, without duplicates, with the answers written to each.
 
-    A question ends in a question mark and does not point at "the passage", which is out of sight when it is asked. An answer
-    stands in the passage, but not in the question or the title, and is more than a yes, a no or a pronoun. Both are short.
+    A question ends in a question mark and does not mention "the passage", which the evaluation does not show. An answer
+    occurs in the passage, but not in the question or the title, and is not just a yes, a no or a pronoun. Both are short.
     """
-    found: dict[str, tuple[str, list[str]]] = {}
+    usable: dict[str, tuple[str, list[str]]] = {}
     for question, answer in pairs:
-        said = normalize(answer)
         if not (0 < len(question) <= settings.max_question and 0 < len(answer) <= settings.max_answer):
             continue
-        if not question.endswith(_QUESTION_MARKS) or (_POINTS_AT_PASSAGE.search(question)):
+        if not question.endswith(_QUESTION_MARKS) or _MENTIONS_PASSAGE.search(question):
             continue
-        if not said or said in _SAYS_NOTHING.split() or not _holds(document.context, answer):
+        if not normalize(answer) or normalize(answer) in _NO_ANSWERS or not _contains(document.context, answer):
             continue
-        if _holds(question, answer) or _holds(document.title, answer):
+        if _contains(question, answer) or _contains(document.title, answer):
             continue
-        found.setdefault(normalize(question), (question, []))[1].append(answer)
-    return dict(found.values())
+        usable.setdefault(normalize(question), (question, []))[1].append(answer)
+    return dict(usable.values())
 
 
 def settle(question: str, written: Sequence[str], readings: Sequence[str], agreement: float) -> Agreed | None:
-    """What the readings answer to ``question``, if a share of at least ``agreement`` says the same and it was written so."""
-    said, votes = Counter(normalize(reading) for reading in readings).most_common(1)[0]
-    times = sum(normalize(answer) == said for answer in written)
+    """The commonest of the readings, if at least a share of ``agreement`` gives it and it is one of the written answers."""
+    answer, votes = Counter(map(normalize, readings)).most_common(1)[0]
+    times = sum(normalize(other) == answer for other in written)
     if not times or votes < agreement * len(readings):
         return None
-    forms = dict.fromkeys(answer for answer in (*written, *readings) if normalize(answer) == said)
-    return Agreed(question, tuple(forms), votes / len(readings), times)
+    spellings = dict.fromkeys(other for other in (*written, *readings) if normalize(other) == answer)
+    return Agreed(question, tuple(spellings), votes / len(readings), times)
 
 
 def distinct(agreed: Iterable[Agreed]) -> list[Agreed]:
-    """One question an answer, the most agreed first: most often read, then most often written, then first written."""
+    """One question for each answer, ranked by the share of readings, then by how often it was written, then by order."""
     best: dict[str, Agreed] = {}
-    for one in sorted(agreed, key=lambda one: (-one.share, -one.times)):
-        best.setdefault(normalize(one.answers[0]), one)
+    for candidate in sorted(agreed, key=lambda candidate: (-candidate.share, -candidate.times)):
+        best.setdefault(normalize(candidate.answers[0]), candidate)
     return list(best.values())
 
 
 def reorderings(context: str, count: int, seed: int) -> list[str]:
-    """``context`` as it is, then ``count - 1`` times with its sentences in other orders."""
+    """``context``, then ``count - 1`` copies with the sentences shuffled."""
     sentences = [sentence for sentence in _SENTENCE_END.split(context) if sentence.strip()]
     rng = random.Random(seed)
     return [context, *(" ".join(rng.sample(sentences, len(sentences))) for _ in range(count - 1))]
 
 
 def _bare(text: str) -> str:
-    """One line without Markdown's stars and without quotation marks around it."""
+    """``text`` on one line, without Markdown emphasis and quotation marks around it."""
     return " ".join(text.split()).strip('*_ "“”')
 
 
-def _holds(text: str, part: str) -> bool:
-    """Whether ``part`` stands in ``text`` after normalization, not inside a word or number."""
+def _contains(text: str, part: str) -> bool:
+    """Whether ``part`` occurs in ``text`` as whole words after normalization."""
     return bool(re.search(_bounded(normalize(part), "a-z0-9"), normalize(text)))
 
 
@@ -359,7 +364,7 @@ def _bounded(part: str, inside: str) -> str:
 
 
 def _check_files(paths: Iterable[Path]) -> None:
-    """Raise a ValueError if ``a.md`` lies beside ``a.txt``: their questions would be one file."""
+    """Raise a ValueError for ``a.md`` beside ``a.txt``, whose questions would be in one file."""
     seen: dict[Path, Path] = {}
     for path in paths:
         other = seen.setdefault(path.with_suffix(""), path)

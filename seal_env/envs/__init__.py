@@ -1,6 +1,6 @@
-"""The environments, their spaces and their configuration."""
+"""The environments, their wrappers and spaces."""
 
-from seal_env.domains.config import EnvConfig
+from seal_env.domains import EnvConfig
 from seal_env.envs.env import SealEnv, SealVectorEnv
 from seal_env.envs.spaces import FreeText
 from seal_env.envs.token_ids import TokenIds, VectorTokenIds

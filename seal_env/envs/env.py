@@ -1,4 +1,4 @@
-"""SEAL as a Gymnasium environment: :class:`SealEnv`, and :class:`SealVectorEnv` with many sub-environments."""
+"""SEAL as a Gymnasium environment (:class:`SealEnv`) and as a vector environment (:class:`SealVectorEnv`)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seal_env.domains.config import EnvConfig, from_keywords
-from seal_env.domains.render import attempts_of, render_text, show
+from seal_env.domains import DOMAINS, EnvConfig, from_keywords
+from seal_env.domains.reference import keywords_text
+from seal_env.domains.render import show
 from seal_env.envs.engine import Engine, EpisodeState
 from seal_env.envs.spaces import FreeText
-from seal_env.plots import arc_image
-from seal_env.tasks.arc import ArcTask
+from seal_env.tasks import Task
 
-MAX_EDIT = 1 << 21  # characters; longer edits than `max_characters` are cut and say so in their status
+MAX_EDIT = 1 << 21  # characters; the domain cuts edits that are longer than its `max_characters`
 MAX_TEXT = 1 << 23
 
 
-class _EngineMixin:
-    """What both environments offer by their :class:`~seal_env.envs.engine.Engine`."""
+class _HasEngine:
+    """Access to the engine of an environment until it is closed."""
 
     _engine: Engine | None
 
     @property
     def engine(self) -> Engine:
-        """Student, tasks and scorer.
+        """The student, the tasks and the scorer of the environment.
 
         Raises:
             ClosedEnvironmentError: the environment is closed.
@@ -43,119 +43,95 @@ class _EngineMixin:
 
     @property
     def task_count(self) -> int:
-        """Number of tasks that episodes draw from; task indices are in ``range(task_count)``."""
+        """Number of tasks that episodes draw from; indices are in ``range(task_count)``."""
         return self.engine.task_count
 
     def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
-        """Indices of ``count`` tasks, drawn by ``rng``: all different if there are enough."""
+        """Draw indices of ``count`` tasks with ``rng``: all different where there are enough."""
         return self.engine.draw_tasks(rng, count)
 
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
-        """Replace the student's base weights by a state dict (SEAL: the policy becomes the student after each round)."""
+        """Replace the student's base weights, as in SEAL, where the student is the policy after each round."""
         self.engine.load_student(weights)
 
     def score_on(self, executor: Executor) -> None:
-        """Run updates on the workers of ``executor`` from now on, with the same outcomes.
+        """Run updates on ``executor`` from now on, with the same outcomes.
 
-        Each worker holds a student. You shut the executor down.
+        Each of its workers loads a student. The caller shuts the executor down.
 
         Raises:
-            ValueError: its workers are forked: a forked process has torch's locks but not its threads.
+            ValueError: the executor forks processes, which inherit torch's locks but not its threads.
         """
         self.engine.score_on(executor)
 
 
-class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
-    """A language model adapts itself to a passage by a self-edit, and then answers questions without seeing the passage.
+class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
+    """A language model adapts itself to a task by a self-edit and is then evaluated on the task's questions.
 
     ## Description
-    An episode presents a passage. The action is a self-edit: text to learn the passage from. The *student* (a frozen language
-    model) is fine-tuned on it with a new LoRA adapter, the *inner loop*, and then answers questions about the passage. The
-    reward is how well it does (SEAL, arXiv 2506.10943, section 3).
+    An observation holds the context of a task, such as a passage. The action is a self-edit: text to learn from. The *student*,
+    a frozen language model, is fine-tuned on the edit with a fresh LoRA adapter (the *inner loop*) and then answers questions
+    about the passage without seeing it. The reward is how well it does (SEAL, arXiv 2506.10943, section 3).
+
+    What a task and an edit are depends on the domain, the keyword ``domain``: passages and text (``knowledge``), grids and a
+    choice of tools (``arc``, docs/arc.md), or a :class:`seal_env.domains.Domain` that another package defines.
 
     ## Action Space
-    ``FreeText``: any Unicode string. An edit that cannot be used (empty, no text, too long) is not an error:
-    ``info["status"]`` names the problem, and an edit that cannot be trained on leaves the student as it is.
+    ``FreeText``: any Unicode string. An edit that cannot be used (empty, not text, too long) raises no error:
+    ``info["status"]`` names the problem, and an edit without any usable part leaves the student unchanged.
 
     ## Observation Space
-    ``Dict``: ``context``, the passage; ``instruction``, the prompt that asks for an edit in the chosen format; ``adapter``, the
-    adapter's parameters ``(adapter_size,)`` in float32, zeros before the first update (``adapter_observation``: ``full``, the
-    default below a million parameters; ``summary``, the norms of each layer's A and B; ``none``, left out).
+    ``Dict`` of
+
+    - ``context``: the context of the task;
+    - ``instruction``: the prompt that asks the policy for an edit;
+    - ``adapter``: the adapter's parameters ``(adapter_size,)`` in float32, zeros before the first update. With
+      ``adapter_observation="summary"`` it is the norms of each layer's A and B, with ``"none"`` it is left out.
 
     ## Rewards
-    ``reward``: ``score``, the share of questions answered right after the update (default); ``gain``, the score minus the score
-    before the update (default in refinement); ``binary``, whether the gain is positive; or ``package.module:function`` of an
-    :class:`~seal_env.evaluation.scoring.Outcome`. ``evaluations_per_edit`` repeats the update with other seeds and averages the
-    rewards.
+    - ``score``: the share of questions answered correctly after the update (default);
+    - ``gain``: the score minus the score before the update (default with ``mode="refine"``);
+    - ``binary``: 1 if the gain is positive, else 0;
+    - ``package.module:function`` of an :class:`~seal_env.evaluation.scoring.Outcome`;
+    - ``proxy``: a rating of the edit itself, without an update (:mod:`seal_env.rewards`). It is fast and approximate, which
+      ``info["approximate"]`` marks, and needs ``mode="single"`` and a domain with a proxy.
 
-    For documents without questions, the base model writes the questions and their answers
-    (:mod:`seal_env.domains.self_questions`): a reward without labels, whose answers nobody checked. ``info["label_free"]`` is
-    True for them.
+    ``evaluations_per_edit`` repeats the update with other seeds and averages the rewards.
 
-    ``reward="proxy"`` rates the edit without an update (:mod:`seal_env.rewards`), which is approximate and about a thousand
-    times as fast; ``info["approximate"]`` is True. ``proxy`` is ``coverage`` (default: the share of the passage's names and
-    numbers that the edit restates), ``rubric`` (a language model's ratings, as in the paper) or ``package.module:function``,
-    with ``proxy_options``. Proxies need ``mode="single"``.
+    Documents without questions get questions that the base model writes and answers consistently
+    (:mod:`seal_env.domains.self_questions`). Nobody has checked their answers, which ``info["label_free"]`` marks.
 
     ## Starting State
-    A task drawn from the data set by the environment's generator, or ``reset(options={"task": i})`` (``{"tasks": [i, ...]}``
-    for an episode with several passages). Documents that the base model found no question for are not drawn, and raise an error
-    if they are chosen by index.
+    ``reset`` draws a task with the environment's random generator, or takes ``options={"task": i}``; episodes of several tasks
+    take ``options={"tasks": [i, ...]}``. Documents for which the base model found no question are not drawn, and raise an error
+    where they are requested by index.
 
     ## Episode End
-    After ``updates_per_episode`` edits. ``mode``: ``single``, one passage and one edit; ``refine``, several edits on one
-    passage, each continuing from the last adapter; ``continual``, one passage a step, the adapter carried over
-    (``carry="merge"``: merged into the base) and all earlier passages evaluated again, with ``info["accuracy_row"]`` the
-    accuracy on each passage so far and ``retention_weight`` times the mean change on earlier passages added to the reward;
-    ``corpus``, one passage a step and one joint update on all edits at the end.
+    An episode ends after ``updates_per_episode`` edits. ``mode`` is
+
+    - ``single``: one task and one edit;
+    - ``refine``: several edits for one task, each update continuing from the last adapter;
+    - ``continual``: one task a step. The adapter is carried over (``carry="merge"``: merged into the base), and the questions
+      of all earlier tasks are asked again. ``info["accuracy_row"]`` holds the accuracy on each task so far, and
+      ``retention_weight`` adds the mean change on earlier tasks to the reward;
+    - ``corpus``: one task a step, and one joint update on all edits at the end.
 
     ## Info
-    ``title``, ``task_id``, ``label_free`` (whether a model wrote any of the episode's questions), ``status`` of the edit,
-    ``fit_status`` of the update, ``score_before``, ``score``, ``gain``, ``scores`` and ``seeds`` of each evaluation,
-    ``sequences``, ``steps`` and ``tokens`` of the update, and ``questions``: each with ``gold``, ``answer_before``, ``answer``,
-    ``correct_before`` and ``correct``. ``ungraded``: number of questions, over all evaluations, that the scores leave out
-    because an answer to them has no verdict and will not get one, such as where a judge's endpoint refuses the prompt; that
-    verdict is None in ``questions``. If no question is left, the scores and the gain are 0. With a proxy: ``approximate``,
-    ``title``, ``task_id``, ``label_free``, ``status``, ``sequences`` and ``components``, the names of the proxy's scores,
-    each of which is an entry of its own.
+    - ``title``, ``task_id``: of the task;
+    - ``label_free``: whether a model wrote any of the episode's questions;
+    - ``status``, ``problem``: of the edit;
+    - ``fit_status``, ``sequences``, ``steps``, ``tokens``: of the update;
+    - ``score_before``, ``score``, ``gain``; ``scores`` and ``seeds`` of each evaluation;
+    - ``questions``: for each ``question``, ``gold``, ``answer_before``, ``answer``, ``correct_before``, ``correct``;
+    - ``ungraded``: the number of questions, over all evaluations, that the scores leave out because the grader gave no verdict
+      on an answer. Where none is left, the scores and the gain are 0.
+
+    With a proxy the info holds ``title``, ``task_id``, ``label_free``, ``status``, ``sequences``, ``approximate`` and the
+    proxy's own numbers, whose names ``marks`` lists.
 
     ## Arguments
-    ``dataset`` (``almanac``, a path, a hub id, a function or tasks in memory, see :func:`seal_env.tasks.load_tasks`),
-    ``dataset_options`` (keywords of the dataset), ``split``, ``offset``, ``limit``,
-    ``shuffle_seed``, ``passage_words`` (into which documents are cut), ``almanac`` (its knobs), ``self_questions`` (how
-    questions about documents without any are written, of :class:`seal_env.domains.self_questions.SelfQuestions`: ``{"count": 5,
-    "samples": 4, "agreement": 0.75, "seed": 0}``; they are those of ``model`` as it was loaded, whatever is trained or loaded
-    later), ``model`` (``seal-nano``, a folder or a hub id; a PEFT adapter's folder is the adapted model),
-    ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template``,
-    ``student_template`` and ``enable_thinking`` (see below), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`),
-    ``max_new_tokens`` of an answer, ``grader`` (a name of :data:`seal_env.evaluation.graders.GRADERS` or an import path: was
-    this answer right?), ``grader_options``, ``progress`` (a bar of tokens while adapters are trained), ``executor`` and
-    ``workers`` (where that is done, with the same outcomes: ``None``, in this process; ``spawn``, on so many processes;
-    ``ray``, on Ray, see docs/scale.md), and those above.
-
-    ## Chat templates
-    ``template`` is for the policy: whether ``instruction`` is the prompt of a ``base`` model or the user's message to an
-    ``instruct`` model, and how its edits are parsed. ``student_template`` is for the student: whether its questions are raw
-    text or the user's message in its chat template. Both default to ``auto``: ``instruct`` if the chat template of ``model``
-    ends the assistant's turn with an end token of the model, else ``base``. A chat template alone is no evidence: Qwen2.5-7B
-    has one. The choice is logged, and ``env.unwrapped.config`` holds it. If the policy is another kind of model than the
-    student, choose ``template`` by name, such as ``template="instruct"`` for an instruct model that writes for a base student.
-
-    Students are prompted not to think before they answer (``enable_thinking=False`` in their chat template).
-    ``enable_thinking`` is for policies that read token ids (:class:`~seal_env.envs.token_ids.TokenIds`) or that ``seal-bench``
-    loads: True, False, or None for the policy's own setting, by default False. Thoughts are removed from edits and answers
-    (:func:`seal_env.chat.without_thoughts`).
-
-    ## Few-shot tasks
-    ``domain="arc"`` (``SEAL-ARC-v0``): ``context`` holds the demonstrations of an ARC task, the action is a choice of tools and
-    settings as JSON (:mod:`seal_env.edits.tools`), and the score is 1 if every test grid was predicted in two attempts, else 0
-    (:mod:`seal_env.evaluation.grid_evaluator`). ``dataset`` is ``mini-arc``, ``arc-agi-1``, ``arc-agi-2`` or a path
-    (:func:`seal_env.tasks.arc.arc_sources.load_arc`), ``mini_arc`` its settings, ``inner_loop`` takes those of
-    :class:`seal_env.edits.ToolSettings`, ``views`` and ``orders`` are those of :class:`seal_env.evaluation.GridEvaluator`, and
-    ``grid_text`` is the format of grids (``spaced`` or ``labelled``). ``almanac``, ``self_questions``, ``edit_format``,
-    ``grader``, ``proxy`` and ``mode="corpus"`` do not apply. ``ToolChoices`` takes the action as numbers;
-    ``render_mode="rgb_array"`` draws the grids.
-
+    ``render_mode`` (``ansi``, ``human`` or, in domains on grids, ``rgb_array``) and the keywords below.
+    {keywords}
     ## Version History
     - v0: first version.
     """
@@ -164,7 +140,7 @@ class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
 
     def __init__(self, render_mode: str | None = None, **keywords: Any) -> None:
         self.config: EnvConfig = from_keywords(keywords)
-        self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
+        self.metadata = {**self.metadata, "render_modes": _check_render_mode(self.config, render_mode)}
         self.render_mode = render_mode
         self._engine = Engine(self.config, num_envs=1)
         self.config = self._engine.config
@@ -180,10 +156,10 @@ class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         state = self.engine.states[0]
         if not state.tasks or state.step >= self.config.updates:
-            raise gym.error.ResetNeeded("the episode is over, or never began: call reset()")
-        ((reward, terminated, info),) = self.engine.step([action])
+            raise gym.error.ResetNeeded("the episode has ended or not begun: call reset()")
+        reward, terminated, info = self.engine.act({0: action})[0]
         if self.render_mode == "human":
-            show([_text(state, action, brief=True)])
+            show([_text(self.engine, state, action, brief=True)])
         self._action = action
         return self.engine.observation(state), reward, terminated, False, info
 
@@ -191,19 +167,30 @@ class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
         state = self.engine.states[0]
         _check_begun([state])
         if self.render_mode == "rgb_array":
-            return _image(state)
-        return _text(state, self._action) if self.render_mode == "ansi" else None
+            return _image(self.engine, state)
+        return _text(self.engine, state, self._action) if self.render_mode == "ansi" else None
 
     def close(self) -> None:
         self._engine = None
 
 
-class SealVectorEnv(_EngineMixin, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
-    """A vector of :class:`SealEnv` over one student, whose updates and answers are batched; autoreset is ``SAME_STEP``.
+if SealEnv.__doc__ is not None:  # None under python -OO
+    SealEnv.__doc__ = SealEnv.__doc__.replace("{keywords}", keywords_text())
 
-    Sub-environment ``i`` after ``reset(seed=s)`` equals :class:`SealEnv` after ``reset(seed=s + i)``, step for step. ``reset``
-    takes ``options`` with ``reset_mask`` (which sub-environments to reset) and ``task`` (an index for each sub-environment) or
-    ``tasks`` (a list of indices for each).
+
+class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
+    """A vector of :class:`SealEnv` that share one student and are updated and evaluated together.
+
+    The autoreset mode is ``SAME_STEP``. Sub-environment ``i`` after ``reset(seed=s)`` equals :class:`SealEnv` after
+    ``reset(seed=s + i)``, step for step.
+
+    Args:
+        num_envs: number of sub-environments.
+        render_mode: as for :class:`SealEnv`; ``render`` returns a tuple with an entry for each sub-environment.
+        keywords: as for :class:`SealEnv`.
+
+    ``reset`` takes ``options`` with ``reset_mask`` (booleans: which sub-environments to reset), ``task`` (an index for each
+    sub-environment) or ``tasks`` (a list of indices for each).
     """
 
     metadata = {"render_modes": ["ansi", "human", "rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -212,7 +199,7 @@ class SealVectorEnv(_EngineMixin, VectorEnv[dict[str, Any], Sequence[str], NDArr
         if not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
         self.config: EnvConfig = from_keywords(keywords)
-        self.metadata = {**self.metadata, "render_modes": _render_modes(self.config, render_mode)}
+        self.metadata = {**self.metadata, "render_modes": _check_render_mode(self.config, render_mode)}
         self.num_envs, self.render_mode = num_envs, render_mode
         self._engine = Engine(self.config, num_envs=num_envs)
         self.config = self._engine.config
@@ -244,7 +231,7 @@ class SealVectorEnv(_EngineMixin, VectorEnv[dict[str, Any], Sequence[str], NDArr
     def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         if not isinstance(actions, (list, tuple, np.ndarray)) or len(actions) != self.num_envs:
             given = f"{len(actions)}" if isinstance(actions, (list, tuple)) else f"a {type(actions).__name__}"
-            raise ValueError(f"step takes a list of {self.num_envs} self-edits, one per sub-environment, got {given}")
+            raise ValueError(f"step takes a list of {self.num_envs} self-edits, one for each environment, got {given}")
         if not all(state.tasks for state in self.engine.states):
             raise gym.error.ResetNeeded("call reset() before step()")
         self._actions = list(actions)
@@ -265,17 +252,18 @@ class SealVectorEnv(_EngineMixin, VectorEnv[dict[str, Any], Sequence[str], NDArr
     def render(self) -> tuple[str, ...] | tuple[NDArray[np.uint8], ...] | None:
         _check_begun(self.engine.states)
         if self.render_mode == "rgb_array":
-            return tuple(_image(state) for state in self.engine.states)
+            return tuple(_image(self.engine, state) for state in self.engine.states)
         return tuple(self._texts()) if self.render_mode == "ansi" else None
 
     def _texts(self, brief: bool = False) -> Iterator[str]:
+        """The last step of each sub-environment."""
         for state, action in zip(self.engine.states, self._actions):
-            yield _text(state, action, brief)
+            yield _text(self.engine, state, action, brief)
 
     def _observations(self) -> dict[str, Any]:
-        observations = [self.engine.observation(state) for state in self.engine.states]
-        columns = {name: tuple(observation[name] for observation in observations) for name in sorted(observations[0])}
-        return {name: np.stack(column) if name == "adapter" else column for name, column in columns.items()}
+        observations = [self.engine.observe(state) for state in self.engine.states]
+        columns = {name: [observation[name] for observation in observations] for name in observations[0]}
+        return {name: np.stack(values) if name == "adapter" else tuple(values) for name, values in columns.items()}
 
     def close_extras(self, **_: Any) -> None:
         self._engine = None
@@ -288,27 +276,25 @@ def _spaces(engine: Engine) -> tuple[Dict, Space[str]]:
     return Dict(parts), FreeText(MAX_EDIT)
 
 
-def _render_modes(config: EnvConfig, mode: str | None) -> list[str]:
-    """What this environment can show; ``mode`` must be one of them."""
-    modes = ["ansi", "human", *(["rgb_array"] if config.domain == "arc" else [])]
-    if mode == "rgb_array" and mode not in modes:
-        raise ValueError("render_mode='rgb_array' draws grids, and a passage has none: use 'ansi' or 'human'")
+def _check_render_mode(config: EnvConfig, mode: str | None) -> list[str]:
+    """The render modes of the environment's domain; ``mode`` must be one of them or None."""
+    modes = list(DOMAINS.get(config.domain).render_modes)
     if mode is not None and mode not in modes:
-        raise ValueError(f"render_mode must be one of {', '.join(modes)} or None, got {mode!r}")
+        raise ValueError(f"render_mode must be one of {', '.join(modes)} or None in domain {config.domain!r}, got {mode!r}")
     return modes
 
 
-def _text(state: EpisodeState, action: object, brief: bool = False) -> str:
-    """The last step of a sub-environment as text; before the first, its task."""
-    task = state.last_task if state.last_info and isinstance(state.last_task, ArcTask) else state.task
-    return render_text(state.last_info, task, action, brief)
+def _text(engine: Engine, state: EpisodeState, action: object, brief: bool = False) -> str:
+    """The last step; before the first one, the task."""
+    return engine.domain.render(_rendered_task(state), state.last, action, brief)
 
 
-def _image(state: EpisodeState) -> NDArray[np.uint8]:
-    """The same as a picture, of an ARC task."""
-    task = state.last_task if state.last_info else state.task
-    assert isinstance(task, ArcTask)
-    return arc_image(task, attempts_of(state.last_info))
+def _image(engine: Engine, state: EpisodeState) -> NDArray[np.uint8]:
+    return engine.domain.image(_rendered_task(state), state.last)
+
+
+def _rendered_task(state: EpisodeState) -> Task:
+    return state.acted if state.last is not None and state.acted is not None else state.task
 
 
 def _check_begun(states: Sequence[EpisodeState]) -> None:
@@ -316,25 +302,31 @@ def _check_begun(states: Sequence[EpisodeState]) -> None:
         raise gym.error.ResetNeeded("there is nothing to render yet: call reset()")
 
 
-def _task_indices(options: Mapping[str, Any]) -> list[int] | None:
-    """The task indices in the reset ``options`` of one sub-environment."""
+def _tasks_option(options: Mapping[str, Any] | None) -> list[int] | None:
+    """The task indices in the options of one environment."""
+    options = options or {}
     for name in options:
         if name not in ("task", "tasks"):
-            raise ValueError(f"reset options: no option {name!r}; there are task and tasks (and reset_mask, of a vector env)")
-    if not options:
-        return None
-    name, indices = ("task", [options["task"]]) if "task" in options else ("tasks", options["tasks"])
-    if isinstance(indices, (str, bytes)) or not all(isinstance(i, (int, np.integer)) for i in _entries(indices)):
-        raise ValueError(f"reset option {name!r} takes indices of tasks, integers from 0, got {indices!r:.80}")
-    return [int(i) for i in indices]
+            raise ValueError(
+                f"reset options: no option {name!r}; there are task and tasks (and reset_mask in a vector environment)"
+            )
+    if "task" in options:
+        return _indices("task", [options["task"]])
+    return _indices("tasks", options["tasks"]) if "tasks" in options else None
 
 
-def _task_indices_of_all(options: Mapping[str, Any], num_envs: int) -> list[list[int] | None]:
+def _indices(name: str, given: Any) -> list[int]:
+    if isinstance(given, (str, bytes)) or not all(isinstance(i, (int, np.integer)) for i in _as_list(given)):
+        raise ValueError(f"reset option {name!r} takes indices of tasks, integers from 0, got {given!r:.80}")
+    return [int(i) for i in given]
+
+
+def _as_list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, Iterable) else [None]
+
+
+def _tasks_options(options: Mapping[str, Any], num_envs: int) -> list[list[int] | None]:
     for name, value in options.items():
-        if name in ("task", "tasks") and len(_entries(value)) != num_envs:
-            raise ValueError(f"reset option {name!r} takes one entry per sub-environment, {num_envs} in all, got {value!r:.80}")
-    return [_task_indices({name: value[i] for name, value in options.items()}) for i in range(num_envs)]
-
-
-def _entries(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, Iterable) else [None]
+        if name in ("task", "tasks") and len(_as_list(value)) != num_envs:
+            raise ValueError(f"reset option {name!r} takes a list of {num_envs}, one for each environment, got {value!r:.80}")
+    return [_tasks_option({name: value[i] for name, value in options.items()}) for i in range(num_envs)]

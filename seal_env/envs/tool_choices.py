@@ -19,21 +19,18 @@ from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
 from seal_env.checks import check_choice, check_count
-from seal_env.domains.config import ArcConfig, EnvConfig
+from seal_env.domains import DOMAINS, EnvConfig
 from seal_env.edits import STRATEGIES, SWITCHES, ToolEdit
-from seal_env.envs.engine import EpisodeState
+from seal_env.envs.engine import Engine, EpisodeState
 from seal_env.envs.env import SealEnv, SealVectorEnv
-from seal_env.tasks.arc import ArcTask, Pair
-from seal_env.tasks.arc.arc_sources import FILTERED, MINI_ARC
-from seal_env.tasks.arc.grids import LARGEST
+from seal_env.tasks.arc import Pair
 
 View = Literal["multi_discrete", "dict"]
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10)
 _NAMES = (*SWITCHES, "strategy", "learning_rate", "num_train_epochs")
-_EMPTY = -1  # outside a grid
-_MAX_DEMONSTRATIONS = 10  # in an observation, for data sets whose tasks differ in number
+_EMPTY = -1  # where there is no cell
 
 
 class ToolCodec:
@@ -54,7 +51,8 @@ class ToolCodec:
         max_demonstrations: int | None = None,
         max_size: int | None = None,
     ) -> None:
-        if not isinstance(config, ArcConfig):
+        shape = DOMAINS.get(config.domain).tool_shape(config)
+        if shape is None:
             raise TypeError("a choice of tools is the self-edit of few-shot tasks: wrap SEAL-ARC-v0")
         check_choice("view", view, get_args(View))
         self.learning_rates, self.epochs = tuple(learning_rates), tuple(epochs)
@@ -63,10 +61,8 @@ class ToolCodec:
                 raise ValueError(f"{name} must hold at least one value")
         sizes = [2] * (len(SWITCHES) + 1) + [len(self.learning_rates), len(self.epochs)]
         for i in range(max(sizes)):
-            self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit validates its arguments
-        mini = config.mini_arc_config() if config.dataset in (MINI_ARC, FILTERED) else None
-        self.demonstrations = max_demonstrations or (mini.demonstrations if mini else _MAX_DEMONSTRATIONS)
-        self.size = max_size or (max(mini.height, mini.width) if mini else LARGEST)
+            self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit checks what it takes
+        self.demonstrations, self.size = max_demonstrations or shape[0], max_size or shape[1]
         for name, value in (("max_demonstrations", self.demonstrations), ("max_size", self.size)):
             check_count(name, value)
         self.action_space: Space[Any] = MultiDiscrete(sizes)
@@ -161,8 +157,8 @@ class ToolChoices(gym.Wrapper[NDArray[np.int8], Any, dict[str, Any], str], Recor
         _, reward, terminated, truncated, info = self.env.step(self.codec.text(action))
         return self._observation(), reward, terminated, truncated, info
 
-    def _observation(self) -> NDArray[np.int8]:
-        return _encode_state(self.codec, self._base.engine.states[0])
+    def _shown(self) -> NDArray[np.int8]:
+        return _shown(self.codec, self._base.engine, self._base.engine.states[0])
 
 
 class VectorToolChoices(VectorWrapper[NDArray[np.int8], Any, dict[str, Any], Any, NDArray[Any]]):
@@ -195,10 +191,9 @@ class VectorToolChoices(VectorWrapper[NDArray[np.int8], Any, dict[str, Any], Any
             infos["final_obs"] = final
         return self._observation(), rewards, terminated, truncated, infos
 
-    def _observation(self) -> NDArray[np.int8]:
-        return np.stack([_encode_state(self.codec, state) for state in self._base.engine.states])
+    def _shown(self) -> NDArray[np.int8]:
+        return np.stack([_shown(self.codec, self._base.engine, state) for state in self._base.engine.states])
 
 
-def _encode_state(codec: ToolCodec, state: EpisodeState) -> NDArray[np.int8]:
-    assert isinstance(state.task, ArcTask)
-    return codec.observation(state.task.demonstrations)
+def _shown(codec: ToolCodec, engine: Engine, state: EpisodeState) -> NDArray[np.int8]:
+    return codec.observation(engine.domain.demonstrations(state.task))

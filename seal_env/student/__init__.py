@@ -1,4 +1,4 @@
-"""The student: a frozen language model with many LoRA adapters, trained and decoded together."""
+"""The student: a frozen language model, of which many LoRA adapters are trained and evaluated together."""
 
 from seal_env.student.decode import Answer, Sampling
 from seal_env.student.fit import FitReport, FitResult, FitStatus

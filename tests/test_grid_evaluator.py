@@ -1,4 +1,4 @@
-"""The exam of few-shot tasks: views and their inverses, the vote, and what counts as solved."""
+"""Grid evaluation: views and their inverses, the vote, and which tasks count as solved."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def test_views_are_turned_back():
     evaluator = GridEvaluator(ArcPrompts())
     answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: test.output))
     assert [attempts(answer) for answer in answers] == [[test.output] for test in TASK.tests]
-    (verdicts,) = evaluator.verdicts([(TASK, answers)])
+    (verdicts,) = evaluator.marks([(TASK, answers)])
     assert verdicts == (True, True) and evaluator.score(verdicts) == 1.0
 
 
 def test_two_attempts_by_vote_and_of_equals_the_first():
     evaluator = GridEvaluator(ArcPrompts(), orders=1)
-    one, two, three = ((1,),), ((2,),), ((3,),)
-    said = dict(zip([view.name for view in VIEWS], (three, one, two, one, two, two, one)))
-    answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: said[view.name]))
-    assert [attempts(answer) for answer in answers] == [[one, two]] * 2
-    said = dict(zip([view.name for view in VIEWS], (three, one, two, one, two, three, three)))
-    answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: said[view.name]))
-    assert attempts(answers[0]) == [three, one]
+    first, second, third = ((1,),), ((2,),), ((3,),)
+    predicted = dict(zip([view.name for view in VIEWS], (third, first, second, first, second, second, first)))
+    answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: predicted[view.name]))
+    assert [attempts(answer) for answer in answers] == [[first, second]] * 2
+    predicted = dict(zip([view.name for view in VIEWS], (third, first, second, first, second, third, third)))
+    answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: predicted[view.name]))
+    assert attempts(answers[0]) == [third, first]
 
 
 def test_a_task_is_solved_when_every_test_is_matched_by_either_attempt():
@@ -91,9 +91,11 @@ def test_one_demonstration_has_one_order():
     assert len(evaluator.answers(task, ["1"] * 2)) == 1
 
 
-@pytest.mark.parametrize(("values", "says"), [({"views": 0}, "views"), ({"views": 8}, "at most 7"), ({"orders": 0}, "orders")])
-def test_wrong_arguments_are_named(values, says):
-    with pytest.raises(ValueError, match=says):
+@pytest.mark.parametrize(
+    ("values", "message"), [({"views": 0}, "views"), ({"views": 8}, "at most 7"), ({"orders": 0}, "orders")]
+)
+def test_wrong_arguments_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
         GridEvaluator(ArcPrompts(), **values)
 
 
@@ -124,23 +126,23 @@ def test_an_instruct_model_is_asked_in_its_chat_template(model_path, template: s
     tokenizer = AutoTokenizer.from_pretrained(model_path("llama"))
     tokenizer.chat_template = template
     if adds:
-        whole = adds if "$A" in adds else f"{adds}$A"
+        single = adds if "$A" in adds else f"{adds}$A"
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=whole, pair=f"{whole} $B", special_tokens=[("<s>", 0), ("</s>", 1)]
+            single=single, pair=f"{single} $B", special_tokens=[("<s>", 0), ("</s>", 1)]
         )
     prompts = ArcPrompts(chat=Chat(tokenizer))
-    shown = prompts.prompt(TASK.demonstrations, TASK.tests[0].input)
+    prompt = prompts.prompt(TASK.demonstrations, TASK.tests[0].input)
     message = pairs_text(TASK.demonstrations) + f"Input:\n{grid_text(TASK.tests[0].input)}\nOutput:\n"
     turn = [{"role": "user", "content": message}]
-    assert list(shown) == tokenizer.apply_chat_template(turn, add_generation_prompt=True, enable_thinking=False)["input_ids"]
+    assert list(prompt) == tokenizer.apply_chat_template(turn, add_generation_prompt=True, enable_thinking=False)["input_ids"]
     text, output = prompts.example(TASK.demonstrations, TASK.tests[0])
     assert text[:output].endswith("<end><assistant><think></think>") and text.endswith("<end>")
     assert read_grid(text[output:].removesuffix("<end>")) == TASK.tests[0].output
-    learnt = prompts.encode(text, output)
-    assert isinstance(learnt, TokenExample)
-    assert learnt.ids[: len(shown)] == shown and learnt.loss_from == len(shown)
-    assert tokenizer.decode(learnt.ids) == text
-    assert prompts.encode(text, 0) == TokenExample(learnt.ids, 0)
+    example = prompts.encode(text, output)
+    assert isinstance(example, TokenExample)
+    assert example.ids[: len(prompt)] == prompt and example.loss_from == len(prompt)
+    assert tokenizer.decode(example.ids) == text
+    assert prompts.encode(text, 0) == TokenExample(example.ids, 0)
 
 
 @pytest.mark.parametrize("written", ["{}", "\n\n{}\n", "<think>\nTurn it.\n\nYes.\n</think>\n\n{}\n\nIt was turned."])
