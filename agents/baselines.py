@@ -11,7 +11,6 @@ from typing import Any, Literal
 from agents.base import Agent, Round, SeedLike, expand_seeds
 from agents.config import check_config
 from agents.seeding import derive_seed
-from seal_env.checks import check_at_least
 from seal_env.domains import DOMAINS, EnvConfig
 
 
@@ -41,7 +40,7 @@ class PassageOnly(Baseline):
     @classmethod
     def incompatibility(cls, config: EnvConfig) -> str:
         few_shot = "passage_only is for passages: a few-shot task's edit is a choice of tools"
-        return super().misfit(config) or ("" if DOMAINS.get(config.domain).context_is_edit else few_shot)
+        return super().incompatibility(config) or ("" if DOMAINS.get(config.domain).context_is_edit else few_shot)
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
@@ -109,15 +108,15 @@ class Oracle(Baseline):
     config: OracleConfig
 
     @classmethod
-    def misfit(cls, config: EnvConfig) -> str:
-        return super().misfit(config) or DOMAINS.get(config.domain).oracle_problem(config)
+    def incompatibility(cls, config: EnvConfig) -> str:
+        return super().incompatibility(config) or DOMAINS.get(config.domain).oracle_problem(config)
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
     ) -> list[str]:
         if infos is None:
-            raise ValueError("oracle needs the infos of the reset: they name the tasks")
-        edit = self.seal.engine.domain.oracle_edit
+            raise ValueError("oracle needs the infos of the reset, which identify the tasks")
+        edit = self.seal_env.engine.domain.oracle_edit
         return [edit(context, info["task_id"], self.config.kind) for context, info in zip(observations["context"], infos)]
 
 

@@ -25,4 +25,4 @@ class ToolAgent(Agent):
     @classmethod
     def incompatibility(cls, config: EnvConfig) -> str:
         passages = "a choice of tools is the self-edit of few-shot tasks: SEAL-ARC-v0"
-        return super().misfit(config) or ("" if DOMAINS.get(config.domain).tool_shape(config) else passages)
+        return super().incompatibility(config) or ("" if DOMAINS.get(config.domain).tool_shape(config) else passages)

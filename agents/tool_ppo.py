@@ -99,13 +99,14 @@ class ToolPPO(ToolAgent):
         if budget < config.tasks:
             return None
         tasks = self.draw_tasks(config.tasks)
-        domain = self.seal.engine.domain
-        shown = np.stack([self.codec.observation(domain.demonstrations(domain.source[i])) for i in tasks])
-        self.ppo.set_env(self._rollout(shown, tasks))
-        with clock("learn"), _seeded(int(self.rng("learn").integers(2**32))):
-            self.ppo.learn(config.tasks, reset_num_timesteps=False)
-        found = logged(self.ppo)
-        return Round(self._scored, metrics={name: found[name] for name in _LOGGED}, seconds=clock.seconds)
+        domain = self.seal_env.engine.domain
+        observations = [self.codec.observation(domain.demonstrations(domain.source[i])) for i in tasks]
+        env = self._vec_env(np.stack(observations), tasks)
+        self.ppo.set_env(env)
+        clock.start("learn")
+        with seeded(int(self.rng("learn").integers(2**32))):
+            self.ppo.learn(total_timesteps=config.tasks, reset_num_timesteps=False)
+        return Round(env.rollout, metrics=train_metrics(self.ppo), seconds=clock.stop())
 
     def predict(
         self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from seal_env._version import __version__
 from seal_env.registration import register_all
-from seal_env.update import Example, TokenExample, UpdatePlan
+from seal_env.update import Example, TokenExample, Update, UpdateConfig
 
 if TYPE_CHECKING:
     from seal_env.student import Student
 
 register_all()
 
-__all__ = ["Example", "Student", "TokenExample", "UpdatePlan", "__version__"]
+__all__ = ["Example", "Student", "TokenExample", "Update", "UpdateConfig", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

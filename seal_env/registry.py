@@ -35,11 +35,13 @@ class Entry:
         name: the name it is registered under.
         target: the object, or the path ``package.module:object`` that it is imported from.
         description: one line for a listing.
+        package: the installed package whose entry point this is; empty for registered names.
     """
 
     name: str
     target: Any
     description: str = ""
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ class Registry(Generic[T]):
     def entries(self) -> list[Entry]:
         """The rows of :meth:`names`; the target of an installed package's row is the path that its entry point names."""
         added = [
-            Entry(name, _path(point), f"from the package {point.dist.name}" if point.dist else "")
+            Entry(name, _path(point), f"from the package {package}", package)
             for name, point in sorted(self._points().items())
+            for package in [point.dist.name if point.dist else "?"]
             if name not in self._entries
         ]
         return [*self._entries.values(), *added]

@@ -151,7 +151,7 @@ def test_an_import_loads_no_model_library(module):
 def test_the_student_is_exported_lazily():
     code = (
         "import sys, seal_env; assert 'torch' not in sys.modules and 'Student' in dir(seal_env); seal_env.Student;"
-        " assert 'torch' in sys.modules; from seal_env import *; Student, UpdatePlan; seal_env.student_"
+        " assert 'torch' in sys.modules; from seal_env import *; Student, Update; seal_env.student_"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "AttributeError: module 'seal_env' has no attribute 'student_'" in ended.stderr

@@ -47,7 +47,7 @@ def test_views_are_turned_back():
     evaluator = GridEvaluator(ArcPrompts())
     answers = evaluator.answers(TASK, written(evaluator, TASK, lambda view, test: test.output))
     assert [attempts(answer) for answer in answers] == [[test.output] for test in TASK.tests]
-    (verdicts,) = evaluator.marks([(TASK, answers)])
+    (verdicts,) = evaluator.verdicts([(TASK, answers)])
     assert verdicts == (True, True) and evaluator.score(verdicts) == 1.0
 
 

@@ -85,15 +85,15 @@ def user_turn(tokenizer: PreTrainedTokenizerBase, message: str, **options) -> li
 @pytest.fixture(scope="module")
 def folder(model_path, tmp_path_factory):
     """``folder(adds, template)``: a small random Llama with such a tokenizer."""
-    folders: dict[tuple[str, str | None], str] = {}
+    saved: dict[tuple[str, str | None], str] = {}
 
     def path(adds: str = "nothing", template: str | None = "plain") -> str:
-        if (adds, template) not in folders:
+        if (adds, template) not in saved:
             target = tmp_path_factory.mktemp("model")
             AutoModelForCausalLM.from_pretrained(model_path("toy")).save_pretrained(target)
             tokenizer_that(adds, template).save_pretrained(target)
-            folders[adds, template] = str(target)
-        return folders[adds, template]
+            saved[adds, template] = str(target)
+        return saved[adds, template]
 
     return path
 
@@ -127,19 +127,23 @@ def test_no_prompt_ends_in_an_appended_end_token(folder) -> None:
 
     env = gym.make(NAME, model=path, **SMALL)
     observation, _ = env.reset(seed=0)
-    ids = student.tokenizer(observation["instruction"], add_special_tokens=False)["input_ids"]
-    assert list(Policy.from_pretrained(path, LORA, max_new_tokens=2).sample([observation["instruction"]], [0])[0].prompt) == ids
-    tokens, _ = TokenIds(gym.make(NAME, model=path, **SMALL), max_observation_tokens=2048).reset(seed=0)
-    assert tokens["prompt"][tokens["attention_mask"] == 1].tolist() == ids
+    expected = student.tokenizer(observation["instruction"], add_special_tokens=False)["input_ids"]
+    (completion,) = Policy.from_pretrained(path, LORA, max_new_tokens=2).sample([observation["instruction"]], [0])
+    assert list(completion.prompt) == expected
+    encoded, _ = TokenIds(gym.make(NAME, model=path, **SMALL), max_observation_tokens=2048).reset(seed=0)
+    assert encoded["prompt"][encoded["attention_mask"] == 1].tolist() == expected
 
 
 def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
     student = Student.from_pretrained(folder("both", None), LoraConfig(r=2))
     ids = tuple(student.tokenizer("Otrar fell")["input_ids"])
     assert (ids[0], ids[-1]) == (0, 1)
-    plans = [UpdatePlan((example,), epochs=2) for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))]
-    text, full, cut = student.fit(plans).adapters
-    assert torch.equal(text, full) and not torch.equal(text, cut)
+    updates = [
+        Update((example,), UpdateConfig(epochs=2))
+        for example in (Example("Otrar fell"), TokenExample(ids), TokenExample(ids[:-1]))
+    ]
+    from_text, from_ids, from_fewer_ids = student.fit(updates).adapters
+    assert torch.equal(from_text, from_ids) and not torch.equal(from_text, from_fewer_ids)
 
 
 # Chats ------------------------------------------------------------------------------------------------------------------
@@ -149,7 +153,7 @@ def test_a_training_example_keeps_what_the_tokenizer_adds(folder) -> None:
 @pytest.mark.parametrize("adds", [*ADDED, "byt5"])
 def test_every_chat_prompt_is_what_apply_chat_template_gives(adds: str, template: str) -> None:
     tokenizer = tokenizer_that(adds, template)
-    messages = [question_prompt("Otrar", q.question, "instruct") for q in TASK.questions]
+    messages = [question_prompt("Otrar", question.question, "instruct") for question in TASK.questions]
     prompts = ClosedBook(chat=Chat(tokenizer)).prompts(TASK)
     assert [list(prompt) for prompt in prompts] == [user_turn(tokenizer, message) for message in messages]
     bos = tokenizer.bos_token_id
@@ -203,9 +207,9 @@ def test_an_instruct_student_answers_as_generate_does(folder, adds: str, templat
     expected = [tokenizer.decode(generated(message), skip_special_tokens=True).strip() for message in messages]
     assert [row["answer"] for row in info["questions"]] == expected and any(expected)
 
-    student, reads = env.unwrapped.engine.student, Chat(tokenizer)
-    messages = [open_book_prompt(task.title, task.context, q.question, "instruct") for q in task.questions]
-    (answers,) = student.answer(student.zero(), [[reads.prompt(message) for message in messages]], max_new_tokens=12)
+    student, chat_template = env.unwrapped.engine.student, Chat(tokenizer)
+    messages = [open_book_prompt(task.title, task.context, question.question, "instruct") for question in task.questions]
+    (answers,) = student.answer(student.zero(), [[chat_template.prompt(message) for message in messages]], max_new_tokens=12)
     assert [[*answer.ids, *([1] if answer.eos else [])] for answer in answers] == [generated(message) for message in messages]
 
 
@@ -224,7 +228,7 @@ def test_questions_on_earlier_passages_use_the_chat_template(folder, monkeypatch
         for t in tasks
         for q in t.questions
     ]
-    assert list(prompts[-1][-1]) == expected  # the last update's adapter is asked about all passages
+    assert list(prompts[-1][-1]) == expected  # the last adapter answers about all passages
     assert {prompt for groups in prompts for group in groups for prompt in group} == set(expected)
 
 
@@ -325,7 +329,7 @@ def test_both_keywords_and_the_policy_resolve_to_the_same_template_and_can_be_se
     assert all(isinstance(prompt, str) for prompt in raw.engine.domain.evaluator.prompts(raw.engine.source[0]))
     # The instruct student answers in sentences and the base student in a word: each gets a suitable grader.
     item = Answered("When was the bridge built?", "The bridge was built in 1874.", ("1874",))
-    verdicts = [grade(environment.engine.domain.evaluator.grader, [item])[item] for environment in (env.unwrapped, raw)]
+    verdicts = [grade(unwrapped.engine.domain.evaluator.grader, [item])[item] for unwrapped in (env.unwrapped, raw)]
     assert verdicts == [True, False]
 
 
@@ -351,7 +355,7 @@ def test_bundled_and_published_models_are_base_models() -> None:
         ({"enable_thinking": "yes"}, "enable_thinking must be True, False or None, got 'yes'"),
     ],
 )
-def test_templates_that_cannot_work_are_named_when_the_environment_is_made(name: str, keywords, message: str) -> None:
+def test_invalid_templates_raise_an_error_when_the_environment_is_made(name: str, keywords, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         gym.make(name, **keywords)
     assert message in str(caught.value) and "\n" not in str(caught.value)
@@ -401,7 +405,7 @@ def test_a_saved_policy_samples_the_same_texts(folder, tmp_path: Path) -> None:
     writing = json.loads((tmp_path / "policy" / "writing.json").read_text())
     assert (writing["template"], writing["enable_thinking"]) == ("instruct", True)
     opened = open_policy(tmp_path / "policy")
-    first, again = (writer.sample(["Go on."], [7])[0] for writer in (policy, opened))
+    first, again = (saved.sample(["Go on."], [7])[0] for saved in (policy, opened))
     assert first == again and policy.tokenizer.decode(first.prompt) == "[user]Go on.</s>[assistant]"
     off = open_policy(tmp_path / "policy", enable_thinking=False).sample(["Go on."], [7])[0]
     assert off.prompt == tuple(user_turn(policy.tokenizer, "Go on."))
@@ -444,8 +448,8 @@ def test_token_ids_are_those_of_the_chat(folder) -> None:
         text = gym.make(NAME, model=folder("both", "can think"), **options, **SMALL)
         env = TokenIds(text, max_observation_tokens=2048)
         observation, _ = env.reset(seed=0)
-        tokens = observation["prompt"][observation["attention_mask"] == 1].tolist()
-        assert tokens == prompt_ids(env.tokenizer, text.reset(seed=0)[0]["instruction"], "instruct", thinks)
+        prompt = observation["prompt"][observation["attention_mask"] == 1].tolist()
+        assert prompt == prompt_ids(env.tokenizer, text.reset(seed=0)[0]["instruction"], "instruct", thinks)
 
 
 def test_questions_are_written_through_the_chat_template_by_default(folder) -> None:

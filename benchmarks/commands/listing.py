@@ -11,10 +11,11 @@ import gymnasium as gym
 from agents.registry import AGENTS
 from benchmarks.settings import CONFIGS, DEFAULTS
 from seal_env.checks import check_choice
-from seal_env.domains import domain_of, from_keywords, keyword_reference
+from seal_env.domains import DOMAINS, domain_of, from_keywords, keyword_reference
 from seal_env.domains.reference import details
-from seal_env.edits import available_formats, get_format
+from seal_env.edits import FORMATS
 from seal_env.evaluation.graders import GRADERS
+from seal_env.optimizers import OPTIMIZERS
 from seal_env.registry import Registry
 from seal_env.rewards import PROXIES, REWARDS
 from seal_env.tasks import DATASETS
@@ -25,6 +26,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "graders": GRADERS,
     "rewards": REWARDS,
     "proxies": PROXIES,
+    "optimizers": OPTIMIZERS,
+    "domains": DOMAINS,
     "agents": AGENTS,
 }
 LISTS = ("envs", *REGISTRIES, "configs")
@@ -36,15 +39,16 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=list(LISTS), help="one of these lists; all of them by default")
+    parser.add_argument("what", nargs="?", choices=LISTS, help="one of these lists; all of them by default")
     parser.add_argument("--env", metavar="ID", help="list the keywords of this environment with their defaults instead")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the list that was asked for, or all of them under their names."""
+    """Print one list, all of them under their names, or the keywords of one environment."""
     if arguments.env:
-        check_choice("--env", arguments.env, ENVIRONMENTS)
-        keywords = ENVIRONMENTS[arguments.env]
+        environments = dict(_environments())
+        check_choice("--env", arguments.env, environments)
+        keywords = environments[arguments.env]
         for row in keyword_reference(domain_of(keywords).Config, keywords):
             print(f"{row.name:21} {details(row)}: {row.help}")
         return
@@ -59,23 +63,31 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _registered(registry: Registry[Any]) -> Iterator[tuple[str, str]]:
     for entry in registry.entries():
-        try:
-            registry.get(entry.name)
-            yield entry.name, entry.description
-        except ValueError as error:  # a package that it needs is not installed, or a plugin is broken
-            yield entry.name, f"({error})"
+        description = entry.description
+        if entry.package:  # ours are not imported, which takes seconds
+            try:
+                registry.get(entry.name)
+            except ValueError as error:
+                description = f"({error})"
+        yield entry.name, description
 
 
 def _envs() -> Iterator[tuple[str, str]]:
+    for name, keywords in _environments():
+        try:
+            config = from_keywords(keywords)
+        except ValueError as error:
+            yield name, f"({error})"
+            continue
+        edits = f"{config.updates} self-edit{'s' if config.updates > 1 else ''} an episode"
+        yield name, f"{config.dataset}, {config.model}, mode={config.mode}, {edits}"
+
+
+def _environments() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Registered ids of this package's environments, and the keywords that they are registered with."""
     for name, spec in gym.registry.items():
         if str(spec.entry_point).startswith("seal_env."):
-            try:
-                config = from_keywords(spec.kwargs)
-            except ValueError as error:
-                yield name, f"({error})"
-                continue
-            edits = f"{config.updates} self-edit{'s' if config.updates > 1 else ''} an episode"
-            yield name, f"{config.dataset}, {config.model}, mode={config.mode}, {edits}"
+            yield name, spec.kwargs
 
 
 def _configs() -> Iterator[tuple[str, str]]:

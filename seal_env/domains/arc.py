@@ -44,7 +44,7 @@ class ArcConfig(EnvConfig):
     """Keywords of environments on few-shot tasks."""
 
     domain: str = "arc"
-    dataset: str = keyword("mini-arc", "`mini-arc`, `mini-arc-filtered`, `arc-agi-1`, `arc-agi-2`, a file or a folder.")
+    dataset: Any = keyword("mini-arc", "`mini-arc`, `mini-arc-filtered`, `arc-agi-1`, `arc-agi-2`, a file or a folder.")
     model: str = NANO_ARC
     inner_loop: Mapping[str, Any] = keyword(
         {}, "Options of `seal_env.edits.ToolSettings`; those left out are the defaults of `model`."
@@ -73,12 +73,12 @@ class ArcConfig(EnvConfig):
 
     def settings(self) -> ToolSettings:
         """The settings of the inner loop that an edit does not choose: the defaults of ``model``, then ``inner_loop``."""
-        check_options("inner_loop", self.inner_loop, ToolSettings)
+        check_options("inner_loop", self.inner_loop, ToolSettings.option_names())
         base = NANO_ARC_SETTINGS if self.bundled else ToolSettings()
         shape = replace(self.mini_arc_config(), seed=0, tests=1)
         if self.dataset not in (MINI_ARC, FILTERED) or shape != MiniArcConfig():
             base = replace(base, max_tokens=ToolSettings.max_tokens)  # the bundled limit is for mini-arc's default grids
-        return replace(base, **self.inner_loop)
+        return base.with_options(**self.inner_loop)
 
     def mini_arc_config(self) -> MiniArcConfig:
         """The configuration of mini-arc."""

@@ -7,32 +7,26 @@ A keyword is a dataclass field that carries its default, its sentence and its un
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from seal_env.chat import TemplateChoice
-from seal_env.checks import check_choice, check_count, check_names, finite_number, import_object
+from seal_env.checks import brief, check_choice, check_count, check_names, finite_number
+from seal_env.registry import Registry
+from seal_env.rewards import PROXY, REWARDS, Reward, get_reward
+from seal_env.tasks import DATASETS
 from seal_env.update import SEAL_LORA
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-    from seal_env.evaluation.scoring import Outcome
     from seal_env.rewards import Proxy
 
 Mode = Literal["single", "refine", "continual", "corpus"]
 Carry = Literal["adapter", "merge"]
 AdapterObservation = Literal["auto", "full", "summary", "none"]
 Executor = Literal["spawn", "ray"]
-Reward = Callable[["Outcome"], float]
-
-REWARDS: dict[str, Reward] = {
-    "score": lambda outcome: outcome.score,
-    "gain": lambda outcome: outcome.gain,
-    "binary": lambda outcome: float(outcome.gain > 0),
-}
-PROXY = "proxy"  # not in REWARDS: a proxy rates the edit, and there is no outcome
 
 
 class Keyword(NamedTuple):
@@ -87,27 +81,33 @@ def _type_text(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " | ".join(map(repr, get_args(hint)))
     if get_origin(hint) is not None:
-        return "dict"  # a Mapping, the only generic type that JSON has
+        return "dict" if get_origin(hint) is Mapping else "function"
     return "None" if hint is type(None) else hint.__name__
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Keywords of environments of all domains. Every value can be written as JSON.
+    """Keywords of environments of all domains.
+
+    ``dataset``, ``reward``, ``grader``, ``proxy`` and ``edit_format`` may be objects instead of names. :meth:`to_dict` and
+    pickle replace an object by the name or import path that finds it in another process.
 
     Attributes:
         modes: values of ``mode`` that the domain supports.
+        registries: where keywords that may be names are found.
 
     Raises:
         ValueError: a value is invalid; the message names it and what is valid.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("single", "refine", "continual")
+    registries: ClassVar[Mapping[str, Registry[Any]]] = {"reward": REWARDS}
 
     domain: str = keyword(
         "", "Kind of task: a name of `seal_env.domains.DOMAINS` or `package.module:Class`; if left out, `knowledge`."
     )
-    dataset: str = keyword("", "Where tasks come from: a name, a path or a hub id.")
+    dataset: Any = keyword("", "Where tasks come from: a name, a path, a hub id, a `datasets.Dataset` or a list of tasks.")
+    dataset_options: Mapping[str, Any] = keyword({}, "Options of the dataset, such as `columns` of a table.")
     split: str = keyword("train", "Split of the data set: `train`, `validation` or `test`.")
     offset: int = keyword(0, "Leave out this many tasks, after shuffling.", "tasks")
     limit: int | None = keyword(None, "Use at most this many tasks, after shuffling and `offset`; None: all.", "tasks")
@@ -123,9 +123,10 @@ class EnvConfig:
         None, "Whether the chat template invites the policy to think; None: the policy decides, by default it does not."
     )
     inner_loop: Mapping[str, Any] = keyword({}, "Options of the inner loop; those left out are the defaults of `model`.")
-    reward: str | None = keyword(
+    reward: str | Reward | None = keyword(
         None,
-        "`score`, `gain`, `binary`, `proxy` or `package.module:function`; None: `gain` with `mode='refine'`, else `score`.",
+        "`score`, `gain`, `binary`, `proxy`, a function of an outcome or its path `package.module:function`; None: `gain` with"
+        " `mode='refine'`, else `score`.",
     )
     evaluations_per_edit: int = keyword(1, "Repeat the update with this many seeds and average the rewards.", "updates")
     mode: Mode = keyword("single", "What an episode is.")
@@ -143,8 +144,6 @@ class EnvConfig:
     progress: bool = keyword(False, "Whether to show a progress bar while adapters are trained.")
     executor: Executor | None = keyword(None, "Run updates on worker processes or on Ray; None: in this process.")
     workers: int | None = keyword(None, "Number of workers of `executor`; None: one for each GPU or CPU core.")
-
-    registries: ClassVar[Mapping[str, Registry[Any]]] = {"reward": REWARDS}
 
     def __post_init__(self) -> None:
         if not isinstance(self.dataset_options, Mapping):
@@ -179,6 +178,30 @@ class EnvConfig:
         else:
             self.reward_function()
         self.lora_config()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EnvConfig:
+        return self  # immutable, and a dataset or a grader may be large
+
+    def __getstate__(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.registries if getattr(self, name) is not None}
+        paths = {name: self.registries[name].path_of(value) for name, value in values.items()}
+        if callable(self.dataset):
+            paths["dataset"] = DATASETS.path_of(self.dataset)
+        return {**self.__dict__, **paths}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values.
+
+        Raises:
+            ValueError: an object that no import leads to, or a dataset in memory; name it ``package.module:object``.
+        """
+        values = self.__getstate__()
+        if not isinstance(values["dataset"], str):
+            raise ValueError(
+                f"dataset={brief(self.dataset)} is in memory and cannot be saved with a configuration: write it to a file and"
+                " name that, or name a function 'package.module:object' that returns it"
+            )
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     def _check_approximate(self) -> None:
         self.make_proxy()
@@ -224,20 +247,20 @@ class EnvConfig:
         raise ValueError(f"reward='proxy': domain {self.domain!r} has no proxy; use 'score', 'gain' or 'binary'")
 
     def reward_function(self) -> Reward:
-        """``reward`` by name or import path.
-
-        An imported function raises a ValueError that names it where it returns anything but a finite number.
-        """
-        name = self.reward or ("gain" if self.mode == "refine" else "score")
-        if name in REWARDS:
-            return REWARDS[name]
-        function = import_object("reward", name, [*REWARDS, PROXY])
-        return lambda outcome: float(finite_number(function(outcome), f"reward {name!r} returned"))
+        """``reward``; by default the score, and in refinement, where rewards add up, the gain."""
+        return get_reward(self.reward or ("gain" if self.mode == "refine" else "score"))
 
 
-def check_options(name: str, options: Mapping[str, Any], config_class: type, *excluded: str) -> None:
-    """Raise a ValueError unless ``options`` is a dictionary of fields of ``config_class``, without the ``excluded`` ones."""
-    known = [f.name for f in fields(config_class) if f.name not in excluded]
+def check_options(name: str, options: Mapping[str, Any], config: type | list[str], *excluded: str) -> None:
+    """Raise a ValueError unless ``options`` is a dictionary of fields of ``config``, or of the names that it lists.
+
+    Args:
+        name: what errors call the options.
+        options: what was passed.
+        config: a dataclass, or the names themselves.
+        excluded: fields that are not options.
+    """
+    known = config if isinstance(config, list) else [f.name for f in fields(config) if f.name not in excluded]
     if not isinstance(options, Mapping):
         raise ValueError(f"{name} must be a dictionary of {', '.join(known)}, got {options!r}")
     check_names(name, options, known)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seal_env.student import Student
     from seal_env.tasks import Task, TaskSource
     from seal_env.tasks.arc import Pair
-    from seal_env.update import UpdatePlan
+    from seal_env.update import Update
 
 
 class Domain(ABC):
@@ -66,7 +66,7 @@ class Domain(ABC):
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         """Turn an action into an update. No action raises: what cannot be used is a status of the result."""
 
-    def joint_update(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
+    def joint_update(self, sequences: tuple[str, ...], seed: int) -> Update:
         """One update on the sequences of several edits, where ``Config.modes`` has ``corpus``."""
         raise NotImplementedError(f"{type(self).__name__} has no joint update")
 

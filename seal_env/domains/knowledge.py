@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from seal_env.chat import Chat, Template
@@ -12,15 +12,15 @@ from seal_env.checks import check_count
 from seal_env.domains.config import EnvConfig, Mode, check_options, keyword
 from seal_env.domains.domain import Domain
 from seal_env.domains.self_questions import NoQuestions, QuestionWriter, SelfQuestions
-from seal_env.edits import EditSettings, ParsedEdit, get_format, pairs_text, parse
+from seal_env.edits import FORMATS, EditFormat, EditSettings, ParsedEdit, get_format, pairs_text, parse
 from seal_env.evaluation import ClosedBook
-from seal_env.evaluation.graders import Grader, get_grader
+from seal_env.evaluation.graders import GRADERS, Grader, get_grader
 from seal_env.models import bundled_folder
 from seal_env.presets import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS
-from seal_env.rewards import Proxy, get_proxy
+from seal_env.rewards import PROXIES, REWARDS, Proxy, get_proxy
 from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD, Almanac, AlmanacConfig
-from seal_env.update import SEAL_LORA, UpdatePlan
+from seal_env.update import SEAL_LORA, Update
 
 if TYPE_CHECKING:
     from seal_env.student import Student
@@ -34,24 +34,32 @@ class KnowledgeConfig(EnvConfig):
 
     modes: ClassVar[tuple[Mode, ...]] = ("single", "refine", "continual", "corpus")
 
+    registries = {"reward": REWARDS, "grader": GRADERS, "proxy": PROXIES, "edit_format": FORMATS}  # noqa: RUF012
+
     domain: str = "knowledge"
-    dataset: str = keyword("almanac", "`almanac`, a file, a folder or a hub id: see `seal_env.tasks.load_tasks`.")
+    dataset: Any = keyword(
+        "almanac",
+        "`almanac`, a file, a folder, a hub id, a `datasets.Dataset`, a list of tasks or a function that returns them: see"
+        " `seal_env.tasks.load_tasks`.",
+    )
     passage_words: int | None = keyword(None, "Cut longer documents into passages of about this length; None: 300.", "words")
     almanac: Mapping[str, Any] = keyword({}, "Options of `seal_env.tasks.almanac.AlmanacConfig`.")
     self_questions: Mapping[str, Any] = keyword(
         {}, "Options of `seal_env.domains.self_questions.SelfQuestions`, which writes questions about documents without any."
     )
-    edit_format: str = keyword("implications", "Name of the edit format: how an edit is prompted for and split.")
+    edit_format: str | EditFormat = keyword(
+        "implications", "The edit format, by name, path or as an object: how an edit is prompted for and split."
+    )
     inner_loop: Mapping[str, Any] = keyword(
         {}, "Options of `seal_env.edits.EditSettings`; those left out are the defaults of `model`."
     )
-    proxy: str = keyword(
-        "coverage", "With `reward='proxy'`, a name of `seal_env.rewards.PROXIES` or `package.module:function`."
+    proxy: str | Proxy = keyword(
+        "coverage", "With `reward='proxy'`, a name of `seal_env.rewards.PROXIES`, a function or its path."
     )
     proxy_options: Mapping[str, Any] = keyword({}, "Options of the proxy.")
-    grader: str | None = keyword(
+    grader: str | Grader | None = keyword(
         None,
-        "A name of `seal_env.evaluation.graders.GRADERS` or `package.module:function`; None: `exact` for bundled models and for"
+        "A name of `seal_env.evaluation.graders.GRADERS`, a function or its path; None: `exact` for bundled models and for"
         " base models on the Almanac, else `calibrated`.",
     )
     grader_options: Mapping[str, Any] = keyword({}, "Options of the grader.")
@@ -84,8 +92,8 @@ class KnowledgeConfig(EnvConfig):
 
     def _settings(self, template: Template) -> EditSettings:
         base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
-        check_options("inner_loop", self.inner_loop, EditSettings, "format", "template")
-        return replace(base, format=self.edit_format, template=template, **self.inner_loop)
+        check_options("inner_loop", self.inner_loop, EditSettings.option_names())
+        return base.with_options(format=self.edit_format, template=template, **self.inner_loop)
 
     @property
     def answer_tokens(self) -> int:
@@ -156,8 +164,8 @@ class KnowledgeDomain(Domain):
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         return parse(action, task, self._settings, seed)
 
-    def joint_update(self, sequences: tuple[str, ...], seed: int) -> UpdatePlan:
-        return self._settings.plan(sequences, seed)
+    def joint_update(self, sequences: tuple[str, ...], seed: int) -> Update:
+        return self._settings.update(sequences, seed)
 
     @classmethod
     def oracle_problem(cls, config: KnowledgeConfig) -> str:

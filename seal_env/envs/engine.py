@@ -25,9 +25,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.chat import Chat, check_chat_template, resolve_template
 from seal_env.checks import finite_number
-from seal_env.distributed import Dispatcher, ExecutorPool, Recipe, WorkerPool, fingerprint, shared_pool
+from seal_env.distributed import Dispatcher, ExecutorPool, StudentSpec, WorkerPool, fingerprint, shared_pool
 from seal_env.domains import DOMAINS, Domain, EnvConfig
-from seal_env.domains.config import Reward
 from seal_env.domains.self_questions import has_questions
 from seal_env.edits import ParsedEdit
 from seal_env.evaluation.scoring import Outcome, Scorer, ScoreRequest, TaskResult
@@ -125,7 +124,7 @@ class Engine:
         base = shared_base(config.model, config.device, config.dtype, config.trust_remote_code)
         self.config = config = resolve_templates(config, *base)
         self.student = self._make_student(*base)
-        # This student's base is shared and never changes (see _own), so what a domain asks it to write does not drift.
+        # The domain keeps this student: its base is shared and never changes (see _copy_base), so neither does what it writes.
         self.domain: Domain = DOMAINS.get(config.domain)(config, self.student)
         self.source = self.domain.source
         self._has_own_base = False
@@ -344,166 +343,7 @@ class Engine:
         norms = [part(adapter[None]).norm() for target in self.student.layout.targets for part in (target.a, target.b)]
         return torch.stack(norms).numpy().astype(np.float32)
 
-    # Episodes -------------------------------------------------------------------------------------------------------
-
-    def begin(self, state: EpisodeState, seed: int | None = None, tasks: Sequence[int] | None = None) -> dict[str, Any]:
-        """Start an episode, on tasks drawn by the place or on those given by index; returns its info."""
-        if seed is not None:
-            state.rng = seeding.np_random(seed)[0]
-        passages = self.config.updates if self.config.mode in ("continual", "corpus") else 1
-        if tasks is None:
-            tasks = self.draw(state.rng, passages)
-        if len(tasks) != passages:
-            raise ValueError(f"an episode in mode={self.config.mode!r} has {passages} passages, got task indices {list(tasks)}")
-        state.tasks = [self.source[i] for i in tasks]
-        if len(self.student.tokenizer) > self.student.vocabulary_size:
-            for task in state.tasks:
-                self.student.check_text(f"{task.title}\n{task.context}", f"task {task.id!r}: the passage")
-        state.step, state.adapter, state.sequences, state.last = 0, None, [], None
-        if self._start_of_merges is not None:
-            self.student.load_base(self._start_of_merges)
-            self._start_of_merges = None
-        return {
-            "title": state.task.title,
-            "task_id": state.task.id,
-            "task_indices": tuple(int(i) for i in tasks),
-            "label_free": state.label_free,
-            **self._approximate,
-        }
-
-    @property
-    def _approximate(self) -> dict[str, Any]:
-        """What marks every info where rewards come from a proxy."""
-        return {"approximate": True} if self.domain.proxy else {}
-
-    @property
-    def task_count(self) -> int:
-        """How many tasks episodes are drawn from."""
-        return self.source.size or _ENDLESS
-
-    def draw(self, rng: np.random.Generator, passages: int) -> list[int]:
-        """Indices of different tasks, none of them a document that the model found no question for."""
-        found = self._shuffled(rng, passages)
-        if len(found) < passages:
-            has = f"{self.source.name!r} has {len(found)}"
-            if self.domain.writes_questions:
-                has = f"the model {self.config.model!r} found questions for {len(found)} of the {self.task_count}"
-                has += f" in {self.source.name!r}"
-            raise ValueError(f"an episode needs {passages} passages, {has}")
-        return found
-
-    def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
-        """Indices of ``count`` tasks, all different where there are as many, otherwise each as often as the others."""
-        found = self._shuffled(rng, count)
-        while len(found) < count:
-            found += self._shuffled(rng, count - len(found))
-        return found
-
-    def _shuffled(self, rng: np.random.Generator, most: int) -> list[int]:
-        """Up to ``most`` different tasks that can be asked about, in an order drawn by ``rng``."""
-        size = self.task_count
-        if not self.domain.writes_questions:
-            return rng.choice(size, min(most, size), replace=False).tolist()
-        return list(islice((i for i in rng.permutation(size).tolist() if has_questions(self.source, i)), most))
-
-    def act(self, actions: Mapping[int, Any]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
-        """One edit at each of these places; reward, whether the episode ended, and info of each."""
-        evaluations = self.config.evaluations_per_edit
-        seeds = {i: self.states[i].rng.integers(0, 2**31 - 1, evaluations).tolist() for i in actions}
-        parsed = {i: self.domain.parse(action, self.states[i].task, seeds[i][0]) for i, action in actions.items()}
-        if self.domain.proxy is not None:
-            return self._rate(self.domain.proxy, parsed)
-        jobs: list[Job] = []
-        jobs_of: dict[int, range] = {}
-        for i, edit in parsed.items():
-            first = len(jobs)
-            jobs += self._jobs(self.states[i], edit, seeds[i])
-            jobs_of[i] = range(first, len(jobs))
-        outcomes = self.scorer.score(jobs, progress=self.config.progress)
-        results = {}
-        for i in actions:
-            own = [outcomes[j] for j in jobs_of[i]]
-            results[i] = self._settle(self.states[i], parsed[i], own, [jobs[j].plan.seed for j in jobs_of[i]])
-        return results
-
-    def _jobs(self, state: EpisodeState, edit: ParsedEdit, seeds: list[int]) -> list[Job]:
-        tasks: tuple[Task, ...] = (state.task,)
-        plan = edit.plan
-        if self.config.mode == "continual":
-            tasks = tuple(state.tasks[: state.step + 1])
-        if self.config.mode == "corpus":
-            state.sequences += edit.sequences
-            if state.step + 1 < self.config.updates:
-                return []
-            tasks, plan = tuple(state.tasks), self.domain.joint_update(tuple(state.sequences), seeds[0])
-        return [Job(tasks, replace(plan, seed=seed), state.adapter) for seed in seeds]
-
-    def _settle(
-        self, state: EpisodeState, edit: ParsedEdit, outcomes: list[Outcome], seeds: list[int]
-    ) -> tuple[float, bool, dict[str, Any]]:
-        """Reward and info of one step, and the place as it is afterwards."""
-        task, mode = state.task, self.config.mode
-        info: dict[str, Any] = {
-            "title": task.title,
-            "task_id": task.id,
-            "label_free": state.label_free,
-            "status": str(edit.status),
-            **({"problem": edit.problem} if edit.problem else {}),
-        }
-        reward = 0.0
-        if outcomes:
-            scored = [_current(outcome) if mode == "continual" else outcome for outcome in outcomes]
-            reward = float(np.mean([self.reward(outcome) for outcome in _graded(scored)]))
-            info |= _describe(scored, seeds)
-            if mode == "continual":
-                row = np.mean([[result.score for result in outcome.results] for outcome in outcomes], axis=0)
-                info["accuracy_row"] = tuple(row.tolist())
-                reward += self.config.retention_weight * float(np.mean([_retention(outcome) for outcome in outcomes]))
-            # Each reward is finite, but what is made of very large ones may not be.
-            finite_number(reward, "the mean reward over evaluations, with the retention term, is")
-            if mode in ("refine", "continual") and outcomes[0].fit.status.learnt:
-                assert outcomes[0].adapter is not None
-                self._carry(state, outcomes[0].adapter)
-            elif mode in ("single", "corpus"):
-                state.adapter = outcomes[0].adapter
-        state.step += 1
-        state.last, state.acted = info, task
-        return reward, state.step >= self.config.updates, info
-
-    def _rate(self, proxy: Proxy, parsed: Mapping[int, ParsedEdit]) -> dict[int, tuple[float, bool, dict[str, Any]]]:
-        """What :meth:`act` returns, from a proxy: no student is updated or asked, and adapters stay as they are."""
-        shown = {i: written(edit, self.states[i].task) for i, edit in parsed.items()}
-        ratings = rate(proxy, shown.values())
-        return {i: self._settle_rated(self.states[i], edit, ratings[shown[i]]) for i, edit in parsed.items()}
-
-    def _settle_rated(self, state: EpisodeState, edit: ParsedEdit, rating: Rating) -> tuple[float, bool, dict[str, Any]]:
-        task = state.task
-        info: dict[str, Any] = {
-            "title": task.title,
-            "task_id": task.id,
-            "label_free": state.label_free,
-            "status": str(edit.status),
-            **self._approximate,
-            "sequences": len(edit.sequences),
-            "marks": tuple(rating.marks),
-        }
-        if taken := sorted(info.keys() & rating.marks.keys()):
-            raise ValueError(f"a proxy's marks need names of their own in the info, got {', '.join(taken)}")
-        info |= rating.marks
-        state.step += 1
-        state.last, state.acted = info, task
-        return float(rating.reward), state.step >= self.config.updates, info
-
-    def _carry(self, state: EpisodeState, adapter: Tensor) -> None:
-        if self.config.carry == "adapter":
-            state.adapter = adapter
-            return
-        self._own()
-        if self._start_of_merges is None:
-            self._start_of_merges = {name: value.clone() for name, value in self.student.model.state_dict().items()}
-        self.student.merge(adapter)
-
-    # The base -------------------------------------------------------------------------------------------------------
+    # The student ----------------------------------------------------------------------------------------------------
 
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
         """Replace the base model's weights by a state dict; other environments keep theirs."""

@@ -1,4 +1,4 @@
-"""SEAL as a Gymnasium environment (:class:`SealEnv`) and as a vector environment (:class:`SealVectorEnv`)."""
+"""SEAL as a Gymnasium environment: :class:`SealEnv`, and :class:`SealVectorEnv` with many sub-environments."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MAX_EDIT = 1 << 21  # characters; the domain cuts edits that are longer than its
 MAX_TEXT = 1 << 23
 
 
-class _HasEngine:
-    """Access to the engine of an environment until it is closed."""
+class _EngineMixin:
+    """What both environments offer by their :class:`~seal_env.envs.engine.Engine`."""
 
     _engine: Engine | None
 
     @property
     def engine(self) -> Engine:
-        """The student, the tasks and the scorer of the environment.
+        """Student, tasks and scorer.
 
         Raises:
             ClosedEnvironmentError: the environment is closed.
@@ -43,29 +43,29 @@ class _HasEngine:
 
     @property
     def task_count(self) -> int:
-        """Number of tasks that episodes draw from; indices are in ``range(task_count)``."""
+        """Number of tasks that episodes draw from; task indices are in ``range(task_count)``."""
         return self.engine.task_count
 
     def draw_tasks(self, rng: np.random.Generator, count: int) -> list[int]:
-        """Draw indices of ``count`` tasks with ``rng``: all different where there are enough."""
+        """Indices of ``count`` tasks, drawn by ``rng``: all different if there are enough."""
         return self.engine.draw_tasks(rng, count)
 
     def load_student(self, weights: Mapping[str, Tensor]) -> None:
-        """Replace the student's base weights, as in SEAL, where the student is the policy after each round."""
+        """Replace the student's base weights by a state dict (SEAL: the policy becomes the student after each round)."""
         self.engine.load_student(weights)
 
     def score_on(self, executor: Executor) -> None:
-        """Run updates on ``executor`` from now on, with the same outcomes.
+        """Run updates on the workers of ``executor`` from now on, with the same outcomes.
 
-        Each of its workers loads a student. The caller shuts the executor down.
+        Each worker holds a student. You shut the executor down.
 
         Raises:
-            ValueError: the executor forks processes, which inherit torch's locks but not its threads.
+            ValueError: its workers are forked: a forked process has torch's locks but not its threads.
         """
         self.engine.score_on(executor)
 
 
-class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
+class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
     """A language model adapts itself to a task by a self-edit and is then evaluated on the task's questions.
 
     ## Description
@@ -94,12 +94,12 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
     - ``binary``: 1 if the gain is positive, else 0;
     - ``package.module:function`` of an :class:`~seal_env.evaluation.scoring.Outcome`;
     - ``proxy``: a rating of the edit itself, without an update (:mod:`seal_env.rewards`). It is fast and approximate, which
-      ``info["approximate"]`` marks, and needs ``mode="single"`` and a domain with a proxy.
+      ``info["approximate"]`` components, and needs ``mode="single"`` and a domain with a proxy.
 
     ``evaluations_per_edit`` repeats the update with other seeds and averages the rewards.
 
     Documents without questions get questions that the base model writes and answers consistently
-    (:mod:`seal_env.domains.self_questions`). Nobody has checked their answers, which ``info["label_free"]`` marks.
+    (:mod:`seal_env.domains.self_questions`). Nobody has checked their answers, which ``info["label_free"]`` components.
 
     ## Starting State
     ``reset`` draws a task with the environment's random generator, or takes ``options={"task": i}``; episodes of several tasks
@@ -127,7 +127,7 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
       on an answer. Where none is left, the scores and the gain are 0.
 
     With a proxy the info holds ``title``, ``task_id``, ``label_free``, ``status``, ``sequences``, ``approximate`` and the
-    proxy's own numbers, whose names ``marks`` lists.
+    proxy's own numbers, whose names ``components`` lists.
 
     ## Arguments
     ``render_mode`` (``ansi``, ``human`` or, in domains on grids, ``rgb_array``) and the keywords below.
@@ -156,8 +156,8 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         state = self.engine.states[0]
         if not state.tasks or state.step >= self.config.updates:
-            raise gym.error.ResetNeeded("the episode has ended or not begun: call reset()")
-        reward, terminated, info = self.engine.act({0: action})[0]
+            raise gym.error.ResetNeeded("the episode is over, or never began: call reset()")
+        ((reward, terminated, info),) = self.engine.step([action])
         if self.render_mode == "human":
             show([_text(self.engine, state, action, brief=True)])
         self._action = action
@@ -178,7 +178,7 @@ if SealEnv.__doc__ is not None:  # None under python -OO
     SealEnv.__doc__ = SealEnv.__doc__.replace("{keywords}", keywords_text())
 
 
-class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
+class SealVectorEnv(_EngineMixin, VectorEnv[dict[str, Any], Sequence[str], NDArray[Any]]):
     """A vector of :class:`SealEnv` that share one student and are updated and evaluated together.
 
     The autoreset mode is ``SAME_STEP``. Sub-environment ``i`` after ``reset(seed=s)`` equals :class:`SealEnv` after
@@ -231,7 +231,7 @@ class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray
     def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         if not isinstance(actions, (list, tuple, np.ndarray)) or len(actions) != self.num_envs:
             given = f"{len(actions)}" if isinstance(actions, (list, tuple)) else f"a {type(actions).__name__}"
-            raise ValueError(f"step takes a list of {self.num_envs} self-edits, one for each environment, got {given}")
+            raise ValueError(f"step takes a list of {self.num_envs} self-edits, one per sub-environment, got {given}")
         if not all(state.tasks for state in self.engine.states):
             raise gym.error.ResetNeeded("call reset() before step()")
         self._actions = list(actions)
@@ -256,14 +256,13 @@ class SealVectorEnv(_HasEngine, VectorEnv[dict[str, Any], Sequence[str], NDArray
         return tuple(self._texts()) if self.render_mode == "ansi" else None
 
     def _texts(self, brief: bool = False) -> Iterator[str]:
-        """The last step of each sub-environment."""
         for state, action in zip(self.engine.states, self._actions):
             yield _text(self.engine, state, action, brief)
 
     def _observations(self) -> dict[str, Any]:
-        observations = [self.engine.observe(state) for state in self.engine.states]
-        columns = {name: [observation[name] for observation in observations] for name in observations[0]}
-        return {name: np.stack(values) if name == "adapter" else tuple(values) for name, values in columns.items()}
+        observations = [self.engine.observation(state) for state in self.engine.states]
+        columns = {name: tuple(observation[name] for observation in observations) for name in sorted(observations[0])}
+        return {name: np.stack(column) if name == "adapter" else column for name, column in columns.items()}
 
     def close_extras(self, **_: Any) -> None:
         self._engine = None
@@ -286,15 +285,15 @@ def _check_render_mode(config: EnvConfig, mode: str | None) -> list[str]:
 
 def _text(engine: Engine, state: EpisodeState, action: object, brief: bool = False) -> str:
     """The last step; before the first one, the task."""
-    return engine.domain.render(_rendered_task(state), state.last, action, brief)
+    return engine.domain.render(_rendered_task(state), state.last_info, action, brief)
 
 
 def _image(engine: Engine, state: EpisodeState) -> NDArray[np.uint8]:
-    return engine.domain.image(_rendered_task(state), state.last)
+    return engine.domain.image(_rendered_task(state), state.last_info)
 
 
 def _rendered_task(state: EpisodeState) -> Task:
-    return state.acted if state.last is not None and state.acted is not None else state.task
+    return state.last_task if state.last_info is not None and state.last_task is not None else state.task
 
 
 def _check_begun(states: Sequence[EpisodeState]) -> None:
@@ -302,31 +301,25 @@ def _check_begun(states: Sequence[EpisodeState]) -> None:
         raise gym.error.ResetNeeded("there is nothing to render yet: call reset()")
 
 
-def _tasks_option(options: Mapping[str, Any] | None) -> list[int] | None:
-    """The task indices in the options of one environment."""
-    options = options or {}
+def _task_indices(options: Mapping[str, Any]) -> list[int] | None:
+    """The task indices in the reset ``options`` of one sub-environment."""
     for name in options:
         if name not in ("task", "tasks"):
-            raise ValueError(
-                f"reset options: no option {name!r}; there are task and tasks (and reset_mask in a vector environment)"
-            )
-    if "task" in options:
-        return _indices("task", [options["task"]])
-    return _indices("tasks", options["tasks"]) if "tasks" in options else None
+            raise ValueError(f"reset options: no option {name!r}; there are task and tasks (and reset_mask, of a vector env)")
+    if not options:
+        return None
+    name, indices = ("task", [options["task"]]) if "task" in options else ("tasks", options["tasks"])
+    if isinstance(indices, (str, bytes)) or not all(isinstance(i, (int, np.integer)) for i in _entries(indices)):
+        raise ValueError(f"reset option {name!r} takes indices of tasks, integers from 0, got {indices!r:.80}")
+    return [int(i) for i in indices]
 
 
-def _indices(name: str, given: Any) -> list[int]:
-    if isinstance(given, (str, bytes)) or not all(isinstance(i, (int, np.integer)) for i in _as_list(given)):
-        raise ValueError(f"reset option {name!r} takes indices of tasks, integers from 0, got {given!r:.80}")
-    return [int(i) for i in given]
-
-
-def _as_list(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, Iterable) else [None]
-
-
-def _tasks_options(options: Mapping[str, Any], num_envs: int) -> list[list[int] | None]:
+def _task_indices_of_all(options: Mapping[str, Any], num_envs: int) -> list[list[int] | None]:
     for name, value in options.items():
-        if name in ("task", "tasks") and len(_as_list(value)) != num_envs:
-            raise ValueError(f"reset option {name!r} takes a list of {num_envs}, one for each environment, got {value!r:.80}")
-    return [_tasks_option({name: value[i] for name, value in options.items()}) for i in range(num_envs)]
+        if name in ("task", "tasks") and len(_entries(value)) != num_envs:
+            raise ValueError(f"reset option {name!r} takes one entry per sub-environment, {num_envs} in all, got {value!r:.80}")
+    return [_task_indices({name: value[i] for name, value in options.items()}) for i in range(num_envs)]
+
+
+def _entries(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Iterable) else [None]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from seal_env.checks import check_choice, check_count
 from seal_env.domains import DOMAINS, EnvConfig
 from seal_env.edits import STRATEGIES, SWITCHES, ToolEdit
-from seal_env.envs.engine import Engine, EpisodeState
+from seal_env.envs.engine import Engine
 from seal_env.envs.env import SealEnv, SealVectorEnv
 from seal_env.tasks.arc import Pair
 
@@ -30,7 +30,8 @@ View = Literal["multi_discrete", "dict"]
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10)
 _NAMES = (*SWITCHES, "strategy", "learning_rate", "num_train_epochs")
-_EMPTY = -1  # where there is no cell
+_EMPTY = -1  # outside a grid
+_MAX_DEMONSTRATIONS = 10  # in an observation, for data sets whose tasks differ in number
 
 
 class ToolCodec:
@@ -61,7 +62,7 @@ class ToolCodec:
                 raise ValueError(f"{name} must hold at least one value")
         sizes = [2] * (len(SWITCHES) + 1) + [len(self.learning_rates), len(self.epochs)]
         for i in range(max(sizes)):
-            self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit checks what it takes
+            self.edit(np.minimum(i, np.array(sizes) - 1))  # ToolEdit validates its arguments
         self.demonstrations, self.size = max_demonstrations or shape[0], max_size or shape[1]
         for name, value in (("max_demonstrations", self.demonstrations), ("max_size", self.size)):
             check_count(name, value)
@@ -157,8 +158,8 @@ class ToolChoices(gym.Wrapper[NDArray[np.int8], Any, dict[str, Any], str], Recor
         _, reward, terminated, truncated, info = self.env.step(self.codec.text(action))
         return self._observation(), reward, terminated, truncated, info
 
-    def _shown(self) -> NDArray[np.int8]:
-        return _shown(self.codec, self._base.engine, self._base.engine.states[0])
+    def _observation(self) -> NDArray[np.int8]:
+        return _encode_states(self.codec, self._base.engine)[0]
 
 
 class VectorToolChoices(VectorWrapper[NDArray[np.int8], Any, dict[str, Any], Any, NDArray[Any]]):
@@ -191,9 +192,9 @@ class VectorToolChoices(VectorWrapper[NDArray[np.int8], Any, dict[str, Any], Any
             infos["final_obs"] = final
         return self._observation(), rewards, terminated, truncated, infos
 
-    def _shown(self) -> NDArray[np.int8]:
-        return np.stack([_shown(self.codec, self._base.engine, state) for state in self._base.engine.states])
+    def _observation(self) -> NDArray[np.int8]:
+        return _encode_states(self.codec, self._base.engine)
 
 
-def _shown(codec: ToolCodec, engine: Engine, state: EpisodeState) -> NDArray[np.int8]:
-    return codec.observation(engine.domain.demonstrations(state.task))
+def _encode_states(codec: ToolCodec, engine: Engine) -> NDArray[np.int8]:
+    return np.stack([codec.observation(engine.domain.demonstrations(state.task)) for state in engine.states])
