@@ -18,7 +18,8 @@ from agents import AGENTS, Policy, get_agent
 from agents.baselines import Baseline
 from benchmarks.cli import main
 from benchmarks.commands.listing import REGISTRIES
-from seal_env.domains.config import ArcConfig, KnowledgeConfig
+from seal_env.domains.arc import ArcConfig
+from seal_env.domains.knowledge import KnowledgeConfig
 from seal_env.edits import FORMATS, EditFormat
 from seal_env.evaluation.graders import GRADERS, Answered, get_grader
 from seal_env.evaluation.graders.judge import Judge

@@ -11,7 +11,9 @@ from seal_env.registry import Registry, callable_problem, name_of
 if TYPE_CHECKING:
     from seal_env.evaluation.scoring import Outcome
 
-Reward = Callable[["Outcome"], float]
+    Reward = Callable[[Outcome], float]
+else:  # not a string in it, which get_type_hints would look up elsewhere
+    Reward = Callable[..., float]
 PROXY = "proxy"
 
 
