@@ -19,6 +19,8 @@ import pytest
 pytest.importorskip("plotly")
 
 from benchmarks.commands import report
+from benchmarks.reports import renamed_keys
+from benchmarks.reports.metrics import METRICS, Metric, register_metric
 from benchmarks.reports.page import page
 from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import read
@@ -60,7 +62,7 @@ def evaluation_line(rng: random.Random, task: int, edits: int) -> dict:
     return {"edits": edits, "task": task, "reward": score - 0.1, "text": text, **status, "questions": questions}
 
 
-def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, **changes: object) -> Path:
+def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, domain: str = "knowledge", **changes: object) -> Path:
     settings = {**BENCHMARK, **changes}
     about = {label: {"agent": label.split("+")[0], "config": {}, "self_adapting": False} for label in agents}
     folder.mkdir(parents=True)
@@ -75,6 +77,7 @@ def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, **changes: o
             lines = [evaluation_line(rng, task, edits) for edits in points for task in range(TASKS)]
             json_lines(path / "evaluation.jsonl", lines)
             (path / "done.json").write_text("{}")
+            (path / "environment.json").write_text(json.dumps({"evaluation": {"domain": domain}}))
             rows = [[rng.randint(0, 4) / 4 for _ in range(t + 1)] for t in range(3)]
             more = [[rng.randint(0, 4) / 4 for _ in range(t + 1)] for t in range(3)]
             steps = [
@@ -251,7 +254,7 @@ def test_the_table_is_that_of_the_lines(folder, out, shown):
         assert shown_row["score"][0] == f"{100 * statistics.fmean(final):.1f} {spread}"
         assert shown_row["each seed"][0] == " ".join(f"{100 * score:.1f}" for score in final)
         last = [run[max(run)] for run in runs]
-        assert close(float(shown_row["coverage"][1]), 100 * statistics.fmean(each["coverage"] for each in last))
+        assert close(float(shown_row["coverage"][1]), statistics.fmean(each["coverage"] for each in last))
         assert close(float(shown_row["length"][1]), statistics.fmean(each["length"] for each in last))
         if label == "untrained":
             assert [shown_row[name][0] for name in ("area", f"to {100 * target:.1f}", "tokens", "collapsed")] == ["-"] * 4
@@ -354,15 +357,9 @@ def test_everything_is_written_and_equal_records_make_equal_files(folder, out, t
     assert max(map(len, table_text(read([folder])).split("\n")[: len(AGENTS) + 2])) <= 128
 
 
-def test_answers_of_several_lines_are_not_looked_for_in_edits(tmp_path):
-    """Few-shot tasks, whose answers are grids: neither a column of figures nor a panel, and no error."""
-    folder = write_benchmark(tmp_path / "grids")
-    for path in folder.glob("runs/*/*/evaluation.jsonl"):
-        lines = lines_of(path)
-        for line in lines:
-            for question in line["questions"]:
-                question["gold"] = "1 2\n3 4" if line["task"] == 0 else "1"  # a grid of one line is a grid
-        json_lines(path, lines)
+def test_coverage_is_only_computed_where_edits_can_hold_the_answers(tmp_path):
+    """Few-shot tasks have grids as answers, also where a grid is a single line: no value, no panel, and no error."""
+    folder = write_benchmark(tmp_path / "grids", domain="arc")
     report.run(arguments(folder, "--out", tmp_path / "out"))
     with (tmp_path / "out" / "table.csv").open() as file:
         assert {row["coverage"] for row in csv.DictReader(file)} == {""}
@@ -425,7 +422,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     path = folder / "runs" / "grpo" / "seed-0" / "evaluation.jsonl"
     lines = lines_of(path)
     for broken, said in (
-        ("{\n" + json.dumps(lines[0]) + "\n", "line 1 is no JSON"),
+        ("{\n" + json.dumps(lines[0]) + "\n", "line 1 is not JSON"),
         (json.dumps({"edits": 0, "task": 0}) + "\n", "line 1: no 'score'"),
         (json.dumps({**lines[0], "task": 99}) + "\n", "task 99 is not in tasks.jsonl"),
         (json.dumps(lines[0]) + "\n" + json.dumps(lines[0]) + "\n", "evaluated twice"),
@@ -443,3 +440,82 @@ def test_what_cannot_be_read_is_named(tmp_path):
     for options, said in (({"reference": "nobody"}, "no agent 'nobody'"), ({"target": 40}, "target must be a share")):
         with pytest.raises(ValueError, match=said):
             summarise(read([folder]), Options(**options))
+
+
+# Columns and names from outside -------------------------------------------------------------------------------------------
+
+WORDS = Metric(
+    "words",
+    "words",
+    "words of an edit",
+    per_point=lambda tasks: statistics.fmean(len(text.split()) for text in tasks["text"]),
+    format=".2f",
+)
+BEST = Metric("best_reward", "best", "highest reward in training", per_run=lambda run: run.edits["reward"].max(), format=".2f")
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """The table of metrics, restored after the test."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+
+def test_a_metric_from_outside_is_a_column_and_a_curve_of_every_report(folder, tmp_path, capsys, registry):
+    register_metric(WORDS)
+    out = report.run(arguments(folder, "--out", tmp_path, "--metric", f"{__name__}:BEST"))
+    head = capsys.readouterr().out.splitlines()[0].split()
+    assert head[-2:] == ["words", "best"]
+    assert (out / "table.md").read_text().splitlines()[0].endswith("| words | best |")
+    finals = {
+        label: [
+            statistics.fmean(len(line["text"].split()) for line in lines_of(run / "evaluation.jsonl")[-TASKS:])
+            for run in (folder / "runs" / label).iterdir()
+        ]
+        for label in AGENTS
+    }
+    with (out / "table.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert close(float(row["words"]), statistics.fmean(finals[row["label"]]))
+            assert row["best_reward"] == ("" if row["label"] == "untrained" else "0.5")
+    with (out / "curves.csv").open() as file:
+        last = {row["label"]: float(row["words"]) for row in csv.DictReader(file)}
+    assert all(close(last[label], statistics.fmean(values)) for label, values in finals.items())
+    html = Page((out / "report.html").read_text())
+    columns = [text for text, _ in html.tables["figures"][0]]
+    for cells in html.tables["figures"][1:]:
+        row = dict(zip(columns, cells))
+        assert row["words"][0] == f"{statistics.fmean(finals[row['agent'][1]]):.2f}"
+    assert {"data-measure": "words", "data-scale": "1", "data-digits": "2"}.items() <= {
+        name: value
+        for tag, attributes in html.tags
+        if attributes.get("data-measure") == "words"
+        for name, value in attributes.items()
+    }.items()
+    assert "words" in html.json("curve-data")[0]["points"][0] and ">words</text>" in (out / "edits.svg").read_text()
+
+
+def test_metrics_that_cannot_be_added_are_named(folder, tmp_path, registry):
+    register_metric(WORDS)
+    for metric, message in ((WORDS, "'words' exists already"), (len, "must be a benchmarks.reports.metrics.Metric")):
+        with pytest.raises(ValueError, match=message):
+            register_metric(metric)
+    with pytest.raises(ValueError, match=r"no metric 'lenght'\. Did you mean 'length'"):
+        report.run(arguments(folder, "--out", tmp_path, "--metric", "lenght"))
+
+
+def test_a_run_directory_with_old_names_is_read_with_the_new_ones(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(renamed_keys, "_KEYS", {**renamed_keys._KEYS, "marks": "verdicts", "old_text": "text"})
+    old = write_benchmark(tmp_path / "old")
+    benchmark = json.loads((old / "benchmark.json").read_text())
+    benchmark["agents"] = {
+        **benchmark["agents"],
+        "grpo": {"agent": "hand_made", "config": {"grader": "seal_env.grading.judge:judge"}},
+    }
+    (old / "benchmark.json").write_text(json.dumps(benchmark))
+    for path in old.glob("runs/*/*/evaluation.jsonl"):
+        json_lines(path, [{("old_text" if key == "text" else key): line[key] for key in line} for line in lines_of(path)])
+    records = read([old])
+    assert records.agents["grpo"].agent == "oracle"
+    assert records.agents["grpo"].config == {"grader": "seal_env.evaluation.graders.judge:judge"}
+    for run, same in zip(records.runs, read([folder]).runs, strict=True):
+        assert run.evaluations["text"].tolist() == same.evaluations["text"].tolist()

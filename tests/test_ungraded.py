@@ -192,25 +192,26 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_reports_leave_them_out_of_accuracies_and_say_how_many(folder: Path, tmp_path: Path) -> None:
-    from benchmarks import report
+    from benchmarks.commands import report
     from tests.test_report import Page, arguments, lines_of
 
     records = read([folder])
     for run in records.runs:
         path = folder / "runs" / run.label / f"seed-{run.seed}" / "evaluation.jsonl"
-        lines = [line for line in lines_of(path) if line["edits"] == run.points[-1].edits]
-        assert run.points[-1].score == pytest.approx(statistics.fmean(line["score"] for line in lines if line["task"]))
-        assert run.points[-1].ungraded == 3 + 5
+        last = run.points.iloc[-1]
+        lines = [line for line in lines_of(path) if line["edits"] == last.name]
+        assert last["score"] == pytest.approx(statistics.fmean(line["score"] for line in lines if line["task"]))
+        assert last["ungraded"] == 3 + 5
     summary = summarise(records)
     rows = {row.label: row for row in summary.rows}
-    assert all(row.ungraded == 3 * 8 for row in rows.values())
+    assert all(row["ungraded"] == 3 * 8 for row in rows.values())
     tasks = {label: [] for label in rows}
     for label, means in tasks.items():
         for task in range(1, 6):
-            last = [run.evaluations[run.points[-1].edits][task].score for run in records.of(label)]
-            means.append(statistics.fmean(last))
+            finals = [run.final.set_index("task") for run in records.of(label)]
+            means.append(statistics.fmean(final["score"][task] for final in finals))
     expected = statistics.fmean(a - b for a, b in zip(tasks["grpo"], tasks["untrained"]))
-    assert rows["grpo"].difference.value == pytest.approx(expected)
+    assert rows["grpo"]["difference"].value == pytest.approx(expected)
     assert "no score counts: " in table_text(summary) and "grpo 24" in table_text(summary)
     report.run(arguments(folder, "--out", tmp_path / "out"))
     with (tmp_path / "out" / "table.csv").open() as file:
@@ -230,7 +231,7 @@ def test_where_all_are_graded_reports_say_nothing_of_it(tmp_path: Path) -> None:
 
 def test_a_benchmark_that_nothing_was_graded_in_is_reported_all_the_same(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
-    from benchmarks import report
+    from benchmarks.commands import report
     from tests.test_report import arguments, json_lines, lines_of, write_benchmark
 
     folder = write_benchmark(tmp_path / "benchmark")
@@ -252,7 +253,7 @@ def unless(answered: Sequence[Answered], but: str = "") -> list[Verdict]:
 
 @pytest.mark.parametrize(("but", "left"), [("When", 1), ("W", 0)])
 def test_replayed_runs_are_graded_without_them(tmp_path: Path, but: str, left: int) -> None:
-    from benchmarks import replay
+    from benchmarks.commands import replay
     from tests.test_replay import PASSAGES, everything
 
     written = everything(tmp_path)
