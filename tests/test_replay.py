@@ -14,8 +14,10 @@ import pytest
 from scipy import stats
 
 from benchmarks.commands import replay
-from benchmarks.commands.replay import Section
-from benchmarks.measurements.recorded import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN
+from benchmarks.replay import statistics
+from benchmarks.replay.grading import self_agreement
+from benchmarks.replay.recordings import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN
+from benchmarks.replay.tables import Section
 from seal_env.edits import get_format
 from seal_env.evaluation.graders import Answered, Verdict
 from seal_env.tasks import Document
@@ -32,8 +34,8 @@ def command(*arguments: object) -> dict[str, Section]:
     return {section.title.split()[0].rstrip(",:"): section for section in sections}
 
 
-def ours(section: Section, what: str) -> str:
-    return str(section[what].ours)
+def ours(section: Section, name: str) -> str:
+    return str(section[name].ours)
 
 
 # The authors' runs ------------------------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ def test_forgetting_is_the_published_one(real):
 
 @needs_runs
 def test_nothing_else_differs_from_what_was_published_or_recorded(real):
-    differs = {row.what for section in real.values() for row in section.rows if "DIFFERS" in row.remark}
+    differs = {row.name for section in real.values() for row in section.rows if "DIFFERS" in row.remark}
     assert differs == {f"{Path(file).stem}: rows by verdicts" for file in SELECTION} | {"order, by exact"}
 
 
@@ -102,7 +104,7 @@ def test_rewards_are_noisy_and_the_rubric_says_little_of_them(real):
     rubric = real["Rubric"]
     assert ours(rubric, "passages with the same edits") == "50 of 50"
     within = rubric["Pearson's r within passages"].ours
-    assert within.interval[0] < 0.1 and within.interval[1] < rubric["the most that can be had within passages"].ours.value
+    assert within.interval[0] < 0.1 and within.interval[1] < rubric["highest possible r within passages"].ours.value
     for file in TRAIN:
         coverage = rubric[f"coverage (local proxy), {Path(file).stem}: r within passages"].ours
         assert 0 < coverage.interval[0] < 0.15 < coverage.value < 0.25
@@ -160,7 +162,7 @@ def article(passage: dict, name: str | None, edits: int, repeats: int, rng: rand
     return {**{key: passage[key] for key in ("title", "context")}, "prompt": prompt, "completions": completions}
 
 
-def everything(folder: Path) -> dict[str, dict]:
+def write_runs(folder: Path) -> dict[str, dict]:
     """Runs of every kind below ``folder``/runs, with SQuAD beside it; what was written, by file."""
     rng, written = random.Random(1), {}
     for file in EVAL:
@@ -211,7 +213,7 @@ def scores(data: dict, key: str = "adapter_mean") -> np.ndarray:
 
 @pytest.fixture
 def written(tmp_path) -> dict[str, dict]:
-    return everything(tmp_path)
+    return write_runs(tmp_path)
 
 
 def test_made_up_runs_come_out_as_computed_by_hand(tmp_path, written):
@@ -226,7 +228,7 @@ def test_made_up_runs_come_out_as_computed_by_hand(tmp_path, written):
         assert by_exact.note == "agrees 100.0 %, too kind 0.0, too strict 0.0"
     right = written[JOINT]["per_question"]["adapter_correct"]
     assert found["Joint"]["cpt_full_iter2_200"].ours.value == pytest.approx(100 * mean(right))
-    assert ours(found["Joint"], "answers that hold the gold answer") == f"{sum(right)} of 6"
+    assert ours(found["Joint"], "answers that contain the gold answer") == f"{sum(right)} of 6"
     assert found["Joint"]["cpt_full_iter2_200, by exact"].note == "agrees 100.0 %, too kind 0.0, too strict 0.0"
     for file, name in TRAIN.items():
         rewards, gains = scores(written[file]), scores(written[file], "gain_mean")
@@ -260,13 +262,13 @@ def test_coverage_is_held_against_the_real_reward(tmp_path, written):
     found = command(tmp_path / "runs")["Rubric"]
     for file in TRAIN:
         rewards, coverage = scores(written[file]), np.tile([0.5, 1, 0], (PASSAGES, 1))
-        what = f"coverage (local proxy), {Path(file).stem}"
-        assert found[f"{what}: Pearson's r"].ours.value == pytest.approx(stats.pearsonr(coverage.ravel(), rewards.ravel())[0])
-        assert found[f"{what}: Spearman's rho"].ours.value == pytest.approx(
+        proxy = f"coverage (local proxy), {Path(file).stem}"
+        assert found[f"{proxy}: Pearson's r"].ours.value == pytest.approx(stats.pearsonr(coverage.ravel(), rewards.ravel())[0])
+        assert found[f"{proxy}: Spearman's rho"].ours.value == pytest.approx(
             stats.spearmanr(coverage.ravel(), rewards.ravel())[0]
         )
         centred = (rewards - rewards.mean(1, keepdims=True)).ravel()
-        assert found[f"{what}: r within passages"].ours.value == pytest.approx(stats.pearsonr(coverage.ravel(), centred)[0])
+        assert found[f"{proxy}: r within passages"].ours.value == pytest.approx(stats.pearsonr(coverage.ravel(), centred)[0])
 
 
 def test_what_the_records_got_wrong_is_said(tmp_path, written):
@@ -291,8 +293,8 @@ def test_the_tables_are_printed_and_written_as_markdown(tmp_path, written, capsy
     for section in found.values():
         assert section.title in printed and f"## {section.title}" in markdown
         for row in section.rows:
-            assert any(line.startswith(row.what) and str(row.ours) in line for line in printed.splitlines())
-            assert f"| {row.what} |" in markdown
+            assert any(line.startswith(row.name) and str(row.ours) in line for line in printed.splitlines())
+            assert f"| {row.name} |" in markdown
     for table in markdown.split("\n\n"):
         assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) <= 1
 
@@ -318,7 +320,7 @@ def test_without_squad_the_passages_are_left_out(tmp_path, written):
     (tmp_path / "squad" / "squad_val.json").unlink()
     found = command(tmp_path / "runs")["Tasks"]
     assert "passages and questions are left out" in found.notes[0]
-    assert {row.what.partition(": ")[2] for row in found.rows} == {"prompts"}
+    assert {row.name.partition(": ")[2] for row in found.rows} == {"prompts"}
     with pytest.raises(ValueError, match="elsewhere"):
         command(tmp_path / "runs", "--squad", tmp_path / "elsewhere.json")
 
@@ -394,8 +396,8 @@ def test_unusable_graders_are_named(tmp_path, written, arguments, message):
 
 def test_gpt_4_1_is_held_against_itself():
     item, other = (Answered("When?", answer, ("1219",)) for answer in ("1219", "1220"))
-    assert replay.itself([(item, True), (other, False)]) is None
-    assert replay.itself([(item, True), (item, True), (item, False), (other, False)]) == (pytest.approx(1 / 3), 1)
+    assert self_agreement([(item, True), (other, False)]) is None
+    assert self_agreement([(item, True), (item, True), (item, False), (other, False)]) == (pytest.approx(1 / 3), 1)
 
 
 # Statistics -------------------------------------------------------------------------------------------------------------
@@ -405,15 +407,15 @@ def test_reliability_is_that_of_an_analysis_of_variance():
     found = np.random.default_rng(0).normal(size=(7, 4, 3)) + np.random.default_rng(1).normal(size=(7, 4, 1))
     between = mean(3 * np.var(passage.mean(1), ddof=1) for passage in found)
     inside = mean(np.var(edit, ddof=1) for passage in found for edit in passage)
-    assert replay.reliability(found) == pytest.approx(1 - inside / between)
-    assert replay.reliability(np.repeat(found[..., :1], 3, axis=-1)) == pytest.approx(1)
+    assert statistics.reliability(found) == pytest.approx(1 - inside / between)
+    assert statistics.reliability(np.repeat(found[..., :1], 3, axis=-1)) == pytest.approx(1)
 
 
 def test_means_of_passages_have_no_part_in_what_is_found_within_them():
     rng = np.random.default_rng(0)
     easy = 10 * rng.normal(size=(200, 1))
     one, other = rng.normal(size=(2, 200, 5)) + easy
-    assert replay.pearson(one, other) > 0.9 > 0.1 > abs(replay.within(one, other))
-    figure = replay.over_passages(replay.within, one, other)
+    assert statistics.pearson(one, other) > 0.9 > 0.1 > abs(statistics.within(one, other))
+    figure = statistics.over_passages(statistics.within, one, other)
     assert figure.interval[0] < figure.value < figure.interval[1]
-    assert replay.over_passages(replay.within, one[:1], other[:1]).interval is None
+    assert statistics.over_passages(statistics.within, one[:1], other[:1]).interval is None

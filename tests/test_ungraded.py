@@ -254,9 +254,9 @@ def unless(answered: Sequence[Answered], but: str = "") -> list[Verdict]:
 @pytest.mark.parametrize(("but", "left"), [("When", 1), ("W", 0)])
 def test_replayed_runs_are_graded_without_them(tmp_path: Path, but: str, left: int) -> None:
     from benchmarks.commands import replay
-    from tests.test_replay import PASSAGES, everything
+    from tests.test_replay import PASSAGES, write_runs
 
-    written = everything(tmp_path)
+    written = write_runs(tmp_path)
     parser = argparse.ArgumentParser()
     replay.add_arguments(parser)
     name = f"{__name__}:unless"

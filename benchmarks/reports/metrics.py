@@ -4,7 +4,7 @@ The terminal table, Markdown, CSV, the HTML page and the learning curves are all
 one entry here. From outside, it is a call of :func:`register_metric`, an object that ``seal-bench report --metric
 my_package.columns:STEPS`` names, or an entry point of the group ``seal_env.metrics``:
 
-STEPS = Metric("steps", "steps", "optimizer steps of an update", per_point=lambda tasks: tasks["steps"].mean(), format=",.0f")
+STEPS = Metric("steps", "steps", "optimizer steps of an update", per_point=lambda tasks: tasks["steps"].mean())
 register_metric(STEPS)
 """
 
@@ -78,10 +78,9 @@ class Metric:
         per_run: maps a :class:`Run` to a value.
         aggregate: maps the values of an agent's counted runs and its :class:`Row` to the agent's value: by default the mean. A
             value is None (unknown), a number, text, an :class:`Estimate`, a sequence, or a mapping from CSV columns to these.
-        format: how a table shows the agent's value: the format of a number or an :class:`Estimate`, or a function of the
-            value and its :class:`Row` that returns a :class:`Cell`.
-        scale: factor for ``format`` and for curves; 100 for a share that is shown in percent. CSV files hold unscaled values.
-        limits: least and greatest possible value, where the intervals of the curve end.
+        share: whether values are shares from 0 to 1, which tables and curves show in percent; CSV files hold the shares.
+        format: how a table shows the agent's value: the format of a number or an :class:`Estimate`, by default ``.1f`` for
+            shares and ``,.0f`` otherwise, or a function of the value and its :class:`Row` that returns a :class:`Cell`.
         curve: label of the curve's axis.
         missing: text of an unknown value.
         interval: whether the agent's value is an :class:`Estimate`, so that CSV has columns for its interval.
@@ -97,9 +96,8 @@ class Metric:
     per_point: Callable[[pd.DataFrame], float | None] | None = None
     per_run: Callable[[Run], Any] | None = None
     aggregate: Callable[[Sequence[Any], Row], Any] = _mean
-    format: str | Callable[[Any, Row], Cell] = ",.1f"
-    scale: float = 1
-    limits: tuple[float, float] = (-math.inf, math.inf)
+    share: bool = False
+    format: str | Callable[[Any, Row], Cell] = ""
     curve: str = ""
     missing: str = "-"
     interval: bool = False
@@ -111,12 +109,26 @@ class Metric:
     @property
     def axis(self) -> str:
         """Label of the curve's axis, with the unit."""
-        return f"{self.curve or self.header} (%)" if self.scale == 100 else self.curve or self.header
+        return f"{self.curve or self.header} (%)" if self.share else self.curve or self.header
+
+    @property
+    def scale(self) -> int:
+        return 100 if self.share else 1
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Where the intervals of the curve end."""
+        return SHARE if self.share else (-math.inf, math.inf)
+
+    @property
+    def spec(self) -> str:
+        """Format of a number."""
+        return self.format if self.format and isinstance(self.format, str) else ".1f" if self.share else ",.0f"
 
     @property
     def digits(self) -> int:
-        """Digits after the point in tables of the curve."""
-        digits = re.search(r"\.(\d+)", self.format if isinstance(self.format, str) else "")
+        """Digits after the point."""
+        digits = re.search(r"\.(\d+)", self.spec)
         return int(digits[1]) if digits else 0
 
     def value(self, row: Row) -> Any:
@@ -131,7 +143,7 @@ class Metric:
         value = row.value(self)
         if value is None or (self.learners_only and not row.learns):
             return Cell(self.missing)
-        return self.format(value, row) if callable(self.format) else number_cell(value, self.format, self.scale)
+        return self.format(value, row) if callable(self.format) else number_cell(value, self.spec, self.scale)
 
     def csv(self, value: Any) -> dict[str, Any]:
         """A value as columns of a CSV file."""
@@ -311,9 +323,7 @@ for _metric in (
         "test questions answered correctly at the end of training, percent",
         per_point=_score,
         aggregate=_share,
-        format=".1f",
-        scale=100,
-        limits=SHARE,
+        share=True,
         curve="test questions answered correctly",
         interval=True,
     ),
@@ -322,8 +332,8 @@ for _metric in (
         "vs {reference}",
         "percentage points above {reference}, mean over the same tasks; the interval resamples tasks",
         aggregate=_difference,
+        share=True,
         format="+.1f",
-        scale=100,
         interval=True,
         shown=lambda summary: summary.options.reference is not None,
     ),
@@ -343,8 +353,7 @@ for _metric in (
         "mean height of the learning curve, percent",
         per_run=_area,
         aggregate=_share,
-        format=".1f",
-        scale=100,
+        share=True,
         interval=True,
         terminal=False,
     ),
@@ -381,9 +390,7 @@ for _metric in (
         "coverage",
         "gold answers that occur in the edit at the end of training, percent",
         per_point=_coverage,
-        format=".1f",
-        scale=100,
-        limits=SHARE,
+        share=True,
         curve="gold answers in the edit",
         applies=lambda run: edits_hold_answers(run.domain),
     ),
@@ -392,7 +399,6 @@ for _metric in (
         "length",
         "characters of an edit at the end of training",
         per_point=lambda tasks: float(np.mean([len(text) for text in tasks["text"]])),
-        format=",.0f",
         curve="characters of an edit",
     ),
     Metric(
@@ -401,7 +407,6 @@ for _metric in (
         "scored edits of a run",
         per_run=lambda run: int(run.points.index[-1]),
         aggregate=lambda edits, row: max(edits),
-        format=",d",
         terminal=False,
     ),
     Metric(
@@ -409,7 +414,6 @@ for _metric in (
         "tokens",
         "trained on in the inner loop, mean of the runs",
         per_run=_final("tokens"),
-        format=",.0f",
         learners_only=True,
         terminal=False,
     ),
@@ -418,7 +422,6 @@ for _metric in (
         "seconds",
         "of training, mean of the runs",
         per_run=_final("seconds"),
-        format=",.0f",
         learners_only=True,
         terminal=False,
     ),
@@ -427,7 +430,6 @@ for _metric in (
         "tuned on",
         "scored edits that were spent on choosing the agent's settings, rejected settings included; ?: not known",
         aggregate=lambda _, row: row.agent.tuned_on,
-        format=",d",
         missing="?",
     ),
     Metric(
@@ -455,8 +457,7 @@ def _sequence_metric(key: str, help: str, values: Callable[[NDArray[np.float64]]
         help,
         per_run=lambda run: float(np.mean(values(np.mean(run.sequences, axis=0)))),
         aggregate=lambda values, row: estimate(values),
-        format=".1f",
-        scale=100,
+        share=True,
         interval=True,
     )
 
