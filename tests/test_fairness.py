@@ -12,7 +12,8 @@ from peft import LoraConfig
 
 from agents import Callback, Policy, evaluate, evaluate_sequences, get_agent
 from agents.seeding import derive_seed, task_seeds
-from benchmarks.commands.run import create, run_all, run_folder
+from benchmarks.run_directory import create, run_folder
+from benchmarks.runner import Runner
 from benchmarks.settings import from_mapping
 from seal_env.student import Sampling
 from tests.toy import LORA, SMALL, toy
@@ -40,7 +41,7 @@ def benchmark(tmp_path, places, **tree):
     settings = from_mapping({**tree, "seeds": 1, "num_envs": places})
     folder = tmp_path / f"places-{places}"
     create(folder, settings)
-    run_all(folder, settings, workers=1)
+    Runner(folder, settings).run_all()
     return lines_of(folder, settings)
 
 

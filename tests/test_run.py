@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from agents.saved import agent_of, open_policy
 from benchmarks.cli import main
+from benchmarks.reports import renamed_keys
 from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import differences, read
 from benchmarks.settings import BASELINES, from_mapping, read_config, value_of
@@ -187,6 +189,23 @@ def tear(folder: Path) -> None:
         if not (path.parent / "done.json").is_file():
             with path.open("a") as file:
                 file.write('{"edits": 4, "torn')
+
+
+def test_a_run_directory_with_old_names_resumes_to_the_same_lines(unbroken, tmp_path, monkeypatch):
+    """``places`` is ``num_envs`` of version 0.1.0; a key of the JSON lines is renamed for this test."""
+    monkeypatch.setitem(renamed_keys._KEYS, "old_reward", "reward")
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder)
+    settings = json.loads((folder / "benchmark.json").read_text())
+    settings["places"] = settings.pop("num_envs")
+    (folder / "benchmark.json").write_text(json.dumps(settings))
+    for path in folder.glob("runs/*/*/*.jsonl"):
+        path.write_text(path.read_text().replace('"reward": ', '"old_reward": '))
+    assert table_text(read([folder])) == table_text(read([unbroken]))
+    (folder / "runs" / "rest_em" / "seed-3" / "done.json").unlink()
+    assert start("--resume", folder) == 0
+    assert lines_of(folder) == lines_of(unbroken)
+    assert json.loads((folder / "benchmark.json").read_text()) == json.loads((unbroken / "benchmark.json").read_text())
 
 
 def test_resume_refuses_other_settings_and_shows_them(unbroken, capsys):
