@@ -84,10 +84,10 @@ class Metric:
         curve: label of the curve's axis.
         missing: text of an unknown value.
         interval: whether the agent's value is an :class:`Estimate`, so that CSV has columns for its interval.
-        learners_only: shown for agents that learn only.
+        learners_only: whether tables leave out agents that do not learn.
         terminal: whether the terminal table, which is narrow, has the column.
         applies: whether the metric makes sense for a run; its curve is unknown otherwise.
-        shown: whether the tables for readers have the column; CSV always has it.
+        visible: whether the tables for readers have the column; CSV always has it.
     """
 
     key: str
@@ -104,7 +104,7 @@ class Metric:
     learners_only: bool = False
     terminal: bool = True
     applies: Callable[[Run], bool] = lambda run: True
-    shown: Callable[[Summary], bool] = lambda summary: True
+    visible: Callable[[Summary], bool] = lambda summary: True
 
     @property
     def axis(self) -> str:
@@ -335,9 +335,9 @@ for _metric in (
         share=True,
         format="+.1f",
         interval=True,
-        shown=lambda summary: summary.options.reference is not None,
+        visible=lambda summary: summary.options.reference is not None,
     ),
-    Metric("reference", "", "", aggregate=lambda _, row: row.options.reference, shown=_csv_only),
+    Metric("reference", "", "", aggregate=lambda _, row: row.options.reference, visible=_csv_only),
     Metric(
         "scores",
         "each seed",
@@ -345,7 +345,7 @@ for _metric in (
         per_run=_final("score"),
         aggregate=lambda scores, row: scores,
         format=_scores_cell,
-        shown=_few_seeds,
+        visible=_few_seeds,
     ),
     Metric(
         "area",
@@ -364,9 +364,9 @@ for _metric in (
         per_run=lambda run: run.points["score"],
         aggregate=_edits_to_target,
         format=_edits_to_target_cell,
-        shown=lambda summary: summary.options.target is not None,
+        visible=lambda summary: summary.options.target is not None,
     ),
-    Metric("target", "", "", aggregate=lambda _, row: row.options.target, shown=_csv_only),
+    Metric("target", "", "", aggregate=lambda _, row: row.options.target, visible=_csv_only),
     Metric(
         "worst",
         "worst",
@@ -374,7 +374,7 @@ for _metric in (
         per_run=_final("score"),
         aggregate=_worst,
         format=lambda value, row: number_cell(value["worst"], ".1f", 100),
-        shown=lambda summary: not _few_seeds(summary),
+        visible=lambda summary: not _few_seeds(summary),
     ),
     Metric(
         "collapsed",
@@ -441,7 +441,7 @@ for _metric in (
         terminal=False,
     ),
     Metric("seeds", "seeds", "counted, of those that were planned", aggregate=_seeds, format=_seeds_cell),
-    Metric("ungraded", "", "", per_run=_final("ungraded"), aggregate=lambda counts, row: int(sum(counts)), shown=_csv_only),
+    Metric("ungraded", "", "", per_run=_final("ungraded"), aggregate=lambda counts, row: int(sum(counts)), visible=_csv_only),
 ):
     register_metric(_metric)
 

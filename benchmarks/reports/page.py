@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.reports.figures import AXES, SVG_DASHES, SVG_SHAPES, drawn_metrics, styles
 from benchmarks.reports.intervals import Estimate
 from benchmarks.reports.metrics import SEQUENCE_METRICS, Cell, curve_metrics, number_cell
-from benchmarks.reports.report_tables import shown_metrics
+from benchmarks.reports.report_tables import visible_metrics
 from benchmarks.reports.run_records import Records, Run
 from benchmarks.reports.summary import Summary, evaluated_runs, mean_accuracy_matrix
 
@@ -45,7 +45,7 @@ def page(summary: Summary) -> str:
         settings=records.settings,
         settings_text=json.dumps(records.settings, indent=1),
         tasks=len(records.tasks),
-        columns=shown_metrics(summary),
+        columns=visible_metrics(summary),
         sequence_columns=SEQUENCE_METRICS,
         accuracies={row.label: mean_accuracy_matrix(row).tolist() for row in summary.sequence_rows},
         labels=labels,

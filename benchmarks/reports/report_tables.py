@@ -14,15 +14,15 @@ from benchmarks.reports.summary import Row, Summary, mean_accuracy_matrix, summa
 _KEY = "percent; means over seeds with 95 % t intervals over seeds, differences with 95 % bootstrap intervals over tasks"
 
 
-def shown_metrics(summary: Summary) -> list[Metric]:
+def visible_metrics(summary: Summary) -> list[Metric]:
     """The columns of the table for readers."""
-    return [metric for metric in metrics() if metric.shown(summary)]
+    return [metric for metric in metrics() if metric.visible(summary)]
 
 
 def table_text(records: Records | Summary) -> str:
     """The table for a terminal, with the notes."""
     summary = summarise(records) if isinstance(records, Records) else records
-    tables = [_text([metric for metric in shown_metrics(summary) if metric.terminal], summary.rows)]
+    tables = [_text([metric for metric in visible_metrics(summary) if metric.terminal], summary.rows)]
     if summary.sequence_rows:
         tables.append("passages learnt one after the other:\n" + _text(SEQUENCE_METRICS, summary.sequence_rows))
     return "\n".join(["\n\n".join(tables), *(f"({note})" for note in (_KEY, *summary.notes))])
@@ -49,7 +49,7 @@ def _cells(columns: Sequence[Metric], rows: Sequence[Row]) -> list[list[str]]:
 
 def table_markdown(summary: Summary) -> str:
     """The table in Markdown, with the notes."""
-    tables = [_markdown(shown_metrics(summary), summary.rows)]
+    tables = [_markdown(visible_metrics(summary), summary.rows)]
     if summary.sequence_rows:
         tables.append(_markdown(SEQUENCE_METRICS, summary.sequence_rows))
     notes = "\n".join(f"- {escape_markdown(note)}" for note in (_KEY, *summary.notes))

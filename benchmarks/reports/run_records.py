@@ -53,7 +53,7 @@ class Agent:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One agent with one seed. The columns of the frames are the keys of the JSON lines, changed where it is said here.
+    """One agent with one seed. The columns of its data frames are the keys of the JSON lines, with the changes below.
 
     Attributes:
         label: of the agent.
@@ -260,9 +260,9 @@ def _read(folder: Path) -> Records:
     )
 
 
-def _read_json(path: Path, what: str) -> dict[str, Any]:
+def _read_json(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path.parent} is not {what}: {path.name} is missing")
+        raise ValueError(f"{path.parent} is not {kind}: {path.name} is missing")
     try:
         tree = load_settings(path.read_text(encoding="utf-8"))
     except ValueError as error:

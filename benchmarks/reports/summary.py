@@ -244,7 +244,7 @@ def _seed_notes(rows: Sequence[Row]) -> list[str]:
     if few > FEW:
         return []
     if few == 1:
-        return ["An agent with one seed has no interval: nothing is known of how its runs differ."]
+        return ["An agent with one seed has no interval: how much its runs differ is not known."]
     return [
         f"Some agents have {few} seeds. An interval of so few takes for granted that seeds scatter like a normal distribution;"
         " look at each seed."
