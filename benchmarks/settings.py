@@ -1,4 +1,4 @@
-"""What a benchmark is: environment, agents, seeds and budget, from YAML and the command line, checked before anything runs."""
+"""Settings of a benchmark: environment, agents, seeds and budget, from YAML and the command line, validated before it runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import yaml
 from peft import LoraConfig
 
@@ -21,7 +22,7 @@ from seal_env.domains import EnvConfig, from_keywords
 from seal_env.registration import ENVIRONMENTS
 
 CONFIGS = Path(__file__).parent / "configs"
-DEFAULTS = "defaults"  # of environments; not a benchmark
+DEFAULTS = "defaults"  # the file with defaults per environment, which is no benchmark
 SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
 BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "oracle")
@@ -31,12 +32,12 @@ _POLICY_OPTIONS = (*_POLICY, "enable_thinking", "gradient_checkpointing")
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """One line of the comparison.
+    """One agent of a benchmark.
 
     Attributes:
-        agent: a name of :func:`agents.get_agent`.
-        config: its hyperparameters; what is left out has the agent's default.
-        self_adapting: the student becomes the policy after every round.
+        agent: a name that :func:`agents.get_agent` resolves.
+        config: hyperparameters; the agent's defaults for the others.
+        self_adapting: whether the student becomes the policy after every round.
         tuned_on: scored edits that were spent on choosing the hyperparameters; None: not known.
     """
 
@@ -63,12 +64,12 @@ class EvaluationSettings:
     """How agents are evaluated.
 
     Attributes:
-        tasks: the first so many of the evaluation's environment.
+        tasks: number of tasks, the first ones of the evaluation environment.
         every: scored edits between evaluations; the end is always evaluated.
-        start: whether learners are evaluated before they learn: where ``untrained`` is compared as well, it says the same.
+        start: whether learners are evaluated before they learn; if ``untrained`` is compared as well, it has the same scores.
         sequences: continual episodes at the end of a run, each of :data:`SEQUENCE` passages that are learnt one after the
-            other, all earlier ones asked again (paper, figure 6); 0: none.
-        env_options: in what its environment differs from the one that is learnt from.
+            other, with the questions about all earlier ones after each (paper, figure 6).
+        env_options: keywords of the evaluation environment that differ from the training environment.
     """
 
     tasks: int = 100
@@ -86,21 +87,21 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """A benchmark; everything that its results depend on, besides versions and hardware.
+    """A benchmark: everything that its results depend on, besides versions and hardware.
 
     Attributes:
-        env: the environment's id.
+        env: id of the environment.
         agents: by the label that reports show.
         env_options: keywords of the environment.
-        policy: what :class:`agents.Policy` is made of: ``model`` (by default the environment's), ``lora`` (options, or
-            ``all``), ``temperature``, ``top_p``, ``max_new_tokens``, ...
-        seeds: a run for each agent and seed.
+        policy: arguments of :class:`agents.Policy`: ``model`` (by default the environment's), ``lora`` (options, or ``all``),
+            ``temperature``, ``top_p``, ``max_new_tokens``, ...
+        seeds: every agent has a run with each seed.
         budget: scored self-edits of a run.
-        num_envs: edits that are scored together.
+        num_envs: sub-environments, whose edits are scored together; changes no result.
         evaluation: see :class:`EvaluationSettings`.
 
     Raises:
-        ValueError: a value that cannot work; it is named, and what would.
+        ValueError: a value cannot be used; the message names it, and what would work.
     """
 
     env: str
@@ -114,7 +115,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.env not in ENVIRONMENTS:
-            raise _no_environment(self.env)
+            raise _unknown_environment(self.env)
         for name in ("budget", "num_envs"):
             check_count(name, getattr(self, name))
         seeds = list(self.seeds)
@@ -123,65 +124,77 @@ class Settings:
         if not self.agents:
             raise ValueError("agents must name at least one agent")
         check_names("policy", self.policy, list(_POLICY_OPTIONS))
-        learnt_from, evaluated = self.env_config(training=True), self.env_config(training=False)
-        if evaluated.approximate:
+        training, evaluation = self.env_config(training=True), self.env_config(training=False)
+        if evaluation.approximate:
             raise ValueError(
                 "reward='proxy' updates nothing that could be evaluated: set evaluation.env_options.reward=score"
                 " (and evaluation.env_options.split=test)"
             )
         for label, agent in self.agents.items():
             if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", label):
-                raise ValueError(f"an agent's label is a folder's name: letters, digits, '_', '-', '.', '+'; got {label!r}")
+                raise ValueError(
+                    f"an agent's label is the name of a folder: letters, digits, '_', '-', '.', '+'; got {label!r}"
+                )
             check_names(agent.agent, agent.config, [f.name for f in fields(agent.type.Config)])
             try:
                 agent.type.Config(**agent.config)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"agents.{label}: {error}") from error
-            for config in (learnt_from, evaluated) if agent.learns else (evaluated,):
-                if problem := agent.type.incompatibility(config):
-                    raise ValueError(f"agents.{label}: {problem}")
+            for config in (training, evaluation) if agent.learns else (evaluation,):
+                if misfit := agent.type.misfit(config):
+                    raise ValueError(f"agents.{label}: {misfit}")
+
+    @property
+    def training_edits(self) -> int:
+        """Scored edits of all runs together."""
+        return sum(agent.learns for agent in self.agents.values()) * len(self.seeds) * self.budget
 
     def baselines(self) -> list[str]:
-        """Names of the agents to compare with, those of them that can do something where agents are evaluated."""
+        """Names of the baselines that fit the evaluation environment."""
         config = self.env_config(training=False)
         return [name for name in BASELINES if not get_agent(name).incompatibility(config)]
 
-    def env_config(self, training: bool) -> EnvConfig:
-        """The environment that is learnt from, or the one of evaluations."""
-        return from_keywords({**ENVIRONMENTS[self.env], **self.keywords(training)})
-
     def keywords(self, training: bool) -> dict[str, Any]:
-        """Keywords of ``gym.make_vec`` for the environment that is learnt from, or for the one of evaluations."""
+        """Keywords of ``gym.make_vec`` for the training or the evaluation environment."""
         return {**self.env_options, **({} if training else self.evaluation.env_options)}
 
-    def continual_keywords(self) -> dict[str, Any]:
-        """Keywords of the environment of continual sequences."""
-        return {**self.keywords(training=False), "mode": "continual", "updates_per_episode": SEQUENCE}
+    def env_config(self, training: bool) -> EnvConfig:
+        """Configuration of the training or the evaluation environment."""
+        return from_keywords({**ENVIRONMENTS[self.env], **self.keywords(training)})
+
+    def make_env(self, training: bool, num_envs: int | None = None, **keywords: Any) -> Any:
+        """The training or the evaluation environment, with more ``keywords``."""
+        return gym.make_vec(self.env, num_envs=num_envs or self.num_envs, **{**self.keywords(training), **keywords})
+
+    def make_continual_env(self, **keywords: Any) -> Any:
+        """The environment of continual sequences, with more ``keywords``."""
+        continual = {"mode": "continual", "updates_per_episode": SEQUENCE}
+        num_envs = min(self.evaluation.sequences, self.num_envs)
+        return self.make_env(training=False, num_envs=num_envs, **continual, **keywords)
 
     def sequences(self) -> list[list[int]]:
-        """The tasks of each continual sequence: the evaluation's, in their order."""
+        """The tasks of each continual sequence: those of the evaluation, in their order."""
         return [list(range(SEQUENCE * i, SEQUENCE * (i + 1))) for i in range(self.evaluation.sequences)]
 
     def make_policy(self) -> Policy:
-        """A policy as it is before any learning."""
+        """An untrained policy."""
         config, options = self.env_config(True), dict(self.policy)
         name, lora = options.pop("model", config.model), options.pop("lora", None)
         sampling = {key: options.pop(key) for key in ("temperature", "top_p") if key in options}
         if sampling:
             options["sampling"] = replace(SEAL_SAMPLING, **sampling)
-        chosen = LoraConfig(**lora) if isinstance(lora, Mapping) else lora
-        return Policy.from_pretrained(name, chosen, **{**policy_options(config), **options})
+        lora = LoraConfig(**lora) if isinstance(lora, Mapping) else lora
+        return Policy.from_pretrained(name, lora, **{**policy_options(config), **options})
 
     def to_json(self) -> dict[str, Any]:
-        """As :func:`from_mapping` reads it."""
+        """The settings as a JSON tree that :func:`from_mapping` reads."""
         return json.loads(json.dumps(asdict(self)))
 
 
 def policy_options(config: EnvConfig) -> dict[str, Any]:
-    """What a policy takes over from its environment, as :meth:`agents.Policy.from_pretrained` names it.
+    """Options of :meth:`agents.Policy.from_pretrained` that a policy takes from its environment.
 
-    Where the environment leaves ``template`` or ``enable_thinking`` open, the policy has its own: as it was saved, or as its
-    model is.
+    If the environment leaves ``template`` or ``enable_thinking`` open, the policy uses its saved value, or its model's.
     """
     options = {name: getattr(config, name) for name in ("device", "dtype", "trust_remote_code")}
     if config.template != "auto":
@@ -192,15 +205,15 @@ def policy_options(config: EnvConfig) -> dict[str, Any]:
 
 
 def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:
-    """Settings from what YAML or JSON holds, then from ``key=value`` with dots between levels (``evaluation.tasks=50``).
+    """Settings from a YAML or JSON tree, and from ``key=value`` overrides with dots between levels (``evaluation.tasks=50``).
 
     ``agents`` is a list of names, or a mapping from labels to ``agent``, ``config``, ``self_adapting`` and ``tuned_on``, all
-    optional; ``seeds`` is a list or a number. What is left out of an agent's ``config`` comes from its preset for the policy's
-    model (:attr:`agents.Agent.presets`), as it does in Python; ``num_envs`` and ``policy`` come from ``configs/defaults.yaml``
-    for this environment.
+    optional; ``seeds`` is a list or a number. Hyperparameters that ``config`` leaves out come from the agent's preset for the
+    policy's model (:attr:`agents.Agent.presets`), as in Python; ``num_envs`` and ``policy`` come from ``configs/defaults.yaml``
+    for the environment.
 
     Raises:
-        ValueError: an unknown key or a value that cannot work.
+        ValueError: a key is unknown, or a value cannot be used.
     """
     tree = _numbers(json.loads(json.dumps(given)))
     if isinstance(agents := tree.get("agents"), list):
@@ -210,38 +223,70 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     check_names("benchmark", tree, [f.name for f in fields(Settings)])
     if "env" not in tree:
         raise ValueError("a benchmark needs env: the id of an environment")
-    default = _read_defaults().get(tree["env"], {})
-    tree["policy"] = {**default.get("policy", {}), **_mapping("policy", tree.get("policy"))}
-    tree["env_options"] = _mapping("env_options", tree.get("env_options"))
-    if "num_envs" in default:
-        tree.setdefault("num_envs", default["num_envs"])
+    env, default = tree["env"], _read_defaults().get(tree["env"], {})
+    if env not in ENVIRONMENTS:
+        raise _unknown_environment(env)
     evaluation = _mapping("evaluation", tree.get("evaluation"))
     check_names("evaluation", evaluation, [f.name for f in fields(EvaluationSettings)])
     tree["evaluation"] = EvaluationSettings(**evaluation)
-    if type(tree.get("seeds")) is int:
-        tree["seeds"] = range(tree["seeds"])
-    elif "seeds" in tree and not isinstance(tree["seeds"], list):
-        raise ValueError(f"seeds must be a number of seeds or a list, got {tree['seeds']!r}")
+    if "num_envs" in default:
+        tree.setdefault("num_envs", default["num_envs"])
     if "seeds" in tree:
-        tree["seeds"] = tuple(tree["seeds"])
-    if tree["env"] not in ENVIRONMENTS:
-        raise _no_environment(tree["env"])
-    environment = from_keywords({**ENVIRONMENTS[tree["env"]], **tree["env_options"]})
+        tree["seeds"] = _seeds(tree["seeds"])
+    tree["policy"] = {**default.get("policy", {}), **_mapping("policy", tree.get("policy"))}
+    tree["env_options"] = _mapping("env_options", tree.get("env_options"))
+    environment = from_keywords({**ENVIRONMENTS[env], **tree["env_options"]})
     model = tree["policy"].get("model", environment.model)
     agents = _mapping("agents", tree.get("agents"))
     tree["agents"] = {label: _agent(label, value, model, environment.domain) for label, value in agents.items()}
     return Settings(**tree)
 
 
-def _no_environment(name: Any) -> ValueError:
+def _unknown_environment(name: Any) -> ValueError:
     return ValueError(f"no environment {name!r}.{did_you_mean(name, list(ENVIRONMENTS))} There are: {', '.join(ENVIRONMENTS)}")
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    if type(value) is int:
+        return tuple(range(value))
+    if not isinstance(value, list):
+        raise ValueError(f"seeds must be a number of seeds or a list, got {value!r}")
+    return tuple(value)
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a mapping, got {value!r}")
+    return value
+
+
+def _agent(label: str, value: Any, model: str, domain: str) -> AgentSettings:
+    tree = _mapping(f"agents.{label}", value)
+    check_names(f"agents.{label}", tree, [f.name for f in fields(AgentSettings)])
+    name, changed = tree.get("agent", label), _mapping(f"agents.{label}.config", tree.get("config"))
+    settings = AgentSettings(name, changed, bool(tree.get("self_adapting", False)), tree.get("tuned_on"))
+    preset = settings.type.preset(model, domain)
+    config, tuned_on = {**preset.values, **changed}, settings.tuned_on
+    if tuned_on is None:
+        # How the preset was tuned is not known of other values.
+        tuned_on = (preset.tuned_on if config == preset.values else None) if settings.learns else 0
+    return replace(settings, config=config, tuned_on=tuned_on)
+
+
+# YAML and the command line ----------------------------------------------------------------------------------------------
+
+
+def _read_defaults() -> dict[str, Any]:
+    return _numbers(yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8")))
 
 
 def read_config(name: str) -> dict[str, Any]:
     """A benchmark's YAML: a path, or the name of one that comes with the package.
 
     Raises:
-        ValueError: there is none, or it is no mapping.
+        ValueError: the file does not exist, or does not hold a mapping.
     """
     bundled = [path.stem for path in sorted(CONFIGS.glob("*.yaml")) if path.stem != DEFAULTS]
     path = CONFIGS / f"{name}.yaml" if name in bundled else Path(name)
@@ -257,10 +302,10 @@ def read_config(name: str) -> dict[str, Any]:
 
 
 def value_of(text: str) -> Any:
-    """A YAML value; ``3e-4`` is a number here, which YAML 1.1 takes for text.
+    """Parse a YAML value; ``3e-4`` is a number, which YAML 1.1 would read as text.
 
     Raises:
-        ValueError: it is not YAML.
+        ValueError: ``text`` is not YAML.
     """
     try:
         return _numbers(yaml.safe_load(text))
@@ -279,7 +324,7 @@ def _numbers(tree: Any) -> Any:
 
 
 def tree_of(pairs: Sequence[str], option: str = "-P", form: str = "key=value") -> dict[str, Any]:
-    """A tree from ``key=value``, as YAML, with dots between levels (``inner_loop.epochs=3``)."""
+    """A tree from ``key=value`` pairs with YAML values and dots between levels (``inner_loop.epochs=3``)."""
     tree: dict[str, Any] = {}
     for pair in pairs:
         apply_override(tree, pair, option, form)
@@ -287,17 +332,27 @@ def tree_of(pairs: Sequence[str], option: str = "-P", form: str = "key=value") -
 
 
 def apply_override(tree: dict[str, Any], override: str, option: str = "-P", form: str = "key=value") -> None:
+    """Set a value of ``tree`` in place.
+
+    Args:
+        override: the path, with dots between levels, and the value, as YAML: ``evaluation.tasks=50``.
+        option: the command-line option, for errors.
+        form: what the option takes, for errors.
+
+    Raises:
+        ValueError: ``override`` is malformed, or its path leads through a value.
+    """
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ValueError(f"{option} takes {form}, got {override!r}")
-    *above, last = path.split(".")
-    for name in above:
-        if tree.get(name) is None:
-            tree[name] = {}
-        tree = tree[name]
+    *parents, name = path.split(".")
+    for parent in parents:
+        if tree.get(parent) is None:
+            tree[parent] = {}
+        tree = tree[parent]
         if not isinstance(tree, dict):
-            raise ValueError(f"{option} {override}: {name!r} is a value and has nothing below it")
-    tree[last] = value_of(text)
+            raise ValueError(f"{option} {override}: {parent!r} is a value and has nothing below it")
+    tree[name] = value_of(text)
 
 
 def check_counts(arguments: argparse.Namespace, *names: str) -> None:
@@ -305,29 +360,3 @@ def check_counts(arguments: argparse.Namespace, *names: str) -> None:
     for name in names:
         if getattr(arguments, name) is not None:
             check_at_least(f"--{name.replace('_', '-')}", getattr(arguments, name), 1)
-
-
-def _mapping(name: str, given: Any) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise ValueError(f"{name} must be a mapping, got {given!r}")
-    return given
-
-
-def _agent(label: str, given: Any, model: str, domain: str) -> AgentSettings:
-    tree = _mapping(f"agents.{label}", given)
-    check_names(f"agents.{label}", tree, [f.name for f in fields(AgentSettings)])
-    name, changed = tree.get("agent", label), _mapping(f"agents.{label}.config", tree.get("config"))
-    settings = AgentSettings(name, changed, bool(tree.get("self_adapting", False)), tree.get("tuned_on"))
-    preset = settings.type.preset(model, domain)
-    config, tuned_on = {**preset.values, **changed}, settings.tuned_on
-    if tuned_on is None:
-        # What is known of the preset says nothing about other values.
-        tuned_on = (preset.tuned_on if config == preset.values else None) if settings.learns else 0
-    return replace(settings, config=config, tuned_on=tuned_on)
-
-
-def _read_defaults() -> dict[str, Any]:
-    tree = yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8"))
-    return _numbers(tree)

@@ -1,4 +1,4 @@
-"""What makes a comparison fair: results do not depend on ``num_envs``, one way of decoding, tuning that is known."""
+"""A fair comparison: results do not depend on ``num_envs``, all agents decode in one way, and tuning is recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from peft import LoraConfig
 
 from agents import Callback, Policy, evaluate, evaluate_sequences, get_agent
 from agents.seeding import derive_seed, task_seeds
-from benchmarks.commands.run import create, run_all, run_folder
+from benchmarks.run_directory import create, run_folder
+from benchmarks.runner import Runner
 from benchmarks.settings import from_mapping
 from seal_env.student import Sampling
 from tests.toy import LORA, SMALL, toy
@@ -28,19 +29,19 @@ def make(model_path):
 
 def lines_of(folder, settings):
     """Every line of every run, timings aside."""
-    found = {}
+    lines_by_file = {}
     for label in settings.agents:
         for path in sorted(run_folder(folder, label, 0).glob("*.jsonl")):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[label, path.name] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-    return found
+            lines_by_file[label, path.name] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return lines_by_file
 
 
-def benchmark(tmp_path, places, **tree):
-    settings = from_mapping({**tree, "seeds": 1, "num_envs": places})
-    folder = tmp_path / f"places-{places}"
+def benchmark(tmp_path, num_envs, **tree):
+    settings = from_mapping({**tree, "seeds": 1, "num_envs": num_envs})
+    folder = tmp_path / f"num-envs-{num_envs}"
     create(folder, settings)
-    run_all(folder, settings, workers=1)
+    Runner(folder, settings).run_all()
     return lines_of(folder, settings)
 
 
@@ -59,7 +60,7 @@ def test_no_line_depends_on_how_many_edits_are_scored_together(tmp_path):
         "budget": 8,
         "evaluation": {"tasks": 4, "every": 8, "start": False},
     }
-    few, many = (benchmark(tmp_path, places, **tree) for places in (3, 8))
+    few, many = (benchmark(tmp_path, num_envs, **tree) for num_envs in (3, 8))
     assert few == many
     assert {name for _, name in few} == {"edits.jsonl", "rounds.jsonl", "evaluation.jsonl"}
     assert all(few.values())
@@ -77,7 +78,7 @@ def test_nor_does_one_of_few_shot_tasks(tmp_path, model_path):
         "budget": 8,
         "evaluation": {"tasks": 3, "every": 8},
     }
-    few, many = (benchmark(tmp_path, places, **tree) for places in (2, 5))
+    few, many = (benchmark(tmp_path, num_envs, **tree) for num_envs in (2, 5))
     assert few == many
 
 
@@ -94,13 +95,13 @@ def test_a_task_comes_to_the_same_alone_and_among_others(make):
 def test_a_sequence_comes_to_the_same_alone_and_among_others(model_path, make):
     _, policy = make(1)
     sequences = [[0, 1], [2, 3]]
-    found = []
-    for num_envs, asked in ((2, sequences), (1, sequences[1:])):
+    results = []
+    for num_envs, tasks in ((2, sequences), (1, sequences[1:])):
         options = {"mode": "continual", "updates_per_episode": 2, "model": model_path("llama"), "limit": 4, **SMALL}
         env = gym.make_vec("SEAL-SQuAD-v0", num_envs=num_envs, **options)
         agent = get_agent("untrained")(make(1)[0], policy)
-        found.append([(step.edit, step.info["seeds"]) for step in evaluate_sequences(agent, env, asked, seed=1)[-1]])
-    assert found[0] == found[1]
+        results.append([(step.edit, step.info["seeds"]) for step in evaluate_sequences(agent, env, tasks, seed=1)[-1]])
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("name", ["untrained", "best_of_k"])
@@ -158,8 +159,8 @@ def test_policy_gradients_draw_from_the_distribution_that_they_differentiate(mak
     agent.learn(8, watcher)
     (result,) = watcher.rounds
     texts = {}
-    for one in result.rollout:
-        texts.setdefault(one.task, set()).add(one.completion.text)
+    for scored in result.scored:
+        texts.setdefault(scored.task, set()).add(scored.completion.text)
     assert all((len(different) > 1) == (name != "rest_em") for different in texts.values())
     predicted = agent.predict({"instruction": ["Go on:"] * 3}, seed=0)
     assert len(set(predicted)) == 1, "evaluated as all agents are, by the policy's sampling"
@@ -167,17 +168,17 @@ def test_policy_gradients_draw_from_the_distribution_that_they_differentiate(mak
 
 def test_choices_of_tools_are_drawn_as_edits_are(model_path):
     options = {**ARC, "model": model_path("llama")}
-    found = {}
+    choices = {}
     for top_p in (0.95, 1e-6):
         env = gym.make_vec("SEAL-ARC-v0", num_envs=4, **options)
         policy = Policy.from_pretrained(
             options["model"], LoraConfig(r=2, target_modules="all-linear"), sampling=Sampling(top_p=top_p)
         )
         agent = get_agent("tool_ppo")(env, policy, tasks=4, batch_size=4)
-        shown = {"context": [env.reset(seed=0)[0]["context"][0]] * 20}
-        found[top_p] = agent.predict(shown, seed=1)
-        assert agent.predict(shown, seed=1) == found[top_p]
-    assert len(set(found[0.95])) > 1 and len(set(found[1e-6])) == 1
+        observations = {"context": [env.reset(seed=0)[0]["context"][0]] * 20}
+        choices[top_p] = agent.predict(observations, seed=1)
+        assert agent.predict(observations, seed=1) == choices[top_p]
+    assert len(set(choices[0.95])) > 1 and len(set(choices[1e-6])) == 1
 
 
 def test_random_search_compares_on_common_tasks_and_scores_its_best_again(model_path):
@@ -190,12 +191,12 @@ def test_random_search_compares_on_common_tasks_and_scores_its_best_again(model_
     for result in watcher.rounds:
         for part in (result.rollout, result.rescored):
             groups = {}
-            for i, one in enumerate(part):
-                groups.setdefault(i // 2, []).append((one.task, one.info["seeds"]))
+            for i, scored in enumerate(part):
+                groups.setdefault(i // 2, []).append((scored.task, scored.info["seeds"]))
             assert len({tuple(group) for group in groups.values()}) == 1, "the same tasks, with the same seeds"
-        assert not {one.task for one in result.rollout} & {one.task for one in result.rescored}
+        assert not {scored.task for scored in result.scored} & {scored.task for scored in result.rescored}
     last = watcher.rounds[-1].rescored
-    means = [np.mean([one.reward for one in last[i : i + 2]]) for i in (0, 2)]
+    means = [np.mean([scored.reward for scored in last[i : i + 2]]) for i in (0, 2)]
     assert watcher.rounds[-1].metrics["best"] == max(means)
     assert agent.learn(23).edits == 22, "one edit more is too little for a round"
 
@@ -225,21 +226,21 @@ def test_an_adapter_over_the_bundled_model_is_the_bundled_model(tmp_path):
     assert get_agent("grpo")(env, again).config == get_agent("grpo")(env, policy).config
 
 
-def test_settings_that_were_changed_are_not_said_to_be_tuned():
+def test_settings_that_were_changed_are_not_called_tuned():
     tree = {
         "env": "SEAL-SQuAD-v0",
         "agents": {
             "rest_em": {},
             "same": {"agent": "rest_em", "config": {"learning_rate": 3e-3}},
             "other": {"agent": "rest_em", "config": {"learning_rate": 1e-3}},
-            "told": {"agent": "rest_em", "config": {"learning_rate": 1e-3}, "tuned_on": 960},
+            "given": {"agent": "rest_em", "config": {"learning_rate": 1e-3}, "tuned_on": 960},
             "untrained": {},
         },
     }
     settings = from_mapping(tree)
     known = get_agent("rest_em").presets["seal-nano"].tuned_on
-    found = {label: agent.tuned_on for label, agent in settings.agents.items()}
-    assert found == {"rest_em": known, "same": known, "other": None, "told": 960, "untrained": 0}
+    tuned_on = {label: agent.tuned_on for label, agent in settings.agents.items()}
+    assert tuned_on == {"rest_em": known, "same": known, "other": None, "given": 960, "untrained": 0}
     assert from_mapping(settings.to_json()) == settings
     assert {name: asdict(agent) for name, agent in settings.agents.items()} == settings.to_json()["agents"]
     with pytest.raises(ValueError, match="tuned_on must be at least 0"):

@@ -1,4 +1,4 @@
-"""`seal-bench report`: its figures are those of the JSON lines, and nothing that an agent wrote gets out of its place."""
+"""`seal-bench report`: its figures are those of the JSON lines, and no text of an edit becomes markup."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ import pytest
 pytest.importorskip("plotly")
 
 from benchmarks.commands import report
+from benchmarks.reports import renamed_keys
+from benchmarks.reports.metrics import METRICS, Metric, register_metric
 from benchmarks.reports.page import page
 from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import read
@@ -60,7 +62,7 @@ def evaluation_line(rng: random.Random, task: int, edits: int) -> dict:
     return {"edits": edits, "task": task, "reward": score - 0.1, "text": text, **status, "questions": questions}
 
 
-def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, **changes: object) -> Path:
+def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, domain: str = "knowledge", **changes: object) -> Path:
     settings = {**BENCHMARK, **changes}
     about = {label: {"agent": label.split("+")[0], "config": {}, "self_adapting": False} for label in agents}
     folder.mkdir(parents=True)
@@ -75,6 +77,7 @@ def write_benchmark(folder: Path, agents: tuple[str, ...] = AGENTS, **changes: o
             lines = [evaluation_line(rng, task, edits) for edits in points for task in range(TASKS)]
             json_lines(path / "evaluation.jsonl", lines)
             (path / "done.json").write_text("{}")
+            (path / "environment.json").write_text(json.dumps({"evaluation": {"domain": domain}}))
             rows = [[rng.randint(0, 4) / 4 for _ in range(t + 1)] for t in range(3)]
             more = [[rng.randint(0, 4) / 4 for _ in range(t + 1)] for t in range(3)]
             steps = [
@@ -157,7 +160,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def shown(out: Path) -> Page:
+def html(out: Path) -> Page:
     return Page((out / "report.html").read_text())
 
 
@@ -179,13 +182,13 @@ def occurs(gold: str, edit: str) -> bool:
 
 
 def recomputed(run: Path, edits: int) -> dict[str, float]:
-    found = [line for line in lines_of(run / "evaluation.jsonl") if line["edits"] == edits]
-    covered = [statistics.fmean(occurs(q["gold"], line["text"]) for q in line["questions"]) for line in found]
+    rows = [line for line in lines_of(run / "evaluation.jsonl") if line["edits"] == edits]
+    covered = [statistics.fmean(occurs(q["gold"], line["text"]) for q in line["questions"]) for line in rows]
     spent = [line for line in lines_of(run / "edits.jsonl") if line["edit"] < edits]
     return {
-        "score": statistics.fmean(line["score"] for line in found),
+        "score": statistics.fmean(line["score"] for line in rows),
         "coverage": statistics.fmean(covered),
-        "length": statistics.fmean(len(line["text"]) for line in found),
+        "length": statistics.fmean(len(line["text"]) for line in rows),
         "tokens": sum(line["tokens"] * len(line.get("scores", [0])) for line in spent),
         "seconds": sum(sum(r["seconds"].values()) for r in lines_of(run / "rounds.jsonl") if r["edits"] <= edits),
     }
@@ -202,40 +205,40 @@ def interval(values: list[float], share: bool = True) -> tuple[float, float, flo
     return (mean, max(mean - half, 0), min(mean + half, 1)) if share else (mean, mean - half, mean + half)
 
 
-def close(one: float, other: float) -> bool:
-    return abs(one - other) < 1e-9 * max(1, abs(other))
+def close(a: float, b: float) -> bool:
+    return abs(a - b) < 1e-9 * max(1, abs(b))
 
 
-def test_the_curves_are_those_of_the_lines(folder, shown):
-    curves = {curve["label"]: curve for curve in shown.json("curve-data")}
+def test_the_curves_are_those_of_the_lines(folder, html):
+    curves = {curve["label"]: curve for curve in html.json("curve-data")}
     assert set(curves) == set(AGENTS)
     for label, curve in curves.items():
         runs = runs_of(folder, label)
         assert [point["edits"] for point in curve["points"]] == list(runs[0])
         for point in curve["points"]:
-            found = [run[point["edits"]] for run in runs]
+            figures = [run[point["edits"]] for run in runs]
             assert point["seeds"] == 3
             for name in ("tokens", "seconds"):
-                assert close(point[name], statistics.fmean(each[name] for each in found))
+                assert close(point[name], statistics.fmean(each[name] for each in figures))
             for name in ("score", "coverage", "length"):
-                expected = interval([each[name] for each in found], share=name != "length")
+                expected = interval([each[name] for each in figures], share=name != "length")
                 assert all(map(close, point[name], expected)), (label, point["edits"], name)
 
 
-def test_the_figures_of_training_are_those_of_the_rounds(folder, shown):
-    for curve in shown.json("curve-data"):
+def test_the_figures_of_training_are_those_of_the_rounds(folder, html):
+    for curve in html.json("curve-data"):
         runs = sorted((folder / "runs" / curve["label"]).iterdir())
         rounds = {run.name.removeprefix("seed-"): lines_of(run / "rounds.jsonl") for run in runs}
         assert set(curve["training"]) == (set() if curve["label"] == "untrained" else {"reward", "loss"})  # kl is never known
-        for name, found in curve["training"].items():
-            assert found["single"] == {seed: [[line["edits"], line[name]] for line in each] for seed, each in rounds.items()}
-            for (edits, mean, seeds), lines in zip(found["mean"], zip(*rounds.values()), strict=True):
+        for name, values in curve["training"].items():
+            assert values["single"] == {seed: [[line["edits"], line[name]] for line in each] for seed, each in rounds.items()}
+            for (edits, mean, seeds), lines in zip(values["mean"], zip(*rounds.values()), strict=True):
                 assert (edits, seeds) == (lines[0]["edits"], 3)
                 assert close(mean, statistics.fmean(line[name] for line in lines))
 
 
-def test_the_table_is_that_of_the_lines(folder, out, shown):
-    head, *rows = shown.tables["figures"]
+def test_the_table_is_that_of_the_lines(folder, out, html):
+    head, *rows = html.tables["figures"]
     names = [text for text, _ in head]
     figures = {row[0][1]: dict(zip(names, row)) for row in rows}
     finals = {label: [run[max(run)]["score"] for run in runs_of(folder, label)] for label in AGENTS}
@@ -244,34 +247,34 @@ def test_the_table_is_that_of_the_lines(folder, out, shown):
     start = statistics.fmean(run[0]["score"] for label in learners for run in runs_of(folder, label))
     target = (start + max(statistics.fmean(finals[label]) for label in learners)) / 2
     for label in AGENTS:
-        shown_row, runs, final = figures[label], runs_of(folder, label), finals[label]
-        assert close(float(shown_row["score"][1]), statistics.fmean(final))
+        cells, runs, final = figures[label], runs_of(folder, label), finals[label]
+        assert close(float(cells["score"][1]), statistics.fmean(final))
         _, low, high = interval(final)
         spread = f"[{100 * low:.1f}, {100 * high:.1f}]"
-        assert shown_row["score"][0] == f"{100 * statistics.fmean(final):.1f} {spread}"
-        assert shown_row["each seed"][0] == " ".join(f"{100 * score:.1f}" for score in final)
+        assert cells["score"][0] == f"{100 * statistics.fmean(final):.1f} {spread}"
+        assert cells["each seed"][0] == " ".join(f"{100 * score:.1f}" for score in final)
         last = [run[max(run)] for run in runs]
-        assert close(float(shown_row["coverage"][1]), 100 * statistics.fmean(each["coverage"] for each in last))
-        assert close(float(shown_row["length"][1]), statistics.fmean(each["length"] for each in last))
+        assert close(float(cells["coverage"][1]), statistics.fmean(each["coverage"] for each in last))
+        assert close(float(cells["length"][1]), statistics.fmean(each["length"] for each in last))
         if label == "untrained":
-            assert [shown_row[name][0] for name in ("area", f"to {100 * target:.1f}", "tokens", "collapsed")] == ["-"] * 4
+            assert [cells[name][0] for name in ("area", f"to {100 * target:.1f}", "tokens", "collapsed")] == ["-"] * 4
             continue
         scores = [[run[edits]["score"] for edits in POINTS] for run in runs]
         areas = [(s[0] / 2 + s[1] + s[2] / 2) / 2 for s in scores]
-        assert close(float(shown_row["area"][1]), statistics.fmean(areas))
+        assert close(float(cells["area"][1]), statistics.fmean(areas))
         reached = sorted(next((e for e, score in zip(POINTS, each) if score >= target), 1e18) for each in scores)
-        assert float(shown_row[f"to {100 * target:.1f}"][1]) == reached[1]
+        assert float(cells[f"to {100 * target:.1f}"][1]) == reached[1]
         collapsed = sum(max(each) - each[-1] > 0.05 for each in scores)
-        assert shown_row["collapsed"][0] == f"{collapsed}/3"
-        assert close(float(shown_row["tokens"][1]), statistics.fmean(each["tokens"] for each in last))
+        assert cells["collapsed"][0] == f"{collapsed}/3"
+        assert close(float(cells["tokens"][1]), statistics.fmean(each["tokens"] for each in last))
         ours, theirs = (task_means(folder, each) for each in (label, "untrained"))
         difference = statistics.fmean(a - b for a, b in zip(ours, theirs))
-        assert close(float(shown_row["vs untrained"][1]), difference)
+        assert close(float(cells["vs untrained"][1]), difference)
     with (out / "table.csv").open() as file:
         for line in csv.DictReader(file):
             final = finals[line["label"]]
-            found = [float(line[name]) for name in ("score", "score_low", "score_high")]
-            assert all(map(close, found, interval(final)))
+            estimate = [float(line[name]) for name in ("score", "score_low", "score_high")]
+            assert all(map(close, estimate, interval(final)))
 
 
 def task_means(folder: Path, label: str) -> list[float]:
@@ -279,8 +282,8 @@ def task_means(folder: Path, label: str) -> list[float]:
     return [statistics.fmean(line["score"] for line in task) for task in zip(*runs)]
 
 
-def test_the_matrices_are_those_of_the_lines(folder, shown):
-    wins, margins = (table for name, table in shown.tables.items() if name.startswith("matrix"))
+def test_the_matrices_are_those_of_the_lines(folder, html):
+    wins, margins = (table for name, table in html.tables.items() if name.startswith("matrix"))
     labels = [text for text, _ in wins[0][1:]]
     for i, row in enumerate(labels):
         for j, column in enumerate(labels):
@@ -293,27 +296,27 @@ def test_the_matrices_are_those_of_the_lines(folder, shown):
             assert close(float(margins[i + 1][j + 1][1]), statistics.fmean(a - b for a, b in means))
 
 
-def test_forgetting_is_that_of_the_lines(folder, out, shown):
-    maps = [table for name, table in shown.tables.items() if name.startswith("map")]
-    head, *rows = next(table for name, table in shown.tables.items() if name.startswith("plain"))
+def test_forgetting_is_that_of_the_lines(folder, out, html):
+    maps = [table for name, table in html.tables.items() if name.startswith("map")]
+    head, *rows = next(table for name, table in html.tables.items() if name.startswith("plain"))
     assert [text for text, _ in head] == ["agent", "learnt", "kept", "forgotten"] and len(maps) == len(rows) == len(AGENTS)
     for row, cells in zip(rows, maps):
         steps = [lines_of(run / "continual.jsonl") for run in sorted((folder / "runs" / row[0][0].strip()).iterdir())]
         matrices = [[[line["accuracy_row"] for line in seed if line["sequence"] == i] for i in range(2)] for seed in steps]
         for t in range(3):
             for i in range(t + 1):
-                expected = statistics.fmean(one[t][i] for seed in matrices for one in seed)
+                expected = statistics.fmean(matrix[t][i] for seed in matrices for matrix in seed)
                 assert close(float(cells[t][i][1]), expected)
-        learnt = statistics.fmean(one[t][t] for seed in matrices for one in seed for t in range(3))
-        kept = statistics.fmean(one[2][t] for seed in matrices for one in seed for t in range(3))
-        lost = statistics.fmean(one[t][t] - one[2][t] for seed in matrices for one in seed for t in range(2))
+        learnt = statistics.fmean(matrix[t][t] for seed in matrices for matrix in seed for t in range(3))
+        kept = statistics.fmean(matrix[2][t] for seed in matrices for matrix in seed for t in range(3))
+        lost = statistics.fmean(matrix[t][t] - matrix[2][t] for seed in matrices for matrix in seed for t in range(2))
         assert all(close(float(cell[1]), value) for cell, value in zip(row[1:], (learnt, kept, lost)))
     with (out / "forgetting.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(AGENTS) * 6
 
 
-def test_the_reader_has_every_evaluated_edit_as_it_was_written(folder, shown):
-    data = shown.json("edit-data")
+def test_the_reader_has_every_evaluated_edit_as_it_was_written(folder, html):
+    data = html.json("edit-data")
     texts, seen = data["texts"], 0
     for run in data["runs"]:
         path = folder / "runs" / run["label"] / f"seed-{run['seed']}" / "evaluation.jsonl"
@@ -321,23 +324,23 @@ def test_the_reader_has_every_evaluated_edit_as_it_was_written(folder, shown):
         for line in lines_of(path):
             edit, score, status, questions = points[line["edits"]][str(line["task"])]
             assert (texts[edit], score, texts[status]) == (line["text"], line["score"], "trained")
-            for question, (asked, gold, before, after, was, now) in zip(line["questions"], questions, strict=True):
-                assert [texts[n] for n in (asked, gold, before, after)] == list(question.values())[:4]
+            for question, (question_text, gold, before, after, was, now) in zip(line["questions"], questions, strict=True):
+                assert [texts[n] for n in (question_text, gold, before, after)] == list(question.values())[:4]
                 assert (bool(was), bool(now)) == (question["correct_before"], question["correct"])
             seen += 1
     assert seen == TASKS * 3 * (2 * len(POINTS) + 1)
 
 
-def test_no_text_gets_out_of_its_place(out, shown):
+def test_no_text_of_an_edit_becomes_markup(out, html):
     text = (out / "report.html").read_text()
-    assert len(shown.scripts) == 4 and not [tag for tag in shown.tags if tag[0] == "img"]
-    assert "<script>alert" not in text and 'onerror="alert' not in text and "49 " not in shown.json("edit-data")["texts"][0]
-    assert "\u2028" not in "".join(text for named, text in shown.scripts if named)
-    assert not [v for tag, named in shown.tags for n, v in named.items() if n in ("src", "href") and not v.startswith("data:")]
+    assert len(html.scripts) == 4 and not [tag for tag in html.tags if tag[0] == "img"]
+    assert "<script>alert" not in text and 'onerror="alert' not in text and "49 " not in html.json("edit-data")["texts"][0]
+    assert "\u2028" not in "".join(text for named, text in html.scripts if named)
+    assert not [v for tag, named in html.tags for n, v in named.items() if n in ("src", "href") and not v.startswith("data:")]
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(shown):
-    policy = next(named["content"] for tag, named in shown.tags if named.get("http-equiv") == "Content-Security-Policy")
+def test_the_page_loads_nothing_from_elsewhere(html):
+    policy = next(named["content"] for tag, named in html.tags if named.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'") and "http" not in policy
 
 
@@ -354,22 +357,16 @@ def test_everything_is_written_and_equal_records_make_equal_files(folder, out, t
     assert max(map(len, table_text(read([folder])).split("\n")[: len(AGENTS) + 2])) <= 128
 
 
-def test_answers_of_several_lines_are_not_looked_for_in_edits(tmp_path):
-    """Few-shot tasks, whose answers are grids: neither a column of figures nor a panel, and no error."""
-    folder = write_benchmark(tmp_path / "grids")
-    for path in folder.glob("runs/*/*/evaluation.jsonl"):
-        lines = lines_of(path)
-        for line in lines:
-            for question in line["questions"]:
-                question["gold"] = "1 2\n3 4" if line["task"] == 0 else "1"  # a grid of one line is a grid
-        json_lines(path, lines)
+def test_coverage_is_only_computed_where_edits_can_hold_the_answers(tmp_path):
+    """Few-shot tasks have grids as answers, also where a grid is a single line: no value, no panel, and no error."""
+    folder = write_benchmark(tmp_path / "grids", domain="arc")
     report.run(arguments(folder, "--out", tmp_path / "out"))
     with (tmp_path / "out" / "table.csv").open() as file:
         assert {row["coverage"] for row in csv.DictReader(file)} == {""}
     assert "gold answers in the edit" not in (tmp_path / "out" / "edits.svg").read_text()
 
 
-def test_an_unfinished_run_is_told_of_and_not_counted(tmp_path):
+def test_an_unfinished_run_is_reported_and_not_counted(tmp_path):
     folder = write_benchmark(tmp_path / "benchmark")
     path = folder / "runs" / "grpo" / "seed-1"
     (path / "done.json").unlink()
@@ -397,7 +394,7 @@ def test_equal_settings_pool_and_a_run_in_two_folders_counts_once(tmp_path, fold
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"budget": 32}, "budget is 16 and 32"),
         ({"env": "SEAL-SQuAD-Other-v0"}, "env is 'SEAL-SQuAD-v0' and 'SEAL-SQuAD-Other-v0'"),
@@ -405,9 +402,9 @@ def test_equal_settings_pool_and_a_run_in_two_folders_counts_once(tmp_path, fold
         ({"evaluation": {**BENCHMARK["evaluation"], "every": 4}}, "evaluation.every is 8 and 4"),
     ],
 )
-def test_other_settings_are_not_pooled(tmp_path, folder, changes, said):
+def test_other_settings_are_not_pooled(tmp_path, folder, changes, message):
     other = write_benchmark(tmp_path / "other", ("grpo",), **changes)
-    with pytest.raises(ValueError, match=f"cannot be pooled: {re.escape(said)}"):
+    with pytest.raises(ValueError, match=f"cannot be pooled: {re.escape(message)}"):
         read([folder, other])
 
 
@@ -424,22 +421,101 @@ def test_what_cannot_be_read_is_named(tmp_path):
     folder = write_benchmark(tmp_path / "benchmark")
     path = folder / "runs" / "grpo" / "seed-0" / "evaluation.jsonl"
     lines = lines_of(path)
-    for broken, said in (
-        ("{\n" + json.dumps(lines[0]) + "\n", "line 1 is no JSON"),
+    for broken, message in (
+        ("{\n" + json.dumps(lines[0]) + "\n", "line 1 is not JSON"),
         (json.dumps({"edits": 0, "task": 0}) + "\n", "line 1: no 'score'"),
         (json.dumps({**lines[0], "task": 99}) + "\n", "task 99 is not in tasks.jsonl"),
         (json.dumps(lines[0]) + "\n" + json.dumps(lines[0]) + "\n", "evaluated twice"),
     ):
         path.write_text(broken)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             read([folder])
-    for given, said in (
+    for given, message in (
         ([tmp_path], "benchmark.json is missing"),
         ([folder, folder], "--out must name a folder"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             report.run(arguments(*given))
     path.unlink()
-    for options, said in (({"reference": "nobody"}, "no agent 'nobody'"), ({"target": 40}, "target must be a share")):
-        with pytest.raises(ValueError, match=said):
+    for options, message in (({"reference": "nobody"}, "no agent 'nobody'"), ({"target": 40}, "target must be a share")):
+        with pytest.raises(ValueError, match=message):
             summarise(read([folder]), Options(**options))
+
+
+# Columns and names from outside -------------------------------------------------------------------------------------------
+
+WORDS = Metric(
+    "words",
+    "words",
+    "words of an edit",
+    per_point=lambda tasks: statistics.fmean(len(text.split()) for text in tasks["text"]),
+    format=".2f",
+)
+BEST = Metric("best_reward", "best", "highest reward in training", per_run=lambda run: run.edits["reward"].max(), format=".2f")
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """The table of metrics, restored after the test."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+
+def test_a_metric_from_outside_is_a_column_and_a_curve_of_every_report(folder, tmp_path, capsys, registry):
+    register_metric(WORDS)
+    out = report.run(arguments(folder, "--out", tmp_path, "--metric", f"{__name__}:BEST"))
+    head = capsys.readouterr().out.splitlines()[0].split()
+    assert head[-2:] == ["words", "best"]
+    assert (out / "table.md").read_text().splitlines()[0].endswith("| words | best |")
+    finals = {
+        label: [
+            statistics.fmean(len(line["text"].split()) for line in lines_of(run / "evaluation.jsonl")[-TASKS:])
+            for run in (folder / "runs" / label).iterdir()
+        ]
+        for label in AGENTS
+    }
+    with (out / "table.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert close(float(row["words"]), statistics.fmean(finals[row["label"]]))
+            assert row["best_reward"] == ("" if row["label"] == "untrained" else "0.5")
+    with (out / "curves.csv").open() as file:
+        last = {row["label"]: float(row["words"]) for row in csv.DictReader(file)}
+    assert all(close(last[label], statistics.fmean(values)) for label, values in finals.items())
+    html = Page((out / "report.html").read_text())
+    columns = [text for text, _ in html.tables["figures"][0]]
+    for cells in html.tables["figures"][1:]:
+        row = dict(zip(columns, cells))
+        assert row["words"][0] == f"{statistics.fmean(finals[row['agent'][1]]):.2f}"
+    assert {"data-measure": "words", "data-scale": "1", "data-digits": "2"}.items() <= {
+        name: value
+        for tag, attributes in html.tags
+        if attributes.get("data-measure") == "words"
+        for name, value in attributes.items()
+    }.items()
+    assert "words" in html.json("curve-data")[0]["points"][0] and ">words</text>" in (out / "edits.svg").read_text()
+
+
+def test_metrics_that_cannot_be_added_are_named(folder, tmp_path, registry):
+    register_metric(WORDS)
+    for metric, message in ((WORDS, "'words' exists already"), (len, "must be a benchmarks.reports.metrics.Metric")):
+        with pytest.raises(ValueError, match=message):
+            register_metric(metric)
+    with pytest.raises(ValueError, match=r"no metric 'lenght'\. Did you mean 'length'"):
+        report.run(arguments(folder, "--out", tmp_path, "--metric", "lenght"))
+
+
+def test_a_run_directory_with_old_names_is_read_with_the_new_ones(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(renamed_keys, "_KEYS", {**renamed_keys._KEYS, "marks": "verdicts", "old_text": "text"})
+    old = write_benchmark(tmp_path / "old")
+    benchmark = json.loads((old / "benchmark.json").read_text())
+    benchmark["agents"] = {
+        **benchmark["agents"],
+        "grpo": {"agent": "hand_made", "config": {"grader": "seal_env.grading.judge:judge"}},
+    }
+    (old / "benchmark.json").write_text(json.dumps(benchmark))
+    for path in old.glob("runs/*/*/evaluation.jsonl"):
+        json_lines(path, [{("old_text" if key == "text" else key): line[key] for key in line} for line in lines_of(path)])
+    records = read([old])
+    assert records.agents["grpo"].agent == "oracle"
+    assert records.agents["grpo"].config == {"grader": "seal_env.evaluation.graders.judge:judge"}
+    for run, same in zip(records.runs, read([folder]).runs, strict=True):
+        assert run.evaluations["text"].tolist() == same.evaluations["text"].tolist()

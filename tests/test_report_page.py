@@ -53,9 +53,9 @@ def curves(html: Path) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield found
-        found.close()
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="module", params=VIEWS)
@@ -64,10 +64,12 @@ def opened(browser, html, request) -> Iterator[SimpleNamespace]:
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     page.set_default_timeout(60_000)  # the machine may be busy
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(f"console: {said.text}") if said.type in ("error", "warning") else None)
+    page.on(
+        "console", lambda message: wrong.append(f"console: {message.text}") if message.type in ("error", "warning") else None
+    )
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url))
+    page.on("request", lambda sent: None if sent.url.startswith(("file:", "data:")) else wrong.append(sent.url))
     address = html.as_uri() + "#task=3&run=rest_em%2F1"
     page.goto(address)
     yield SimpleNamespace(page=page, wrong=wrong, phone=width < 800, address=address, arrived=page.evaluate(READ))
@@ -76,7 +78,7 @@ def opened(browser, html, request) -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def view(opened) -> Iterator[SimpleNamespace]:
-    """A page that says no error, opens no dialog and asks nothing of the network, whatever the test does."""
+    """A page that logs no error, opens no dialog and loads nothing from the network, whatever the test does."""
     yield opened
     assert opened.wrong == []
     assert opened.page.evaluate("[document.images.length, document.scripts.length]") == [0, 4]
@@ -111,15 +113,17 @@ def test_every_heading_sorts_both_ways_by_mouse_and_by_keyboard(view):
         view.page.keyboard.press("Tab")
 
 
-def spread(measure: str, found: list[float]) -> str:
-    value, low, high = (f"{math.floor(v + 0.5):,}" if measure == "length" else f"{100 * v:.1f}" for v in found)
+def spread(measure: str, estimate: list[float]) -> str:
+    value, low, high = (f"{math.floor(v + 0.5):,}" if measure == "length" else f"{100 * v:.1f}" for v in estimate)
     return f"{value} [{low}, {high}]"
 
 
-PLACE = """(chart, at) => [chart._fullLayout.xaxis, chart._fullLayout.yaxis].map((axis, i) => axis._offset + axis.l2p(at[i]))"""
+POSITION = (
+    """(chart, at) => [chart._fullLayout.xaxis, chart._fullLayout.yaxis].map((axis, i) => axis._offset + axis.l2p(at[i]))"""
+)
 
 
-def test_hovering_over_a_point_tells_its_figures(view, curves):
+def test_hovering_over_a_point_shows_its_figures(view, curves):
     for measure in ("score", "length"):
         chart = view.page.locator(f"[data-measure={measure}]")
         chart.scroll_into_view_if_needed()
@@ -127,11 +131,11 @@ def test_hovering_over_a_point_tells_its_figures(view, curves):
         for label in LEARNERS:
             for point in curves[label]["points"]:
                 y = point[measure][0] * (1 if measure == "length" else 100)
-                left, top = chart.evaluate(PLACE, [point["edits"], y])
+                left, top = chart.evaluate(POSITION, [point["edits"], y])
                 view.page.mouse.move(box["x"] + left, box["y"] + top)
                 spent = ", ".join(f"{math.floor(point[name] + 0.5):,} {name}" for name in ("edits", "tokens", "seconds"))
-                said = f"{label}{spread(measure, point[measure])}{spent.removesuffix('econds')}3 seeds"
-                playwright.expect(chart.locator(".hovertext")).to_have_text(said)
+                text = f"{label}{spread(measure, point[measure])}{spent.removesuffix('econds')}3 seeds"
+                playwright.expect(chart.locator(".hovertext")).to_have_text(text)
 
 
 def traces(view) -> dict[str, list[dict]]:
@@ -144,24 +148,27 @@ def test_an_unchecked_agent_is_in_no_chart(view, curves):
     colours = {label: curve["colour"] for label, curve in curves.items()}
     for label in AGENTS:
         box = view.page.get_by_role("checkbox", name=label)
-        for shown in (False, True):
-            box.set_checked(shown)
-            kept = {colour for name, colour in colours.items() if shown or name != label}
-            for chart, found in traces(view).items():
+        for visible in (False, True):
+            box.set_checked(visible)
+            kept = {colour for name, colour in colours.items() if visible or name != label}
+            for chart, drawn in traces(view).items():
                 expected = kept - {colours["untrained"]} if chart == "training" else kept
-                assert {trace["line"]["color"] for trace in found} == expected
+                assert {trace["line"]["color"] for trace in drawn} == expected
 
 
 def test_the_curves_are_drawn_against_the_chosen_axis(view, curves):
     for axis in ("tokens", "seconds", "edits"):
         view.page.locator(f"#across [value={axis}]").check()
         end = max(point[axis] for curve in curves.values() for point in curve["points"])
-        for measure, found in traces(view).items():
+        for measure, lines in traces(view).items():
             if measure == "training":
                 continue
             scale = 1 if measure == "length" else 100
             for label, curve in curves.items():
-                points, drawn = curve["points"], [trace for trace in found if trace["line"]["color"] == curve["colour"]]
+                points, drawn = (
+                    curve["points"],
+                    [trace for trace in lines if trace["line"]["color"] == curve["colour"]],
+                )
                 if label == "untrained":
                     assert [drawn[0]["x"][0], drawn[0]["x"][-1]] == [0, end]
                     assert set(drawn[0]["y"]) == {scale * points[-1][measure][0]}
@@ -178,10 +185,10 @@ def test_training_is_drawn_from_the_rounds(view, folder, curves):
     assert menu.locator("option").all_inner_texts() == ["loss", "reward"] and menu.input_value() == "reward"
     for metric in ("loss", "reward"):
         menu.select_option(metric)
-        found = traces(view)["training"]
+        drawn = traces(view)["training"]
         for label in LEARNERS:
             runs = [lines_of(run / "rounds.jsonl") for run in sorted((folder / "runs" / label).iterdir())]
-            *single, mean = (trace for trace in found if trace["line"]["color"] == curves[label]["colour"])
+            *single, mean = (trace for trace in drawn if trace["line"]["color"] == curves[label]["colour"])
             assert [trace["y"] for trace in single] == [[line[metric] for line in run] for run in runs]
             assert all(trace["x"] == [line["edits"] for line in runs[0]] for trace in (*single, mean))
             assert mean["y"] == pytest.approx([statistics.fmean(line[metric] for line in at) for at in zip(*runs)])
@@ -203,23 +210,23 @@ def test_the_reader_shows_what_was_written_and_answered(view, folder):
     for task, (label, seed) in [(i % TASKS, run) for i, run in enumerate(runs)] + [(task, runs[0]) for task in range(TASKS)]:
         view.page.locator("#task").select_option(index=task)
         view.page.locator("#run").select_option(f"{label}, seed {seed}")
-        lines = [one for one in lines_of(folder / f"runs/{label}/seed-{seed}/evaluation.jsonl") if one["task"] == task]
-        found = view.page.evaluate(READ)
-        assert found["passage"] == [f"Passage: {HOSTILE} {task}", HOSTILE]
+        lines = [line for line in lines_of(folder / f"runs/{label}/seed-{seed}/evaluation.jsonl") if line["task"] == task]
+        content = view.page.evaluate(READ)
+        assert content["passage"] == [f"Passage: {HOSTILE} {task}", HOSTILE]
         assert len(lines) == (1 if label == "untrained" else len(POINTS))
         when = [f"after {line['edits']} edits" if line["edits"] else "not trained" for line in lines]
-        for name, line, card in zip(when, lines, found["cards"], strict=True):
-            said = f"{100 * line['score']:.0f} % right; {len(line['text'])} characters"
-            assert card == [f"Edit, {name}", said, line["text"] or "(no edit)"]
-        places = view.page.eval_on_selector_all(".card", "all => all.map(c => [c.offsetLeft, c.offsetTop])")
-        lefts, tops = (len(set(each)) for each in zip(*places))
+        for name, line, card in zip(when, lines, content["cards"], strict=True):
+            text = f"{100 * line['score']:.0f} % right; {len(line['text'])} characters"
+            assert card == [f"Edit, {name}", text, line["text"] or "(no edit)"]
+        positions = view.page.eval_on_selector_all(".card", "all => all.map(c => [c.offsetLeft, c.offsetTop])")
+        lefts, tops = (len(set(each)) for each in zip(*positions))
         assert (lefts, tops) == ((1, len(lines)) if view.phone else (len(lines), 1))
-        head, *rows = found["answers"]
+        head, *rows = content["answers"]
         assert [text for text, _ in head] == ["question", "gold", "before", *when]
         for first, row, *each in zip(lines[0]["questions"], rows, *(line["questions"] for line in lines), strict=True):
             before = (answer(first["answer_before"], first["correct_before"]), "right" if first["correct_before"] else "wrong")
-            asked = [(first[name], "") for name in ("question", "gold")]
-            assert list(map(tuple, row)) == [*asked, before, *(cell(question, first) for question in each)]
+            cells = [(first[name], "") for name in ("question", "gold")]
+            assert list(map(tuple, row)) == [*cells, before, *(cell(question, first) for question in each)]
 
 
 def test_previous_and_next_wrap_and_the_address_leads_back(view):
@@ -259,9 +266,9 @@ LEGIBLE = """() => {  // contrasts of every text with what is painted behind it,
   return [...document.querySelectorAll(all)].map((element) => {
     const behind = [];
     for (let each = element; each; each = each.parentElement) behind.unshift(getComputedStyle(each).backgroundColor);
-    const [one, other] = [light(behind), light([...behind, getComputedStyle(element).color])].sort((a, b) => a - b);
-    return [(other + 0.05) / (one + 0.05), `${element.tagName}.${element.className}`];
-  }).sort((one, other) => one[0] - other[0]);
+    const [first, second] = [light(behind), light([...behind, getComputedStyle(element).color])].sort((a, b) => a - b);
+    return [(second + 0.05) / (first + 0.05), `${element.tagName}.${element.className}`];
+  }).sort((first, second) => first[0] - second[0]);
 }"""
 
 

@@ -1,10 +1,11 @@
-"""seal-bench run: equal budgets, whole or interrupted, in one process or several, and what cannot work is said in one line."""
+"""seal-bench run: equal budgets, interrupted or not, in one process or several, and one-line errors for bad settings."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from agents.saved import agent_of, open_policy
 from benchmarks.cli import main
+from benchmarks.reports import renamed_keys
 from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import differences, read
 from benchmarks.settings import BASELINES, from_mapping, read_config, value_of
@@ -60,11 +62,11 @@ def start(*arguments: str) -> int:
 
 def lines_of(folder: Path) -> dict[str, list[dict]]:
     """Every line of a run directory, without the seconds that rounds took."""
-    found = {}
+    lines_by_file = {}
     for path in sorted(folder.glob("**/*.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        found[str(path.relative_to(folder))] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-    return found
+        lines_by_file[str(path.relative_to(folder))] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return lines_by_file
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +120,12 @@ def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroke
                 process.kill()
             return future
 
-    monkeypatch.setattr("seal_env.distributed.pools.ProcessPool", Mortal)
+    monkeypatch.setattr("seal_env.distributed.shared_pools.ProcessPool", Mortal)
     where = ["--executor", "spawn", "--executor-workers", "2"]
     assert start("--config", config, "--out", tmp_path / "run", *where) == 2
-    said = capsys.readouterr().err
-    assert f"stopped; go on with: seal-bench run --resume {tmp_path / 'run'}" in said
-    assert "seal-bench: workers died 4 times with the same edits" in said
+    message = capsys.readouterr().err
+    assert f"stopped; go on with: seal-bench run --resume {tmp_path / 'run'}" in message
+    assert "seal-bench: workers died 4 times with the same edits" in message
     monkeypatch.setattr(Mortal, "mortal", False)
     assert start("--resume", tmp_path / "run", *where) == 0
     assert lines_of(tmp_path / "run") == lines_of(unbroken)
@@ -147,16 +149,20 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(config, tmp_path, how):
         time.sleep(0.1)
     assert len(started_with(mark)) >= 4  # itself, two workers, and what carries their messages
     process.send_signal(how)
-    _, said = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=60)
     assert not left_of(mark)
     if how == signal.SIGINT:
-        assert process.returncode == 130 and "stopped; go on with: seal-bench run --resume" in said and "Traceback" not in said
+        assert (
+            process.returncode == 130
+            and "stopped; go on with: seal-bench run --resume" in message
+            and "Traceback" not in message
+        )
 
 
 def test_a_killed_run_goes_on_to_the_same_lines_and_table(config, unbroken, tmp_path):
     """Killed at random moments, with a torn line left in every file of the runs that were not complete.
 
-    SEAL_ENV_KILLS=20 asks for more; where a run comes to its end before them, the next one begins anew.
+    SEAL_ENV_KILLS=20 sets how many kills; if a run ends before, another starts.
     """
     rng, kills, wanted, folder = random.Random(1), 0, int(os.environ.get("SEAL_ENV_KILLS", "3")), tmp_path / "run-0"
     command = [sys.executable, "-m", "benchmarks.cli", "run", "--no-report"]
@@ -189,10 +195,27 @@ def tear(folder: Path) -> None:
                 file.write('{"edits": 4, "torn')
 
 
+def test_a_run_directory_with_old_names_resumes_to_the_same_lines(unbroken, tmp_path, monkeypatch):
+    """``places`` is ``num_envs`` of version 0.1.0; a key of the JSON lines is renamed for this test."""
+    monkeypatch.setitem(renamed_keys._KEYS, "old_reward", "reward")
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder)
+    settings = json.loads((folder / "benchmark.json").read_text())
+    settings["places"] = settings.pop("num_envs")
+    (folder / "benchmark.json").write_text(json.dumps(settings))
+    for path in folder.glob("runs/*/*/*.jsonl"):
+        path.write_text(path.read_text().replace('"reward": ', '"old_reward": '))
+    assert table_text(read([folder])) == table_text(read([unbroken]))
+    (folder / "runs" / "rest_em" / "seed-3" / "done.json").unlink()
+    assert start("--resume", folder) == 0
+    assert lines_of(folder) == lines_of(unbroken)
+    assert json.loads((folder / "benchmark.json").read_text()) == json.loads((unbroken / "benchmark.json").read_text())
+
+
 def test_resume_refuses_other_settings_and_shows_them(unbroken, capsys):
     assert start("--resume", unbroken, "--budget", "24", "-P", "agents.grpo.config.beta=0.1") == 2
-    said = capsys.readouterr().err
-    assert "budget: 12 -> 24" in said and "agents.grpo.config.beta: not set -> 0.1" in said
+    message = capsys.readouterr().err
+    assert "budget: 12 -> 24" in message and "agents.grpo.config.beta: not set -> 0.1" in message
     assert start("--resume", unbroken, "--budget", "12") == 0
 
 
@@ -202,10 +225,10 @@ def test_seeds_and_sequences_can_be_added(config, unbroken, tmp_path, capsys):
     assert start("--config", config, *small, "-P", "evaluation.sequences=0", "--out", folder) == 0
     assert not list(folder.glob("runs/*/*/continual.jsonl"))
     assert start("--resume", folder, "-P", "seeds=[3, 4]", "-P", "evaluation.sequences=2") == 0
-    found, before = lines_of(folder), lines_of(unbroken)
+    after, before = lines_of(folder), lines_of(unbroken)
     for name in ("edits", "rounds", "evaluation", "continual"):
-        assert found[f"runs/rest_em/seed-3/{name}.jsonl"] == before[f"runs/rest_em/seed-3/{name}.jsonl"]
-    assert len(found["runs/rest_em/seed-4/edits.jsonl"]) == 12 and found["runs/rest_em/seed-4/continual.jsonl"]
+        assert after[f"runs/rest_em/seed-3/{name}.jsonl"] == before[f"runs/rest_em/seed-3/{name}.jsonl"]
+    assert len(after["runs/rest_em/seed-4/edits.jsonl"]) == 12 and after["runs/rest_em/seed-4/continual.jsonl"]
     assert start("--resume", folder, "-P", "seeds=[4]") == 2
     assert start("--resume", folder, "-P", "evaluation.sequences=3") == 2
     assert "evaluation.sequences: 2 -> 3" in capsys.readouterr().err
@@ -222,7 +245,7 @@ def test_weights_and_biases_gets_every_round_in_one_run(config, unbroken, tmp_pa
     assert kept.name == f"run-{(own / 'wandb' / 'id').read_text()}.wandb"
     held = kept.read_bytes()  # values are JSON texts in it
     rounds = [json.loads(line) for line in (own / "rounds.jsonl").read_text().splitlines()]
-    assert all(json.dumps(one["seconds"]["collect"]).encode() in held for one in rounds)
+    assert all(json.dumps(line["seconds"]["collect"]).encode() in held for line in rounds)
     assert lines_of(folder)["runs/rest_em/seed-3/edits.jsonl"] == lines_of(unbroken)["runs/rest_em/seed-3/edits.jsonl"]
     (own / "done.json").unlink()
     assert start("--resume", folder, "--wandb", "seal") == 0
@@ -230,7 +253,7 @@ def test_weights_and_biases_gets_every_round_in_one_run(config, unbroken, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["-P", "env=SEAL-SQUAD-v0"], "Did you mean 'SEAL-SQuAD-v0'"),
         (["--agents", "rest_me"], "no agent 'rest_me'. Did you mean 'rest_em'"),
@@ -253,15 +276,15 @@ def test_weights_and_biases_gets_every_round_in_one_run(config, unbroken, tmp_pa
         (["--agents", "tool_ppo"], "agents.tool_ppo: a choice of tools is the self-edit of few-shot tasks"),
         (
             ["-P", "agents={oracle: {}}", "-P", "evaluation.env_options.dataset=notes"],
-            "the oracle needs dataset='almanac', got 'notes'",
+            "edits of passages exist for dataset='almanac' alone, not for 'notes'",
         ),
         (["-P", "agents={passage_only: {}}", "-P", "env=SEAL-ARC-v0", "-P", "env_options={}"], "passage_only is for passages"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_line_and_leaves_nothing(config, tmp_path, capsys, arguments, said):
+def test_bad_settings_give_a_one_line_error_and_leave_nothing(config, tmp_path, capsys, arguments, message):
     assert start("--config", config, "--out", tmp_path / "new" / "run", *arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("seal-bench: ") and said in error
+    assert error.startswith("seal-bench: ") and message in error
     assert not (tmp_path / "new" / "run").exists()
 
 
@@ -274,7 +297,7 @@ def test_what_cannot_work_is_said_in_one_line_and_leaves_nothing(config, tmp_pat
         (["--env", "SEAL-SQuAD-v0", "--no-baselines"], set(BASELINES)),
     ],
 )
-def test_lines_to_compare_with_are_those_that_fit(arguments, missing, capsys):
+def test_baselines_are_those_that_fit(arguments, missing, capsys):
     assert start(*arguments, "--agents", "rest_em", "--dry-run") == 0
     settings = json.loads(capsys.readouterr().out.rpartition("}")[0] + "}")
     assert set(settings["agents"]) == {"rest_em", *BASELINES} - missing
@@ -287,7 +310,7 @@ def test_directories_that_cannot_be_used_are_named(config, unbroken, tmp_path, c
     half = tmp_path / "half"
     half.mkdir()
     (half / "benchmark.json").write_text('{"env": ')
-    for arguments, said in (
+    for arguments, message in (
         (["--config", config, "--out", tmp_path / "other"], "is no run directory"),
         (["--config", config, "--out", tmp_path / "file"], "is no run directory"),
         (["--config", config, "--out", tmp_path / "file" / "below"], "cannot write a run directory"),
@@ -299,11 +322,11 @@ def test_directories_that_cannot_be_used_are_named(config, unbroken, tmp_path, c
     ):
         assert start(*arguments) == 2, arguments
         error = capsys.readouterr().err
-        assert said in error and len(error.splitlines()) == 1, error
+        assert message in error and len(error.splitlines()) == 1, error
     assert (tmp_path / "other" / "thesis.txt").read_text() == "precious"
 
 
-def test_a_full_disk_is_said_and_the_run_goes_on_later(config, unbroken, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_reported_and_the_run_goes_on_later(config, unbroken, tmp_path, capsys, monkeypatch):
     import agents.callbacks
 
     real, count = agents.callbacks.append_lines, 0
@@ -326,8 +349,8 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(config, unbroken, tmp_pat
 
 def test_dry_run_checks_and_prints_and_writes_nothing(config, tmp_path, capsys):
     assert start("--config", config, "--out", tmp_path / "run", "--dry-run", "-P", "seeds=4") == 0
-    said = capsys.readouterr().out
-    assert '"budget": 12' in said and "5 agents x 4 seeds, 144 scored edits" in said
+    message = capsys.readouterr().out
+    assert '"budget": 12' in message and "5 agents x 4 seeds, 144 scored edits" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -348,5 +371,5 @@ def test_yaml_values_are_what_a_person_means():
 
 
 def test_differences_of_settings_are_named_with_their_place():
-    one, other = {"a": {"b": 1, "c": {}}, "d": [1]}, {"a": {"b": 2, "c": {}}, "d": [1], "e": None}
-    assert differences(one, other) == {"a.b": ("1", "2"), "e": ("not set", "None")}
+    first, second = {"a": {"b": 1, "c": {}}, "d": [1]}, {"a": {"b": 2, "c": {}}, "d": [1], "e": None}
+    assert differences(first, second) == {"a.b": ("1", "2"), "e": ("not set", "None")}

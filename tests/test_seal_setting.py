@@ -63,7 +63,7 @@ def test_the_paper_s_experiment_runs_from_its_config_with_a_small_qwen2(tmp_path
     assert main(["run", "--config", "paper", "--budget", "20", "--out", str(tmp_path / "run"), *given]) == 0
     assert "passages learnt one after the other" in capsys.readouterr().out
     (run,) = read([tmp_path / "run"]).of("rest_em")
-    assert (len(run.edits), len(run.sequences[0].rows), sorted(run.evaluations)) == (20, 8, [0, 20])
+    assert (len(run.edits), len(run.sequences[0]), list(run.points.index)) == (20, 8, [0, 20])
     policy = ["--policy", str(tmp_path / "run" / "runs" / "rest_em" / "seed-0" / "policy"), "--tasks", "8"]
     joint = ["-Pinner_loop.epochs=1", "-Pmax_new_tokens=4", *(f"-P{override}" for override in data)]
     assert main(["eval", "--env", "SEAL-SQuAD-Corpus-v0", *policy, *joint]) == 0

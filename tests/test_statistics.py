@@ -14,21 +14,21 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("seeds", [2, 3, 5, 12])
 def test_a_score_is_the_mean_with_students_interval(seeds):
     scores = RNG.random(seeds)
-    found = estimate(scores)
-    assert found.value == pytest.approx(np.mean(scores), abs=1e-12)
+    interval = estimate(scores)
+    assert interval.value == pytest.approx(np.mean(scores), abs=1e-12)
     expected = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_the_interval_of_five_seeds_holds_the_truth_as_often_as_it_says():
     samples = RNG.normal(0.4, 0.05, (2_000, 5))
-    inside = [found.low <= 0.4 <= found.high for found in map(estimate, samples)]
+    inside = [interval.low <= 0.4 <= interval.high for interval in map(estimate, samples)]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
 
 
 def test_the_interval_of_a_share_ends_where_shares_end():
-    found = estimate([0.0, 0.9, 1.0], limits=(0, 1))
-    assert (found.low, found.high) == (0, 1)
+    interval = estimate([0.0, 0.9, 1.0], limits=(0, 1))
+    assert (interval.low, interval.high) == (0, 1)
 
 
 def test_figures_are_those_of_rliable():
@@ -55,19 +55,19 @@ def test_equal_input_gives_equal_intervals_and_constant_scores_are_certain():
 @pytest.mark.parametrize("sizes", [(3, 3), (5, 2), (10, 10)])
 def test_improvement_is_mann_whitneys_u(sizes):
     ours, theirs = (RNG.integers(0, 6, size) / 5 for size in sizes)  # with ties
-    found = improvement(ours, theirs)
+    interval = improvement(ours, theirs)
     u = stats.mannwhitneyu(ours, theirs, method="asymptotic").statistic
-    assert found.value == pytest.approx(u / np.prod(sizes), abs=1e-12)
-    assert found.value + improvement(theirs, ours).value == pytest.approx(1, abs=1e-12)
-    assert found.low <= found.value <= found.high
+    assert interval.value == pytest.approx(u / np.prod(sizes), abs=1e-12)
+    assert interval.value + improvement(theirs, ours).value == pytest.approx(1, abs=1e-12)
+    assert interval.low <= interval.value <= interval.high
 
 
 def test_differences_are_paired_over_tasks():
     hard = RNG.random(200)  # tasks differ far more than agents do
-    found = paired_difference(hard + 0.05 + 0.01 * RNG.standard_normal(200), hard)
-    assert found.value == pytest.approx(0.05, abs=0.005)
+    interval = paired_difference(hard + 0.05 + 0.01 * RNG.standard_normal(200), hard)
+    assert interval.value == pytest.approx(0.05, abs=0.005)
     error = stats.sem(np.full(200, 0.01)) + 0.01 / np.sqrt(200)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.2)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.2)
 
 
 def test_scores_of_another_shape_are_named():

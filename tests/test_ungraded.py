@@ -198,19 +198,20 @@ def test_reports_leave_them_out_of_accuracies_and_say_how_many(folder: Path, tmp
     records = read([folder])
     for run in records.runs:
         path = folder / "runs" / run.label / f"seed-{run.seed}" / "evaluation.jsonl"
-        lines = [line for line in lines_of(path) if line["edits"] == run.points[-1].edits]
-        assert run.points[-1].score == pytest.approx(statistics.fmean(line["score"] for line in lines if line["task"]))
-        assert run.points[-1].ungraded == 3 + 5
+        last = run.points.iloc[-1]
+        lines = [line for line in lines_of(path) if line["edits"] == last.name]
+        assert last["score"] == pytest.approx(statistics.fmean(line["score"] for line in lines if line["task"]))
+        assert last["ungraded"] == 3 + 5
     summary = summarise(records)
     rows = {row.label: row for row in summary.rows}
-    assert all(row.ungraded == 3 * 8 for row in rows.values())
+    assert all(row["ungraded"] == 3 * 8 for row in rows.values())
     tasks = {label: [] for label in rows}
     for label, means in tasks.items():
         for task in range(1, 6):
-            last = [run.evaluations[run.points[-1].edits][task].score for run in records.of(label)]
-            means.append(statistics.fmean(last))
+            finals = [run.final.set_index("task") for run in records.of(label)]
+            means.append(statistics.fmean(final["score"][task] for final in finals))
     expected = statistics.fmean(a - b for a, b in zip(tasks["grpo"], tasks["untrained"]))
-    assert rows["grpo"].difference.value == pytest.approx(expected)
+    assert rows["grpo"]["difference"].value == pytest.approx(expected)
     assert "no score counts: " in table_text(summary) and "grpo 24" in table_text(summary)
     report.run(arguments(folder, "--out", tmp_path / "out"))
     with (tmp_path / "out" / "table.csv").open() as file:
@@ -253,9 +254,9 @@ def unless(answered: Sequence[Answered], but: str = "") -> list[Verdict]:
 @pytest.mark.parametrize(("but", "left"), [("When", 1), ("W", 0)])
 def test_replayed_runs_are_graded_without_them(tmp_path: Path, but: str, left: int) -> None:
     from benchmarks.commands import replay
-    from tests.test_replay import PASSAGES, everything
+    from tests.test_replay import PASSAGES, write_runs
 
-    written = everything(tmp_path)
+    written = write_runs(tmp_path)
     parser = argparse.ArgumentParser()
     replay.add_arguments(parser)
     name = f"{__name__}:unless"

@@ -1,4 +1,4 @@
-"""The learning curves of a benchmark as pictures, and how each agent is drawn, there and on the page."""
+"""The learning curves of a benchmark as PNG and SVG, and the colours and line styles of agents, which the page shares."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from benchmarks.reports.intervals import Estimate
-from benchmarks.reports.summary import Summary
+from benchmarks.reports.metrics import Metric, curve_metrics
+from benchmarks.reports.summary import Summary, mean_accuracy_matrix
 from seal_env.plots import plot_accuracy_matrix
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Style:
-    """How an agent is drawn, everywhere; colours keep apart for colour-blind eyes, and stand out on white and on black.
+    """How an agent is drawn in every figure. Colours can be told apart by colour-blind readers, on white and on black.
 
     Attributes:
         dash: Plotly's name.
@@ -39,8 +37,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C4649A", "#A87900", "#2E95CF", "#
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
 _GREY = "#7F7F7F"
-_KNOWN = {"rest_em": 0, "grpo": 1, "ppo": 2}
-_KNOWN_LINES = {"untrained": 0, "passage_only": 1, "no_update": 2, "oracle": 3, "best_of_k": 4}
+_LEARNERS = {"rest_em": 0, "grpo": 1, "ppo": 2}
+_BASELINES = {"untrained": 0, "passage_only": 1, "no_update": 2, "oracle": 3, "best_of_k": 4}
 _MATPLOTLIB_DASHES: dict[str, Any] = {
     "solid": "solid",
     "dash": (0, (5, 3)),
@@ -62,16 +60,16 @@ _MATPLOTLIB_MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-u
 
 
 def styles(summary: Summary) -> dict[str, Style]:
-    """By label: the same for a label that is known, whoever else is there; baselines are grey lines."""
+    """By label: the same for a known label, whichever agents are compared; baselines are grey lines."""
     learners = sorted(row.label for row in summary.rows if row.learns)
-    lines = sorted(row.label for row in summary.rows if not row.learns)
-    found = {label: Style(_GREY, _DASHES[i % len(_DASHES)]) for label, i in _places(lines, _KNOWN_LINES).items()}
-    for label, i in _places(learners, _KNOWN).items():
-        found[label] = Style(_COLOURS[i % len(_COLOURS)], symbol=_SYMBOLS[i % len(_SYMBOLS)])
-    return found
+    baselines = sorted(row.label for row in summary.rows if not row.learns)
+    by_label = {label: Style(_GREY, _DASHES[i % len(_DASHES)]) for label, i in _numbered(baselines, _BASELINES).items()}
+    for label, i in _numbered(learners, _LEARNERS).items():
+        by_label[label] = Style(_COLOURS[i % len(_COLOURS)], symbol=_SYMBOLS[i % len(_SYMBOLS)])
+    return by_label
 
 
-def _places(labels: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
+def _numbered(labels: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
     others = [label for label in labels if label not in known]
     return {label: known[label] for label in labels if label in known} | {
         label: len(known) + i for i, label in enumerate(others)
@@ -81,45 +79,52 @@ def _places(labels: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
 AXES = {"edits": "scored edits", "tokens": "inner-loop tokens", "seconds": "seconds of training"}
 
 
-def _draw_scores(summary: Summary) -> Figure:
+def drawn_metrics(summary: Summary) -> list[Metric]:
+    """Those whose learning curve is known for some agent; the score comes first."""
+    points = [point for curve in summary.curves.values() for point in curve]
+    return [metric for metric in curve_metrics() if any(point.estimates[metric.key] for point in points)]
+
+
+def _draw_curves(summary: Summary) -> Figure:
+    """The score against every axis."""
+    score = drawn_metrics(summary)[0]
     figure, panels = _figure(len(AXES))
-    for axes, name in zip(panels, AXES):
-        _draw(summary, axes, name, "score")
-    panels[0].set_ylabel("test questions answered right (%)")
+    for axes, across in zip(panels, AXES):
+        _draw(summary, axes, across, score)
+    panels[0].set_ylabel(score.axis)
     return _legend(figure, panels[0])
 
 
 def _draw_edits(summary: Summary) -> Figure:
-    about = {"coverage": "gold answers in the edit (%)", "length": "characters of an edit"}
-    if all(point.coverage is None for points in summary.curves.values() for point in points):
-        del about["coverage"]
-    figure, panels = _figure(len(about), shared=False)
-    for axes, (name, label) in zip(panels, about.items()):
-        _draw(summary, axes, "edits", name)
-        axes.set_ylabel(label)
+    """Every other curve against scored edits."""
+    others = drawn_metrics(summary)[1:]
+    figure, panels = _figure(len(others), shared=False)
+    for axes, metric in zip(panels, others):
+        _draw(summary, axes, "edits", metric)
+        axes.set_ylabel(metric.axis)
     return _legend(figure, panels[0])
 
 
 def _draw_forgetting(summary: Summary) -> Figure:
-    """A heat map an agent: which passages are still known after each update."""
-    found = summary.forgetting
-    columns, rows = min(len(found), 4), math.ceil(len(found) / 4)
-    figure = _figure_class()(figsize=(5.5 * columns, 4.5 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, one in itertools.zip_longest(panels, found):
-        if one is None:
+    """A heat map per agent: which passages the student still knows after each update."""
+    rows = summary.sequence_rows
+    columns = min(len(rows), 4)
+    lines = math.ceil(len(rows) / 4)
+    figure = _figure_class()(figsize=(5.5 * columns, 4.5 * lines), layout="constrained")
+    for axes, row in itertools.zip_longest(figure.subplots(lines, columns, squeeze=False).flat, rows):
+        if row is None:
             axes.set_axis_off()
-            continue
-        plot_accuracy_matrix(np.array(one.matrix, float), axes, _plain(one.label))
+        else:
+            plot_accuracy_matrix(mean_accuracy_matrix(row), axes, _plain(row.label))
     return figure
 
 
-def pictures(summary: Summary) -> dict[str, Callable[[Summary], Figure]]:
-    """What there is to draw, by the name of its file."""
-    found: dict[str, Callable[[Summary], Figure]] = {"curves": _draw_scores, "edits": _draw_edits}
-    if summary.forgetting:
-        found["forgetting"] = _draw_forgetting
-    return found
+def figures(summary: Summary) -> dict[str, Callable[[Summary], Figure]]:
+    """The functions that draw the figures, by file name."""
+    by_name: dict[str, Callable[[Summary], Figure]] = {"curves": _draw_curves, "edits": _draw_edits}
+    if summary.sequence_rows:
+        by_name["forgetting"] = _draw_forgetting
+    return by_name
 
 
 def _figure(panels: int, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
@@ -135,25 +140,27 @@ def _figure_class() -> type[Figure]:
     return Figure
 
 
-def _draw(summary: Summary, axes: Axes, across: str, name: str) -> None:
-    style, scale = styles(summary), 1 if name == "length" else 100
+def _draw(summary: Summary, axes: Axes, across: str, metric: Metric) -> None:
+    style_of, scale = styles(summary), metric.scale
     end = max(getattr(point, across) for points in summary.curves.values() for point in points) or 1
     for row in summary.rows:
-        look, points = style[row.label], [p for p in summary.curves[row.label] if getattr(p, name) is not None]
+        style = style_of[row.label]
+        points = [point for point in summary.curves[row.label] if point.estimates[metric.key]]
         if not points:
             continue
-        found: list[Estimate] = [getattr(point, name) for point in points]
-        x, y = [getattr(point, across) for point in points], [scale * each.value for each in found]
-        line = {"color": look.colour, "linestyle": _MATPLOTLIB_DASHES[look.dash], "label": _plain(row.label)}
+        x = [getattr(point, across) for point in points]
+        estimates = [estimate for point in points if (estimate := point.estimates[metric.key])]
+        y = [scale * estimate.value for estimate in estimates]
+        line = {"color": style.colour, "linestyle": _MATPLOTLIB_DASHES[style.dash], "label": _plain(row.label)}
         if not row.learns:
             axes.plot([0, end], [y[-1]] * 2, **line, linewidth=1.3, zorder=1)
             continue
-        axes.plot(x, y, **line, marker=_MATPLOTLIB_MARKERS[look.symbol], markersize=5, linewidth=1.8, zorder=3)
-        known = [i for i, each in enumerate(found) if each.low is not None]
-        low, high = ([scale * getattr(found[i], side) for i in known] for side in ("low", "high"))
-        axes.fill_between([x[i] for i in known], low, high, color=look.colour, alpha=0.16, linewidth=0, zorder=2)
-        if len(x) == 1 and known:  # a band of no width
-            axes.vlines(x, low, high, color=look.colour, alpha=0.5, linewidth=4, zorder=2)
+        axes.plot(x, y, **line, marker=_MATPLOTLIB_MARKERS[style.symbol], markersize=5, linewidth=1.8, zorder=3)
+        band = [(at, scale * e.low, scale * e.high) for at, e in zip(x, estimates) if e.low is not None and e.high is not None]
+        inside, low, high = ([limits[i] for limits in band] for i in range(3))
+        axes.fill_between(inside, low, high, color=style.colour, alpha=0.16, linewidth=0, zorder=2)
+        if len(x) == 1 and band:  # a band without width
+            axes.vlines(x, low, high, color=style.colour, alpha=0.5, linewidth=4, zorder=2)
     axes.set_xlabel(AXES[across])
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -170,7 +177,7 @@ def _thousands(value: float, _: float) -> str:
 
 
 def _plain(label: str) -> str:
-    """A label without matplotlib's own markup; one that begins with an underscore would be left out of the legend."""
+    """A label without matplotlib's markup. The legend would leave out a label that begins with an underscore."""
     return label.replace("$", r"\$").replace("_", " _", 1) if label.startswith("_") else label.replace("$", r"\$")
 
 
@@ -183,7 +190,7 @@ def _legend(figure: Figure, axes: Axes) -> Figure:
 
 
 def save(figure: Figure, path: Path, kind: str) -> None:
-    """Write a picture as ``png`` or ``svg``."""
+    """Write a figure as ``png`` or ``svg``."""
     from matplotlib import rc_context
 
     with rc_context({"svg.hashsalt": "seal-env", "svg.fonttype": "none"}):  # equal figures make equal files

@@ -1,11 +1,11 @@
-"""Few runs, honest figures: means over seeds with Student's t intervals, and differences over tasks with bootstrap intervals.
+"""Statistics of a few runs: means over seeds with Student's t intervals, differences over tasks with bootstrap intervals.
 
-One estimator everywhere, the plain mean: the difference of two agents is then the difference of their scores. A trimmed mean
-(Agarwal et al. 2021, arXiv 2108.13264) leaves out two of five seeds, those that tell whether an agent is reliable.
+The estimator is always the plain mean, so that the difference of two agents is the difference of their scores. A trimmed mean
+(Agarwal et al. 2021, arXiv 2108.13264) would leave out two of five seeds: those that show whether an agent is reliable.
 
-What varies between runs of an agent is the seed. With five seeds a percentile bootstrap covers the truth some 80 times of a
-hundred instead of 95; the t interval does where seeds scatter about normally. :func:`paired_difference` resamples the tasks
-instead, for the other question: would it hold on other passages?
+Runs of an agent differ by seed. With five seeds, a 95 % percentile bootstrap interval covers the true mean about 80 % of the
+time; the t interval covers it 95 % of the time if seeds are about normally distributed. :func:`paired_difference` resamples
+tasks instead, which answers another question: would the result hold on other passages?
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy import stats
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
-FEW = 5  # seeds up to which each one is shown, and readers are warned
+FEW = 5  # up to this many seeds, reports show each and warn readers
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Estimate:
 
 
 def estimate(scores: ArrayLike, limits: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
-    """Mean over seeds, and Student's t interval, which is as wide as a few seeds deserve.
+    """Mean over seeds, with Student's t interval.
 
     Args:
         scores: ``(seeds,)``.
-        limits: what no mean can exceed, such as ``(0, 1)`` of a share; the interval ends there.
+        limits: bounds of the mean, such as ``(0, 1)`` for a share; the interval ends there.
 
     Raises:
-        ValueError: another shape, or no seed.
+        ValueError: ``scores`` has another shape, or no seed.
     """
     values = np.asarray(scores, float)
     if values.ndim != 1 or not values.size:
@@ -65,7 +65,7 @@ def improvement(better: ArrayLike, worse: ArrayLike, seed: int = 0) -> Estimate:
     value = float(_superiority(ours, theirs, axis=-1))
     if min(len(ours), len(theirs)) < 2:
         return Estimate(value)
-    return Estimate(value, *_bootstrap([ours, theirs], _superiority, seed))
+    return Estimate(value, *percentile_bootstrap([ours, theirs], _superiority, seed))
 
 
 def paired_difference(scores: ArrayLike, reference: ArrayLike, seed: int = 0) -> Estimate:
@@ -80,24 +80,27 @@ def paired_difference(scores: ArrayLike, reference: ArrayLike, seed: int = 0) ->
     value = float(difference.mean())
     if len(difference) < 2:
         return Estimate(value)
-    return Estimate(value, *_bootstrap([difference], np.mean, seed))
+    return Estimate(value, *percentile_bootstrap([difference], np.mean, seed))
 
 
-def _bootstrap(samples: Sequence[NDArray[np.float64]], statistic: Callable[..., Any], seed: int) -> tuple[float, float]:
-    found = stats.bootstrap(
+def percentile_bootstrap(
+    samples: Sequence[NDArray[Any]], statistic: Callable[..., Any], seed: int, batch: int = 2_000
+) -> tuple[float, float]:
+    """The 95 % percentile interval of a vectorized ``statistic(*samples, axis=-1)``; each sample is resampled independently."""
+    interval = stats.bootstrap(
         samples,
         statistic,
         n_resamples=RESAMPLES,
-        batch=2_000,
+        batch=batch,
         vectorized=True,
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
 def _superiority(better: NDArray[np.float64], worse: NDArray[np.float64], axis: int) -> Any:
     """``axis`` is the last one."""
-    one, other = better[..., :, None], worse[..., None, :]
-    return ((one > other) + 0.5 * (one == other)).mean(axis=(-2, -1))
+    ours, theirs = better[..., :, None], worse[..., None, :]
+    return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(-2, -1))

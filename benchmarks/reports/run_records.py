@@ -1,33 +1,38 @@
-"""What a benchmark wrote, read back: settings, evaluation tasks, and the JSON lines of every run.
+"""Read run directories: settings, evaluation tasks, and the JSON lines of every run as data frames.
 
 records = read(["runs/squad"])
-records.runs[0].points[-1].score
+records.runs[0].points["score"]
 
-Runs may be unfinished. A line that was being written when a run was cut off, and an evaluation that was not through, are left
-out and named in :attr:`Records.notes`; a broken line elsewhere is an error.
+Runs may be unfinished. A line that was being written when a run was killed, and an evaluation that lacks tasks, are left out
+and reported in :attr:`Records.notes`; a broken line elsewhere raises an error.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from seal_env.tasks.answer_match import normalize
+from benchmarks.reports.metrics import curve_metrics
+from benchmarks.reports.renamed_keys import load, load_settings
+from seal_env.plots import accuracy_matrix
 
-POOLED = ("env", "env_options", "policy", "budget", "evaluation")  # settings in which pooled folders must agree
+POOLED = ("env", "env_options", "policy", "budget", "evaluation")  # settings that pooled run directories must share
+_QUESTION = ("question", "gold", "answer_before", "answer", "correct_before", "correct")
+_RESULT = ["edits", "task", "score", "reward", "text", "fit_status", "questions"]  # what two copies of a run must share
 
 
 @dataclass(frozen=True)
 class Task:
-    """A passage that agents were evaluated on."""
+    """A task that agents were evaluated on."""
 
     index: int
     title: str
@@ -36,117 +41,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question as the student answered it before and after an update; verdicts are None where an answer is not graded."""
-
-    question: str
-    gold: str
-    answer_before: str
-    answer: str
-    correct_before: bool | float | None
-    correct: bool | float | None
-
-    @property
-    def graded(self) -> bool:
-        """Whether scores are about it: it has both verdicts."""
-        return self.correct_before is not None and self.correct is not None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One task at one evaluation point.
-
-    Attributes:
-        score: share of its graded questions that the updated student answers right (``reward`` may be another measure).
-        text: the edit.
-        status: of the update.
-    """
-
-    task: int
-    score: float
-    reward: float
-    text: str
-    status: str
-    questions: tuple[Question, ...]
-
-    @property
-    def ungraded(self) -> int:
-        """How many of its questions the score leaves out."""
-        return sum(not question.graded for question in self.questions)
-
-    @property
-    def graded(self) -> bool:
-        """Whether there is a score: not where all questions are left out."""
-        return not self.questions or self.ungraded < len(self.questions)
-
-    @functools.cached_property
-    def coverage(self) -> float | None:
-        """Share of the gold answers that occur in the edit as whole words, both normalised; None without questions."""
-        edit = f" {normalize(self.text)} "
-        golds = [normalize(question.gold) for question in self.questions]
-        return sum(bool(gold) and f" {gold} " in edit for gold in golds) / len(golds) if golds else None
-
-
-@dataclass(frozen=True)
-class Continual:
-    """Passages that were learnt one after the other.
-
-    Attributes:
-        rows: ``rows[t][i]``, accuracy on passage i after update t, for i up to t.
-    """
-
-    rows: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A scored edit of training.
-
-    Attributes:
-        index: how many were scored before it in its run.
-        tokens: trained on in the inner loop, over all of its updates.
-    """
-
-    index: int
-    task: int
-    reward: float
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Round:
-    """A round of training, which ended after ``edits`` scored edits; ``seconds`` of its phases, evaluation not among them."""
-
-    edits: int
-    metrics: Mapping[str, Any]
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Point:
-    """An evaluation: means over all tasks, and what training had cost until then.
-
-    Attributes:
-        score: over the tasks with a graded question; 0 where no task has one.
-        length: characters of an edit.
-        coverage: see :attr:`Evaluation.coverage`; NaN where no task has any, or answers are grids, of several lines or one.
-        tokens: of the inner loop.
-        seconds: of training.
-        ungraded: questions that the scores leave out.
-    """
-
-    edits: int
-    score: float
-    length: float
-    coverage: float
-    tokens: int
-    seconds: float
-    ungraded: int
-
-
-@dataclass(frozen=True)
 class Agent:
-    """What a label stands for."""
+    """The agent behind a label."""
 
     label: str
     agent: str
@@ -155,61 +51,73 @@ class Agent:
     tuned_on: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """One agent with one seed.
+    """One agent with one seed. The columns of its data frames are the keys of the JSON lines, with the changes below.
 
     Attributes:
-        done: it went to its end.
-        evaluations: by scored edits, then by task; only complete ones.
-        sequences: of its final policy, if they were asked for.
+        label: of the agent.
+        seed: of the run.
+        done: whether the run is complete.
+        domain: of the environment that it was evaluated in; empty if the run recorded none.
+        edits: one row per scored edit; ``tokens`` counts all updates of the edit.
+        rounds: one row per training round, which ended after ``edits`` scored edits; ``seconds`` is the sum over its phases,
+            without evaluation.
+        evaluations: one row per evaluated task, of complete evaluations only. ``graded``: whether ``score`` counts;
+            ``ungraded``: how many of its ``questions`` have no verdict before or after the update.
+        sequences: of the final policy, per continual sequence: ``(steps, passages)``, accuracy on each passage after each
+            update; NaN above the diagonal.
         notes: what was left out.
     """
 
     label: str
     seed: int
     done: bool
-    edits: tuple[Edit, ...]
-    rounds: tuple[Round, ...]
-    evaluations: Mapping[int, Mapping[int, Evaluation]]
-    sequences: tuple[Continual, ...] = ()
+    domain: str
+    edits: pd.DataFrame
+    rounds: pd.DataFrame
+    evaluations: pd.DataFrame
+    sequences: Sequence[NDArray[np.float64]] = ()
     notes: tuple[str, ...] = ()
 
     @functools.cached_property
-    def points(self) -> list[Point]:
-        return [self._point(edits) for edits in sorted(self.evaluations)]
+    def points(self) -> pd.DataFrame:
+        """One row per evaluation, indexed by scored edits: the ``tokens`` and ``seconds`` that training had cost until then,
+        the questions that were ``ungraded``, and every metric that has a curve (NaN where it does not apply)."""
+        rows = {}
+        for edits, tasks in self.evaluations.groupby("edits"):
+            rows[edits] = {
+                "tokens": self.edits["tokens"][self.edits["edit"] < edits].sum(),
+                "seconds": self.rounds["seconds"][self.rounds["edits"] <= edits].sum(),
+                "ungraded": tasks["ungraded"].sum(),
+            }
+            for metric in curve_metrics():
+                value = metric.per_point(tasks) if metric.per_point and metric.applies(self) else None
+                rows[edits][metric.key] = np.nan if value is None else value
+        return pd.DataFrame.from_dict(rows, orient="index").astype(float)
+
+    @property
+    def final(self) -> pd.DataFrame:
+        """The rows of the last evaluation."""
+        return self.evaluations[self.evaluations["edits"] == self.evaluations["edits"].max()]
 
     @property
     def learns(self) -> bool:
-        return bool(self.edits) or max(self.evaluations, default=0) > 0
-
-    def _point(self, edits: int) -> Point:
-        found = list(self.evaluations[edits].values())
-        grids = any("\n" in question.gold for one in found for question in one.questions)  # no phrases that an edit could hold
-        covered = [one.coverage for one in found if one.coverage is not None and not grids]
-        return Point(
-            edits,
-            float(np.mean([one.score for one in found if one.graded] or [0.0])),
-            float(np.mean([len(one.text) for one in found])),
-            float(np.mean(covered)) if covered else float("nan"),
-            sum(edit.tokens for edit in self.edits if edit.index < edits),
-            sum(sum(each.seconds.values()) for each in self.rounds if each.edits <= edits),
-            sum(one.ungraded for one in found),
-        )
+        return len(self.edits) > 0 or (len(self.evaluations) > 0 and self.evaluations["edits"].max() > 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Records:
-    """One benchmark, from one folder or several.
+    """One benchmark, from one run directory or several.
 
     Attributes:
         settings: those of :data:`POOLED`.
         agents: by label.
-        seeds: those that each label was to run.
-        tasks: the evaluation's, by index.
-        runs: those that were begun.
-        about: how each folder was made (``about.json``).
-        folders: where it was read from.
+        seeds: planned for each label.
+        tasks: of the evaluation, by index.
+        runs: those that were started.
+        about: command, versions and machine of each run directory (``about.json``).
+        folders: the run directories.
     """
 
     settings: Mapping[str, Any]
@@ -226,142 +134,98 @@ class Records:
 
     @property
     def notes(self) -> list[str]:
-        """What is missing, a sentence each."""
+        """What is missing, one sentence each."""
         return [*self._unfinished(), *(f"{run.label}, seed {run.seed}: {note}" for run in self.runs for note in run.notes)]
 
     def _unfinished(self) -> Iterator[str]:
         for label, seeds in self.seeds.items():
-            runs = {run.seed: run for run in self.of(label)}
-            missing = [str(seed) for seed in seeds if seed not in runs or not runs[seed].evaluations]
+            runs = {run.seed: run for run in self.of(label) if len(run.evaluations)}
+            missing = [str(seed) for seed in seeds if seed not in runs]
             if missing:
                 yield f"{label}, seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}: not evaluated yet."
-            for seed in seeds:
-                if seed in runs and runs[seed].evaluations and not runs[seed].done:
-                    yield f"{label}, seed {seed}: unfinished, evaluated up to {max(runs[seed].evaluations)} scored edits."
+            for seed, run in runs.items():
+                if not run.done:
+                    last = run.evaluations["edits"].max()
+                    yield f"{label}, seed {seed}: unfinished, evaluated up to {last} scored edits."
 
 
 def read(folders: Sequence[str | os.PathLike[str]]) -> Records:
-    """Read folders of one benchmark: the same settings, whatever agents and seeds each ran.
+    """Read the run directories of one benchmark: the same settings, whatever agents and seeds each ran.
 
-    A run that two folders hold with equal results counts once.
+    A run that two directories hold with equal results counts once.
 
     Raises:
-        ValueError: no folder of a benchmark, a broken one, or folders that cannot be pooled; the difference is named.
+        ValueError: a folder is not a run directory, a file is broken, or the directories cannot be pooled; the message names
+            the difference.
     """
     if not folders:
-        raise ValueError("give at least one folder of a benchmark")
-    first, *others = [_read(Path(folder)) for folder in dict.fromkeys(os.fspath(each) for each in folders)]
-    for other in others:
-        first = _pool(first, other)
-    return first
+        raise ValueError("give at least one run directory")
+    return functools.reduce(_pool, [_read(Path(folder)) for folder in dict.fromkeys(os.fspath(folder) for folder in folders)])
 
 
-# Several folders ------------------------------------------------------------------------------------------------------
+# Several run directories ------------------------------------------------------------------------------------------------
 
 
-def _pool(one: Records, other: Records) -> Records:
-    where = f"{one.folders[0]} and {other.folders[0]}"
-    if difference := _first_difference(one.settings, other.settings):
-        raise ValueError(f"{where} cannot be pooled: {difference}")
-    for label in one.agents.keys() & other.agents.keys():
-        if difference := _first_difference(vars(one.agents[label]), vars(other.agents[label])):
-            raise ValueError(f"{where} cannot be pooled: {label!r} is not the same agent, {difference}")
-    if one.tasks != other.tasks:
-        index = next(i for i in sorted(one.tasks.keys() | other.tasks.keys()) if one.tasks.get(i) != other.tasks.get(i))
-        raise ValueError(f"{where} cannot be pooled: evaluation task {index} is not the same passage with the same questions")
-    runs = {(run.label, run.seed): run for run in one.runs}
-    for run in other.runs:
+def _pool(first: Records, second: Records) -> Records:
+    refusal = f"{first.folders[0]} and {second.folders[0]} cannot be pooled"
+    if difference := _first_difference(first.settings, second.settings):
+        raise ValueError(f"{refusal}: {difference}")
+    for label in first.agents.keys() & second.agents.keys():
+        if difference := _first_difference(vars(first.agents[label]), vars(second.agents[label])):
+            raise ValueError(f"{refusal}: {label!r} is not the same agent, {difference}")
+    if first.tasks != second.tasks:
+        indices = sorted(first.tasks.keys() | second.tasks.keys())
+        index = next(i for i in indices if first.tasks.get(i) != second.tasks.get(i))
+        raise ValueError(f"{refusal}: evaluation task {index} is not the same passage with the same questions")
+    runs = {(run.label, run.seed): run for run in first.runs}
+    for run in second.runs:
         known = runs.get((run.label, run.seed))
-        if known and known.evaluations != run.evaluations:
-            raise ValueError(f"{where} cannot be pooled: both hold {run.label!r} with seed {run.seed}, with other results")
+        if known and _results(known) != _results(run):
+            raise ValueError(f"{refusal}: both hold {run.label!r} with seed {run.seed}, with other results")
         runs[run.label, run.seed] = max(known, run, key=lambda each: each.done) if known else run
+    agents = {**first.agents, **second.agents}
     return Records(
-        one.settings,
-        {**one.agents, **other.agents},
-        {
-            label: tuple(sorted({*one.seeds.get(label, ()), *other.seeds.get(label, ())}))
-            for label in {**one.agents, **other.agents}
-        },
-        one.tasks,
-        list(runs.values()),
-        [*one.about, *other.about],
-        [*one.folders, *other.folders],
+        settings=first.settings,
+        agents=agents,
+        seeds={label: tuple(sorted({*first.seeds.get(label, ()), *second.seeds.get(label, ())})) for label in agents},
+        tasks=first.tasks,
+        runs=list(runs.values()),
+        about=[*first.about, *second.about],
+        folders=[*first.folders, *second.folders],
     )
 
 
-def differences(one: Any, other: Any, path: str = "") -> dict[str, tuple[str, str]]:
-    """Where two JSON trees differ: by path, with dots between levels, the value here and there."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        found: dict[str, tuple[str, str]] = {}
-        for name in {**one, **other}:
-            below = f"{path}.{name}" if path else str(name)
-            found |= differences(one.get(name, _ABSENT), other.get(name, _ABSENT), below)
-        return found
-    return {} if one == other else {path: (_said(one), _said(other))}
-
-
-def _first_difference(one: Any, other: Any) -> str:
-    return next((f"{path} is {here} and {there}" for path, (here, there) in differences(one, other).items()), "")
+def _results(run: Run) -> Any:
+    rows = run.evaluations.reindex(columns=_RESULT).fillna({"fit_status": ""}).to_dict("records")
+    return sorted(rows, key=lambda row: (row["edits"], row["task"]))
 
 
 _ABSENT = object()
 
 
-def _said(value: Any) -> str:
-    return "not set" if value is _ABSENT else repr(value)
+def differences(first: Any, second: Any, path: str = "") -> dict[str, tuple[str, str]]:
+    """Where two JSON trees differ: the value in each, by path with dots between levels."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return {
+            below: values
+            for name in {**first, **second}
+            for below, values in differences(
+                first.get(name, _ABSENT), second.get(name, _ABSENT), f"{path}.{name}" if path else str(name)
+            ).items()
+        }
+    described = tuple("not set" if value is _ABSENT else repr(value) for value in (first, second))
+    return {} if first == second else {path: (described[0], described[1])}
 
 
-# One folder -----------------------------------------------------------------------------------------------------------
+def _first_difference(first: Any, second: Any) -> str:
+    return next((f"{path} is {here} and {there}" for path, (here, there) in differences(first, second).items()), "")
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A JSON line, whose missing fields are named with their place."""
-
-    path: Path
-    number: int
-    values: Mapping[str, Any]
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self.values[name]
-        except KeyError:
-            raise ValueError(f"{self.path}, line {self.number}: no {name!r}") from None
-
-    def get(self, name: str, default: Any) -> Any:
-        found = self.values.get(name)
-        return default if found is None else found
-
-    def number_of(self, name: str) -> float:
-        value = self[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{self.path}, line {self.number}: {name} must be a number, got {value!r}")
-        return float(value)
-
-    @classmethod
-    def all(cls, path: Path) -> tuple[list[Self], bool]:
-        """The lines of a file (none if it is missing), and whether a torn last one was left out."""
-        if not path.is_file():
-            return [], False
-        texts = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        lines: list[Self] = []
-        for number, text in enumerate(texts, 1):
-            if not text.strip():
-                continue
-            try:
-                values = json.loads(text)
-            except ValueError:
-                if number == len(texts):  # nothing ended it
-                    return lines, True
-                raise ValueError(f"{path}, line {number} is no JSON: {text[:60]!r}") from None
-            if not isinstance(values, dict):
-                raise ValueError(f"{path}, line {number} must be a JSON object, got {text[:60]!r}")
-            lines.append(cls(path, number, values))
-        return lines, False
+# One run directory ------------------------------------------------------------------------------------------------------
 
 
 def _read(folder: Path) -> Records:
-    settings = _json(folder / "benchmark.json", "the folder of a benchmark")
+    settings = _read_json(folder / "benchmark.json", "a run directory")
     for name in ("env", "agents", "seeds", "budget", "evaluation"):
         if name not in settings:
             raise ValueError(f"{folder / 'benchmark.json'} has no {name!r}")
@@ -375,8 +239,8 @@ def _read(folder: Path) -> Records:
         )
         for label, about in settings["agents"].items()
     }
-    lines, _ = _Line.all(folder / "tasks.jsonl")
-    tasks = {task.index: task for task in map(_task, lines)}
+    lines, _ = _read_lines(folder / "tasks.jsonl", numbers=["task"], others=["context", "questions"])
+    tasks = {task.index: task for task in map(_task, lines.to_dict("records"))}
     if not tasks:
         raise ValueError(f"{folder / 'tasks.jsonl'} is missing or empty: it holds the evaluation's tasks")
     runs = []
@@ -384,104 +248,134 @@ def _read(folder: Path) -> Records:
         label, seed = path.parent.name, re.fullmatch(r"seed-(\d+)", path.name)
         if label not in agents or not seed:
             raise ValueError(f"{path} is not a run of the agents in {folder / 'benchmark.json'}: {', '.join(agents)}")
-        runs.append(_run(path, label, int(seed[1]), tasks))
-    planned = {
-        label: tuple(sorted({*settings["seeds"], *(run.seed for run in runs if run.label == label)})) for label in agents
-    }
-    about = folder / "about.json"
+        runs.append(_read_run(path, label, int(seed[1]), tasks))
     return Records(
-        {name: settings.get(name, {}) for name in POOLED},
-        agents,
-        planned,
-        tasks,
-        runs,
-        [_json(about, "how the benchmark was made")] if about.is_file() else [],
-        [folder],
+        settings={name: settings.get(name, {}) for name in POOLED},
+        agents=agents,
+        seeds={label: tuple(sorted({*settings["seeds"], *(r.seed for r in runs if r.label == label)})) for label in agents},
+        tasks=tasks,
+        runs=runs,
+        about=[_read_json(path, "documented") for path in [folder / "about.json"] if path.is_file()],
+        folders=[folder],
     )
 
 
-def _json(path: Path, what: str) -> dict[str, Any]:
+def _read_json(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path.parent} is not {what}: {path.name} is missing")
+        raise ValueError(f"{path.parent} is not {kind}: {path.name} is missing")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        tree = load_settings(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(tree, dict):
         raise ValueError(f"{path} must hold a JSON object")
-    return found
+    return tree
 
 
-def _task(line: _Line) -> Task:
-    questions = tuple((question["question"], tuple(question["answers"])) for question in line["questions"])
-    return Task(int(line["task"]), line.get("title", ""), line["context"], questions)
+def _read_lines(path: Path, numbers: Sequence[str], others: Sequence[str] = ()) -> tuple[pd.DataFrame, bool]:
+    """The JSON lines of a file as rows, indexed by line number, and whether its last line is torn and left out.
+
+    Args:
+        path: no rows if the file is missing.
+        numbers: keys that every line must have, with a number.
+        others: keys that every line must have.
+
+    Raises:
+        ValueError: a line is broken; the message names it.
+    """
+    texts = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
+    rows: dict[int, dict[str, Any]] = {}
+    torn = False
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = load(text)
+        except ValueError:
+            if number == len(texts):  # no newline ends it
+                torn = True
+                break
+            raise ValueError(f"{where} is not JSON: {text[:60]!r}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{where} must be a JSON object, got {text[:60]!r}")
+        for name in (*numbers, *others):
+            if name not in row:
+                raise ValueError(f"{where}: no {name!r}")
+            if name in numbers and (isinstance(row[name], bool) or not isinstance(row[name], (int, float))):
+                raise ValueError(f"{where}: {name} must be a number, got {row[name]!r}")
+        rows[number] = row
+    # Objects, not pandas' text: an edit may hold characters that UTF-8 cannot encode.
+    frame = pd.DataFrame(list(rows.values()), index=list(rows), dtype=object)
+    return frame if rows else pd.DataFrame(columns=[*numbers, *others], dtype=object), torn
 
 
-def _run(path: Path, label: str, seed: int, tasks: Mapping[int, Task]) -> Run:
-    notes = []
-    found = {}
-    for name in ("edits", "rounds", "evaluation"):
-        found[name], torn = _Line.all(path / f"{name}.jsonl")
-        if torn:
-            notes.append(f"the last line of {name}.jsonl is torn and left out.")
-    evaluations: dict[int, dict[int, Evaluation]] = {}
-    for line in found["evaluation"]:
-        one, edits = _evaluation(line), int(line.number_of("edits"))
-        if one.task not in tasks:
-            raise ValueError(f"{line.path}, line {line.number}: task {one.task} is not in tasks.jsonl")
-        if one.task in evaluations.setdefault(edits, {}):
-            raise ValueError(f"{line.path}, line {line.number}: task {one.task} is evaluated twice at {edits} scored edits")
-        evaluations[edits][one.task] = one
-    for edits, partial in list(evaluations.items()):
-        if len(partial) < len(tasks):
-            notes.append(f"the evaluation at {edits} scored edits has {len(partial)} of {len(tasks)} tasks and is left out.")
-            del evaluations[edits]
+def _task(row: Mapping[str, Any]) -> Task:
+    questions = tuple((question["question"], tuple(question["answers"])) for question in row["questions"])
+    return Task(int(row["task"]), row.get("title") or "", row["context"], questions)
+
+
+def _read_run(path: Path, label: str, seed: int, tasks: Mapping[int, Task]) -> Run:
+    edits, torn_edits = _read_lines(path / "edits.jsonl", numbers=["edit", "task", "reward"])
+    rounds, torn_rounds = _read_lines(path / "rounds.jsonl", numbers=["edits"])
+    evaluations, torn_evaluations = _read_evaluations(path / "evaluation.jsonl", tasks)
+    torn = {"edits": torn_edits, "rounds": torn_rounds, "evaluation": torn_evaluations}
+    notes = [f"the last line of {name}.jsonl is torn and left out." for name, is_torn in torn.items() if is_torn]
+    for at, count in evaluations["edits"].value_counts(sort=False).items():
+        if count < len(tasks):
+            notes.append(f"the evaluation at {at} scored edits has {count} of {len(tasks)} tasks and is left out.")
+            evaluations = evaluations[evaluations["edits"] != at]
+    updates = [max(1, len(scores)) for scores in _values(edits, "scores", ())]  # each trains on the edit's tokens
+    tokens = [int(tokens) * count for tokens, count in zip(_values(edits, "tokens", 0), updates)]
+    seconds = [sum(phases.values()) for phases in _values(rounds, "seconds", {})]
+    resolved = path / "environment.json"
+    environment = _read_json(resolved, "documented").get("evaluation", {}) if resolved.is_file() else {}
     return Run(
-        label,
-        seed,
-        (path / "done.json").is_file(),
-        tuple(map(_edit, found["edits"])),
-        tuple(map(_round, found["rounds"])),
-        evaluations,
-        _sequences(path / "continual.jsonl"),
-        tuple(notes),
+        label=label,
+        seed=seed,
+        done=(path / "done.json").is_file(),
+        domain=environment.get("domain", ""),
+        edits=edits.assign(tokens=tokens).astype({"edit": int, "task": int, "reward": float, "tokens": int}),
+        rounds=rounds.assign(seconds=seconds).astype({"edits": int, "seconds": float}),
+        evaluations=evaluations,
+        sequences=_read_sequences(path / "continual.jsonl"),
+        notes=tuple(notes),
     )
 
 
-def _sequences(path: Path) -> tuple[Continual, ...]:
-    rows: dict[int, list[tuple[float, ...]]] = {}
-    for line in _Line.all(path)[0]:
-        found = rows.setdefault(int(line.number_of("sequence")), [])
-        row = line["accuracy_row"]
-        if len(row) != len(found) + 1:
+def _read_evaluations(path: Path, tasks: Mapping[int, Task]) -> tuple[pd.DataFrame, bool]:
+    frame, torn = _read_lines(path, numbers=["edits", "task", "score", "reward"], others=["text"])
+    frame = frame.astype({"edits": int, "task": int, "score": float, "reward": float})
+    for number in frame.index[~frame["task"].isin(list(tasks))]:
+        raise ValueError(f"{path}, line {number}: task {frame['task'][number]} is not in tasks.jsonl")
+    for number in frame.index[frame.duplicated(["edits", "task"])]:
+        task, edits = frame["task"][number], frame["edits"][number]
+        raise ValueError(f"{path}, line {number}: task {task} is evaluated twice at {edits} scored edits")
+    questions = _values(frame, "questions", [])
+    for number, name in (
+        (n, name) for n, each in zip(frame.index, questions) for q in each for name in _QUESTION if name not in q
+    ):
+        raise ValueError(f"{path}, line {number}: no {name!r} in a question")
+    ungraded = [sum(None in (q["correct_before"], q["correct"]) for q in each) for each in questions]
+    graded = [not each or count < len(each) for each, count in zip(questions, ungraded)]
+    frame = frame.assign(questions=questions, fit_status=_values(frame, "fit_status", ""))
+    return frame.assign(ungraded=np.array(ungraded, int), graded=np.array(graded, bool)), torn
+
+
+def _values(frame: pd.DataFrame, name: str, default: Any) -> list[Any]:
+    """A column's values, with ``default`` where a line has none."""
+    values = frame[name].tolist() if name in frame else [None] * len(frame)
+    return [default if value is None or value != value else value for value in values]  # NaN is unequal to itself
+
+
+def _read_sequences(path: Path) -> tuple[NDArray[np.float64], ...]:
+    lines, _ = _read_lines(path, numbers=["sequence"], others=["accuracy_row"])
+    sequences: dict[int, list[list[float]]] = {}
+    for number, sequence, row in zip(lines.index, lines["sequence"], lines["accuracy_row"]):
+        rows = sequences.setdefault(int(sequence), [])
+        if len(row) != len(rows) + 1:
             raise ValueError(
-                f"{path}, line {line.number}: step {len(found)} has an accuracy_row of {len(found) + 1}, got {row}"
+                f"{path}, line {number}: step {len(rows)} has an accuracy_row of {len(rows) + 1} passages, got {row}"
             )
-        found.append(tuple(map(float, row)))
-    return tuple(Continual(tuple(each)) for each in rows.values())
-
-
-def _edit(line: _Line) -> Edit:
-    tokens = int(line.get("tokens", 0)) * max(1, len(line.get("scores", ())))  # each of an edit's updates trains on them
-    return Edit(int(line.number_of("edit")), int(line.number_of("task")), line.number_of("reward"), tokens)
-
-
-def _round(line: _Line) -> Round:
-    metrics = {name: value for name, value in line.values.items() if name not in ("edits", "seconds")}
-    return Round(int(line.number_of("edits")), metrics, line.get("seconds", {}))
-
-
-def _evaluation(line: _Line) -> Evaluation:
-    names = ("question", "gold", "answer_before", "answer", "correct_before", "correct")
-    questions = []
-    for each in line.get("questions", ()):
-        question = _Line(line.path, line.number, each)
-        questions.append(Question(*(question[name] for name in names)))
-    return Evaluation(
-        int(line.number_of("task")),
-        line.number_of("score"),
-        line.number_of("reward"),
-        line["text"],
-        line.get("fit_status", ""),
-        tuple(questions),
-    )
+        rows.append(row)
+    return tuple(accuracy_matrix({"accuracy_row": row} for row in rows) for rows in sequences.values())

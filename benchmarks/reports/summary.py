@@ -1,38 +1,36 @@
-"""Figures of a benchmark, from its records: nothing here is drawn or printed.
+"""The figures of a benchmark, computed from its records; nothing is drawn or printed here.
 
-The headline is a seed's score: the share of questions answered right after the update, over all evaluation tasks, at the end of
-its run. An agent's score is the mean over its seeds, with Student's t interval. An agent of which any run is finished is judged
-by its finished runs alone, others by how far they have come; curves show all runs.
+The headline is a seed's score: the share of questions answered correctly after the update, over all evaluation tasks, at the
+end of its run. An agent's score is the mean over its seeds, with Student's t interval. If any run of an agent is finished, its
+row counts finished runs only; otherwise it counts all runs, as far as they are. Curves show all runs.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.integrate import trapezoid
 
-from benchmarks.reports.intervals import FEW, Estimate, estimate, improvement, paired_difference
-from benchmarks.reports.run_records import Point, Records, Run
-from seal_env.plots import accuracy_matrix
+from benchmarks.reports.intervals import FEW, Estimate, estimate, improvement
+from benchmarks.reports.metrics import METRICS, Metric, curve_metrics, difference, task_scores
+from benchmarks.reports.run_records import Agent, Records, Run
 
 COLLAPSE = 0.05
-MEASURES = ("score", "coverage", "length")
-SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the figures are relative to.
+    """What figures are compared with.
 
     Attributes:
-        reference: label that others are compared with, task by task; by default ``untrained``, else ``no_update``, else nobody.
-        target: score to be reached (a share); by default halfway from the learners' start to the best learner's score.
-        collapse: a run has collapsed that ends so much below its best evaluation.
+        reference: label that others are compared with, task by task; by default ``untrained``, else ``no_update``, else none.
+        target: score to reach (a share); by default halfway from the learners' start to the best learner's score.
+        collapse: a run has collapsed if it ends more than this below its best evaluation.
     """
 
     reference: str | None = None
@@ -45,294 +43,209 @@ class Options:
         if not 0 <= self.collapse <= 1:
             raise ValueError(f"collapse must be a share from 0 to 1, got {self.collapse}")
 
+    def text(self, template: str) -> str:
+        """A header or sentence of a metric, with the reference, and the target and the collapse in percent, filled in."""
+        return template.format(reference=self.reference, target=100 * (self.target or 0), collapse=100 * self.collapse)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Row:
-    """One agent's figures; scores and coverage are shares.
+    """One agent; ``row["score"]`` is its value of a metric.
 
     Attributes:
-        self_adapting: whether the student became the policy after every round; otherwise it was fixed.
-        tuned_on: scored edits that were spent on choosing the agent's hyperparameters; None: not known.
-        seeds: that were counted, in the order of ``scores``.
-        planned: seeds that were to run.
-        finished: whether the counted runs are.
-        edits: scored edits of the longest counted run.
-        score: at the end.
-        difference: to the reference, over tasks.
-        area: mean height of the learning curve, from the first evaluation to the last.
-        reached: seeds that reached the target.
-        edits_to_target: scored edits at the first evaluation that did, median over seeds (infinite for those that never did).
-        worst: score of the worst seed.
-        worst_seed: which one.
-        collapsed: seeds that ended well below their best evaluation.
-        coverage: share of gold answers that occur in the final edits.
-        length: characters of the final edits, mean.
-        tokens: trained on in the inner loop, mean over seeds.
-        seconds: of training, mean over seeds.
-        ungraded: questions at the end, over all seeds, that the scores leave out for want of a verdict.
+        agent: the agent behind the label.
+        runs: those that count, by seed.
+        planned: how many seeds were planned.
+        options: with the default reference and target filled in.
+        reference: counted runs of the reference; none if this agent is the reference, or there is none.
     """
 
-    label: str
-    learns: bool
-    self_adapting: bool
-    tuned_on: int | None
-    seeds: tuple[int, ...]
+    agent: Agent
+    runs: tuple[Run, ...]
     planned: int
-    finished: bool
-    edits: int
-    scores: tuple[float, ...]
-    score: Estimate
-    difference: Estimate | None
-    area: Estimate | None
-    reached: int
-    edits_to_target: float | None
-    worst: float
-    worst_seed: int
-    collapsed: int
-    coverage: float | None
-    length: float
-    tokens: float
-    seconds: float
-    ungraded: int
+    options: Options
+    reference: tuple[Run, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return self.agent.label
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def finished(self) -> bool:
+        return all(run.done for run in self.runs)
+
+    @property
+    def learns(self) -> bool:
+        return any(run.learns for run in self.runs)
+
+    @functools.cached_property
+    def _values(self) -> dict[str, Any]:
+        return {}
+
+    def value(self, metric: Metric) -> Any:
+        """The agent's value of a metric, computed once."""
+        if metric.key not in self._values:
+            self._values[metric.key] = metric.value(self)
+        return self._values[metric.key]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.value(METRICS.get(key))
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """An agent after so many scored edits: every figure over the ``seeds`` runs that have come so far."""
+    """An agent after so many scored edits: means over the ``seeds`` runs that have come so far, and an estimate of every
+    metric that has a curve, None where it is unknown."""
 
-    edits: float
+    edits: int
     seeds: int
     tokens: float
     seconds: float
-    score: Estimate
-    coverage: Estimate | None
-    length: Estimate
+    estimates: dict[str, Estimate | None]
 
 
-@dataclass(frozen=True)
-class Forgetting:
-    """What becomes of passages that are learnt one after the other; shares.
-
-    Attributes:
-        matrix: ``matrix[t][i]``, accuracy on passage i after update t, mean over sequences and seeds; None where i > t.
-        learnt: accuracy on a passage right after its update (the diagonal).
-        kept: accuracy on all passages at the end (the last row).
-        forgotten: what earlier passages lost since their update: the mean of diagonal minus last row, without the last passage.
-    """
-
-    label: str
-    matrix: tuple[tuple[float | None, ...], ...]
-    learnt: Estimate
-    kept: Estimate
-    forgotten: Estimate
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
-    """Figures of a whole benchmark.
+    """All figures of a benchmark.
 
     Attributes:
-        rows: best score first.
-        reference: label of the comparison over tasks, or None.
-        target: score that ``edits_to_target`` is about, or None where no agent learnt anything.
-        notes: what readers must know: what is missing, and what few seeds mean.
+        rows: highest score first.
+        options: with the default reference and target filled in; they stay None where there is no reference, and where no
+            agent learned anything.
+        notes: what readers must know: what is missing, and what a few seeds cannot tell.
     """
 
     records: Records
     rows: tuple[Row, ...]
-    reference: str | None
-    target: float | None
-    collapse: float
+    options: Options
     notes: tuple[str, ...]
 
     @functools.cached_property
     def curves(self) -> dict[str, list[CurvePoint]]:
         """By label, in the order of the rows."""
-        return {row.label: _curve(begun(self.records, row.label)) for row in self.rows}
+        return {row.label: list(_curve(evaluated_runs(self.records, row.label))) for row in self.rows}
 
     @functools.cached_property
-    def forgetting(self) -> list[Forgetting]:
-        """Of the agents that were given continual sequences, in the order of the rows."""
-        found = [(row.label, [run for run in self.records.of(row.label) if run.sequences]) for row in self.rows]
-        return [_forgetting(label, runs) for label, runs in found if runs]
+    def sequence_rows(self) -> list[Row]:
+        """Agents that were given continual sequences, in the order of the rows, with the runs that have some."""
+        with_sequences = [
+            replace(row, runs=tuple(run for run in self.records.of(row.label) if run.sequences)) for row in self.rows
+        ]
+        return [row for row in with_sequences if row.runs]
 
     @functools.cached_property
     def improvements(self) -> dict[tuple[str, str], Estimate]:
-        """Probability that a run of the first label scores above one of the second."""
-        return {
-            (one.label, other.label): improvement(one.scores, other.scores)
-            for one in self.rows
-            for other in self.rows
-            if one is not other
-        }
+        """Probability that a run of the first label scores above a run of the second."""
+        scores = {row.label: row["scores"] for row in self.rows}
+        return {(a, b): improvement(scores[a], scores[b]) for a in scores for b in scores if a != b}
 
     @functools.cached_property
     def differences(self) -> dict[tuple[str, str], Estimate]:
         """How much better the first label scores than the second, over tasks."""
-        means = {row.label: _task_means(self.records, row.label) for row in self.rows}
-        return {(one, other): _difference(means[one], means[other]) for one in means for other in means if one != other}
+        scores = {row.label: task_scores(row.runs) for row in self.rows}
+        return {(a, b): difference(scores[a], scores[b]) for a in scores for b in scores if a != b}
 
 
 def summarise(records: Records, options: Options | None = None) -> Summary:
     """All figures of ``records``.
 
     Raises:
-        ValueError: nothing was evaluated yet, or an unknown reference.
+        ValueError: nothing has been evaluated yet, or the reference is unknown.
     """
     options = options or Options()
-    labels = [label for label in records.agents if begun(records, label)]
-    if not labels:
+    counted = {label: _counted(records, label) for label in records.agents if evaluated_runs(records, label)}
+    if not counted:
         raise ValueError(f"{records.folders[0]} holds no complete evaluation yet")
     reference = options.reference
     if reference is None:
-        reference = next((label for label in ("untrained", "no_update") if label in labels), None)
-    elif reference not in labels:
-        raise ValueError(f"no agent {reference!r} to compare with; there are {', '.join(labels)}")
-    target = _halfway(records, labels) if options.target is None else options.target
-    rows = [_row(records, label, reference, target, options.collapse) for label in labels]
-    rows.sort(key=lambda row: -row.score.value)
-    notes = (*_students(rows), *records.notes, *_ungraded(rows), *_cautions(rows))
-    return Summary(records, tuple(rows), reference, target, options.collapse, notes)
+        reference = next((label for label in ("untrained", "no_update") if label in counted), None)
+    elif reference not in counted:
+        raise ValueError(f"no agent {reference!r} to compare with; there are {', '.join(counted)}")
+    target = _halfway(counted.values()) if options.target is None else options.target
+    options = replace(options, reference=reference, target=target)
+    rows = [
+        Row(
+            agent=records.agents[label],
+            runs=runs,
+            planned=len(records.seeds[label]),
+            options=options,
+            reference=counted[reference] if reference is not None and label != reference else (),
+        )
+        for label, runs in counted.items()
+    ]
+    rows.sort(key=lambda row: -row["score"].value)
+    notes = (*_student_notes(rows), *records.notes, *_ungraded_notes(rows), *_seed_notes(rows))
+    return Summary(records, tuple(rows), options, notes)
 
 
-def begun(records: Records, label: str) -> list[Run]:
-    """The runs of an agent that were evaluated at least once."""
-    return [run for run in records.of(label) if run.evaluations]
+def evaluated_runs(records: Records, label: str) -> list[Run]:
+    """The runs of an agent that have at least one complete evaluation."""
+    return [run for run in records.of(label) if len(run.evaluations)]
 
 
-def _counted(records: Records, label: str) -> list[Run]:
-    runs = begun(records, label)
-    return [run for run in runs if run.done] or runs
+def _counted(records: Records, label: str) -> tuple[Run, ...]:
+    runs = evaluated_runs(records, label)
+    return tuple([run for run in runs if run.done] or runs)
 
 
-def _halfway(records: Records, labels: Iterable[str]) -> float | None:
-    learners = [runs for runs in (_counted(records, label) for label in labels) if any(run.learns for run in runs)]
+def _halfway(agents: Iterable[Sequence[Run]]) -> float | None:
+    """The default target."""
+    learners = [[run.points["score"] for run in runs] for runs in agents if any(run.learns for run in runs)]
     if not learners:
         return None
-    start = float(np.mean([run.points[0].score for runs in learners for run in runs]))
-    best = max(float(np.mean([run.points[-1].score for run in runs])) for runs in learners)
+    start = float(np.mean([scores.iloc[0] for runs in learners for scores in runs]))
+    best = max(float(np.mean([scores.iloc[-1] for scores in runs])) for runs in learners)
     return (start + best) / 2 if best > start else None
 
 
-def _row(records: Records, label: str, reference: str | None, target: float | None, collapse: float) -> Row:
-    runs = _counted(records, label)
-    learns = any(run.learns for run in runs)
-    last = [run.points[-1] for run in runs]
-    scores = tuple(point.score for point in last)
-    difference, reached = None, list[float]()
-    if reference is not None and label != reference:
-        difference = _difference(_task_means(records, label), _task_means(records, reference))
-    if learns and target is not None:
-        reached = [next((point.edits for point in run.points if point.score >= target), math.inf) for run in runs]
-    areas = [area for area in map(_area, (run.points for run in runs)) if area is not None]
-    coverage = float(np.mean([point.coverage for point in last]))
-    return Row(
-        label,
-        learns,
-        records.agents[label].self_adapting,
-        records.agents[label].tuned_on,
-        tuple(run.seed for run in runs),
-        len(records.seeds[label]),
-        all(run.done for run in runs),
-        max(point.edits for point in last),
-        scores,
-        estimate(scores, SHARE),
-        difference,
-        estimate(areas, SHARE) if learns and areas else None,
-        sum(map(math.isfinite, reached)),
-        float(np.median(reached)) if reached else None,
-        min(scores),
-        runs[int(np.argmin(scores))].seed,
-        sum(max(point.score for point in run.points) - run.points[-1].score > collapse + 1e-12 for run in runs),
-        None if math.isnan(coverage) else coverage,
-        float(np.mean([point.length for point in last])),
-        float(np.mean([point.tokens for point in last])),
-        float(np.mean([point.seconds for point in last])),
-        sum(point.ungraded for point in last),
-    )
+def _curve(runs: Sequence[Run]) -> Iterator[CurvePoint]:
+    """A point wherever a run was evaluated; runs that were evaluated before and after it are interpolated."""
+    index = sorted({edits for run in runs for edits in run.points.index})
+    curves = [run.points.reindex(index).interpolate("index", limit_area="inside") for run in runs]
+    for edits in index:
+        points = pd.DataFrame([curve.loc[edits] for curve in curves]).dropna(subset="tokens")
+        estimates = {
+            metric.key: None if points[metric.key].isna().any() else estimate(points[metric.key], metric.limits)
+            for metric in curve_metrics()
+        }
+        cost = points.to_numpy()[:, :2].mean(axis=0)
+        yield CurvePoint(edits, len(points), float(cost[0]), float(cost[1]), estimates)
 
 
-def _area(points: Sequence[Point]) -> float | None:
-    """Mean height of a curve; None where it is a single point."""
-    edits = [point.edits for point in points]
-    return float(trapezoid([point.score for point in points], edits)) / (edits[-1] - edits[0]) if len(edits) > 1 else None
+def mean_accuracy_matrix(row: Row) -> NDArray[np.float64]:
+    """Accuracy on each passage (column) after each update (row) of continual sequences: mean over sequences and seeds."""
+    return np.mean([np.mean(run.sequences, axis=0) for run in row.runs], axis=0)
 
 
-def _task_means(records: Records, label: str) -> list[float | None]:
-    """Final score on each task, mean over the seeds with a graded question; None where no seed has one."""
-    last = [run.evaluations[run.points[-1].edits] for run in _counted(records, label)]
-    scores = [[each[task].score for each in last if each[task].graded] for task in sorted(records.tasks)]
-    return [float(np.mean(each)) if each else None for each in scores]
-
-
-def _difference(scores: Sequence[float | None], reference: Sequence[float | None]) -> Estimate:
-    """Over the tasks that both have a score on; 0 without an interval where there is none."""
-    pairs = [(one, other) for one, other in zip(scores, reference) if one is not None and other is not None]
-    return paired_difference([one for one, _ in pairs], [other for _, other in pairs]) if pairs else Estimate(0.0)
-
-
-def _curve(runs: Sequence[Run]) -> list[CurvePoint]:
-    """At every number of scored edits at which a run was evaluated; runs that were evaluated around it are interpolated."""
-    return [_curve_point(runs, edits) for edits in sorted({point.edits for run in runs for point in run.points})]
-
-
-def _curve_point(runs: Sequence[Run], edits: int) -> CurvePoint:
-    there = [run.points for run in runs if run.points[0].edits <= edits <= run.points[-1].edits]
-
-    def values(name: str) -> list[float]:
-        return [float(np.interp(edits, [p.edits for p in points], [getattr(p, name) for p in points])) for points in there]
-
-    coverage = values("coverage")
-    return CurvePoint(
-        edits,
-        len(there),
-        float(np.mean(values("tokens"))),
-        float(np.mean(values("seconds"))),
-        estimate(values("score"), SHARE),
-        None if any(map(math.isnan, coverage)) else estimate(coverage, SHARE),
-        estimate(values("length")),
-    )
-
-
-def _forgetting(label: str, runs: Sequence[Run]) -> Forgetting:
-    # (seeds, steps, passages), mean over sequences; NaN above the diagonal
-    each = np.array([np.mean([_matrix(one.rows) for one in run.sequences], axis=0) for run in runs])
-    diagonals, last = np.diagonal(each, axis1=1, axis2=2), each[:, -1]
-    matrix = tuple(tuple(None if math.isnan(value) else float(value) for value in row) for row in each.mean(0))
-    lost = (diagonals - last)[:, :-1]
-    return Forgetting(label, matrix, *(estimate(values.mean(1)) for values in (diagonals, last, lost)))
-
-
-def _matrix(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    return accuracy_matrix({"accuracy_row": row} for row in rows)
-
-
-def _ungraded(rows: Sequence[Row]) -> list[str]:
-    """Where scores leave questions out."""
-    left_out = [f"{row.label} {row.ungraded}" for row in rows if row.ungraded]
+def _ungraded_notes(rows: Sequence[Row]) -> list[str]:
+    left_out = [f"{row.label} {row['ungraded']}" for row in rows if row["ungraded"]]
     about = "Questions at the end that have no verdict before or after the update, and that no score counts: "
     return [f"{about}{', '.join(left_out)}."] if left_out else []
 
 
-def _students(rows: Sequence[Row]) -> list[str]:
+def _student_notes(rows: Sequence[Row]) -> list[str]:
     """Which student answers while a policy learns."""
     if not any(row.learns for row in rows):
         return []
-    adapting = [row.label for row in rows if row.self_adapting]
+    adapting = [row.label for row in rows if row.agent.self_adapting]
     fixed = "The student is fixed while a policy learns (self_adapting: false), unlike in the paper"
     if not adapting:
         return [f"{fixed}, where the policy becomes the student."]
     return [f"{fixed}; for {', '.join(adapting)} the policy becomes the student after every round, as there."]
 
 
-def _cautions(rows: Sequence[Row]) -> list[str]:
+def _seed_notes(rows: Sequence[Row]) -> list[str]:
     """What a few seeds cannot tell."""
     few = min(len(row.seeds) for row in rows)
     if few > FEW:
         return []
     if few == 1:
-        return ["An agent with one seed has no interval: nothing is known of how its runs differ."]
-    said = (
-        f"Some agents have {few} seeds. An interval of so few takes for granted that seeds scatter like a normal distribution"
-    )
-    return [f"{said}; look at each seed."]
+        return ["An agent with one seed has no interval: how much its runs differ is not known."]
+    return [
+        f"Some agents have {few} seeds. An interval of so few takes for granted that seeds scatter like a normal distribution;"
+        " look at each seed."
+    ]

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measurements.recorded import answers_of, read
+from benchmarks.replay.recordings import answers_of, read
 from seal_env.evaluation.graders import Answered
 from seal_env.evaluation.graders.calibrated import FEATURES, Matrix, Trees, features, reply, scores
 from seal_env.files import atomic_write

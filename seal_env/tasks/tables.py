@@ -108,7 +108,7 @@ def _are_json_lines(path: Path, lines: list[str]) -> bool:
 
 
 def _csv(path: Path, names: Collection[str]) -> list[Record]:
-    import pandas  # type: ignore[import-untyped]
+    import pandas
 
     text = read_text(path)
     try:

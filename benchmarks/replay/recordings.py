@@ -1,7 +1,7 @@
-"""The runs that SEAL's authors recorded (knowledge setting), read into this project's terms.
+"""Read the runs that SEAL's authors recorded (knowledge incorporation) into this project's tasks and results.
 
-recorded = read(Path("seal_runs"))
-recorded.runs["eval/iter2.json"].articles[0].edits[0].text
+recordings = read(Path("seal_runs"))
+recordings.runs["eval/iter2.json"].articles[0].edits[0].text
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seal_env.tasks import Document, Task
 from seal_env.tasks.records import from_records
 from seal_env.tasks.tables import read_json, read_records
 
-EVAL = {  # file: whose edits
+EVAL = {  # file: what wrote its edits
     "eval/naive.json": "passage only",
     "eval/base.json": "untrained model's edits",
     "eval/iter2.json": "edits after two rounds",
@@ -46,14 +46,14 @@ _JUDGED = {"baseline_answer": str, "baseline_correct": bool, "adapter_answer": s
 
 @dataclass(frozen=True)
 class Edit:
-    """A self-edit as it was recorded.
+    """A recorded self-edit.
 
     Attributes:
-        results: one an adapter run; none where a rubric was asked instead.
-        score: after the update, as recorded.
-        gain: as recorded.
+        results: one per adapter run; none where a rubric rated the edit instead.
+        score: recorded score after the update.
+        gain: recorded gain.
         rubric: the rubric's score.
-        criteria: the rubric's marks, which it is the sum of.
+        criteria: the rubric's scores on each criterion, which sum to ``rubric``.
     """
 
     text: str
@@ -70,12 +70,12 @@ class Edit:
 
     @property
     def graded(self) -> bool:
-        """Whether any of its answers is: recorded ones all are."""
+        """Whether any of its answers has a verdict; recorded answers all have one."""
         return any(result.graded for result in self.results)
 
     @property
     def reward(self) -> float:
-        """As the environment computes it."""
+        """The reward as the environment computes it."""
         return float(np.mean([result.score for result in self.results if result.graded] or [0.0]))
 
     @property
@@ -86,7 +86,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Article:
-    """A passage and the edits that were written for it."""
+    """A passage and the edits that were sampled for it."""
 
     document: Document
     prompt: str
@@ -94,13 +94,13 @@ class Article:
 
     @property
     def task(self) -> Task:
-        """With the questions that were asked."""
+        """The passage with its questions."""
         return self.edits[0].results[0].task
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run; ``overall`` is its summary."""
+    """A recorded run; ``overall`` is its recorded summary."""
 
     overall: Mapping[str, Any]
     articles: tuple[Article, ...]
@@ -116,12 +116,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Joint:
-    """One update on all passages' edits: the answers to its questions, with verdicts.
+    """One update on the edits of all passages: the answers to its questions, with verdicts.
 
     Attributes:
-        accuracy: as recorded.
-        sequences: that were trained on, as recorded.
-        edits: a passage.
+        accuracy: recorded accuracy.
+        sequences: recorded number of training sequences.
+        edits: per passage.
     """
 
     accuracy: float
@@ -133,8 +133,16 @@ class Joint:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """Everything that was found in a folder, by file."""
+class Recordings:
+    """Everything in a folder of recorded runs.
+
+    Attributes:
+        runs: by file.
+        kept: prompts and edits that ReST-EM kept, by file.
+        joint: the joint update.
+        continual: accuracy ``matrix`` of the continual sequences, ``(updates + 1, passages)``, and their number.
+        missing: files that are not in the folder.
+    """
 
     runs: Mapping[str, Run]
     kept: Mapping[str, list[tuple[str, str]]]
@@ -149,28 +157,28 @@ def answers_of(result: TaskResult, before: bool = False) -> list[tuple[Answered,
     return list(zip(answered(result.task, texts), map(bool, verdicts)))
 
 
-def read(folder: Path) -> Recorded:
+def read(folder: Path) -> Recordings:
     """The recorded runs in ``folder``.
 
     Raises:
-        ValueError: there are none, or one is broken.
+        ValueError: the folder has none of them, or a file is broken.
     """
-    there = {name: folder / name for name in FILES if (folder / name).is_file()}
-    if not there:
+    paths = {name: folder / name for name in FILES if (folder / name).is_file()}
+    if not paths:
         raise ValueError(f"{folder} holds none of SEAL's recorded runs: {', '.join(FILES)}")
     runs = {*EVAL, *TRAIN, RUBRIC}
-    return Recorded(
-        runs={name: _read(path, _rated if name == RUBRIC else _answered) for name, path in there.items() if name in runs},
-        kept={name: _read(path, _kept) for name, path in there.items() if name in SELECTION},
-        joint=_read(there[JOINT], _joint) if JOINT in there else None,
-        continual=_read(there[CONTINUAL], _continual) if CONTINUAL in there else None,
-        missing=tuple(name for name in FILES if name not in there),
+    return Recordings(
+        runs={name: _read(path, _rated if name == RUBRIC else _answered) for name, path in paths.items() if name in runs},
+        kept={name: _read(path, _kept) for name, path in paths.items() if name in SELECTION},
+        joint=_read(paths[JOINT], _joint) if JOINT in paths else None,
+        continual=_read(paths[CONTINUAL], _continual) if CONTINUAL in paths else None,
+        missing=tuple(name for name in FILES if name not in paths),
     )
 
 
-def _read(path: Path, make: Callable[[Path], Any]) -> Any:
+def _read(path: Path, parse: Callable[[Path], Any]) -> Any:
     try:
-        return make(path)
+        return parse(path)
     except KeyError as error:
         raise ValueError(f"{path} is not what SEAL's authors recorded: no key {error}") from error
     except (TypeError, AttributeError, IndexError) as error:
@@ -179,7 +187,7 @@ def _read(path: Path, make: Callable[[Path], Any]) -> Any:
 
 def _run(path: Path) -> Run:
     data = read_json(path)
-    articles = tuple(_article(one, f"{path}, article {i}") for i, one in enumerate(data["articles"], 1))
+    articles = tuple(_article(article, f"{path}, article {i}") for i, article in enumerate(data["articles"], 1))
     if not articles:
         raise ValueError(f"{path} holds no article")
     shapes = {(len(article.edits), *(len(edit.results) for edit in article.edits)) for article in articles}
@@ -189,51 +197,51 @@ def _run(path: Path) -> Run:
 
 
 def _answered(path: Path) -> Run:
-    found = _run(path)
-    if not found.results:
+    run = _run(path)
+    if not run.results:
         raise ValueError(f"{path} holds no question with its answers")
-    return found
+    return run
 
 
 def _rated(path: Path) -> Run:
-    found = _run(path)
-    if any(edit.rubric is None for edit in found.edits):
+    run = _run(path)
+    if any(edit.rubric is None for edit in run.edits):
         raise ValueError(f"{path}: an edit has no proxy_mean")
-    return found
+    return run
 
 
 def _article(data: Mapping[str, Any], where: str) -> Article:
-    edits = tuple(_edit(one, data, f"{where}, edit {i}") for i, one in enumerate(data["completions"], 1))
+    edits = tuple(_edit(edit, data, f"{where}, edit {i}") for i, edit in enumerate(data["completions"], 1))
     return Article(Document(data["title"], data["context"]), data["prompt"], edits)
 
 
 def _edit(data: Mapping[str, Any], article: Mapping[str, Any], where: str) -> Edit:
     by_run: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for asked in data["questions"]:
-        by_run[asked["rep"]].append(asked)
+    for record in data["questions"]:
+        by_run[record["rep"]].append(record)
     results = tuple(_result(by_run[rep], article, where) for rep in sorted(by_run))
-    marks = data.get("proxy_scores") or [{}]
-    criteria = tuple(float(mark) for name, mark in marks[0].items() if name != "final")
-    found = data["stats"]
-    return Edit(data["text"], results, found["adapter_mean"], found["gain_mean"], found.get("proxy_mean"), criteria)
+    rubric_scores = data.get("proxy_scores") or [{}]
+    criteria = tuple(float(score) for name, score in rubric_scores[0].items() if name != "final")
+    summary = data["stats"]
+    return Edit(data["text"], results, summary["adapter_mean"], summary["gain_mean"], summary.get("proxy_mean"), criteria)
 
 
-def _result(asked: Sequence[Mapping[str, Any]], article: Mapping[str, Any], where: str) -> TaskResult:
-    for number, record in enumerate(asked, 1):
-        if not str(record["answer"] or "").strip():  # from_records would leave it out, and each has its recorded answers
+def _result(records: Sequence[Mapping[str, Any]], article: Mapping[str, Any], where: str) -> TaskResult:
+    for number, record in enumerate(records, 1):
+        if not str(record["answer"] or "").strip():  # from_records would skip it, and shift the recorded answers
             raise ValueError(f"{where}, question {number}: answer must not be empty, got {record['answer']!r}")
-    questions = [{"question": one["question"], "answer": one["answer"]} for one in asked]
+    questions = [{"question": record["question"], "answer": record["answer"]} for record in records]
     (task,) = from_records([(where, {"title": article["title"], "context": article["context"], "questions": questions})], where)
-    for one in asked:
+    for record in records:
         for key, kind in _JUDGED.items():
-            if not isinstance(one[key], kind):
-                raise ValueError(f"{where}: {key} must be {kind.__name__}, got {one[key]!r}")
-    return TaskResult.from_verdicts(
+            if not isinstance(record[key], kind):
+                raise ValueError(f"{where}: {key} must be {kind.__name__}, got {record[key]!r}")
+    return TaskResult.of(
         task,
-        answers_before=tuple(one["baseline_answer"] for one in asked),
-        answers=tuple(one["adapter_answer"] for one in asked),
-        correct_before=tuple(one["baseline_correct"] for one in asked),
-        correct=tuple(one["adapter_correct"] for one in asked),
+        answers_before=tuple(record["baseline_answer"] for record in records),
+        answers=tuple(record["adapter_answer"] for record in records),
+        correct_before=tuple(record["baseline_correct"] for record in records),
+        correct=tuple(record["adapter_correct"] for record in records),
     )
 
 
@@ -243,7 +251,7 @@ def _kept(path: Path) -> list[tuple[str, str]]:
 
 def _joint(path: Path) -> Joint:
     data = read_json(path)
-    found = Joint(
+    joint = Joint(
         accuracy=data["metrics"]["adapter_accuracy"],
         sequences=data["train_sequences"],
         edits=data["k_completions"],
@@ -251,11 +259,11 @@ def _joint(path: Path) -> Joint:
         verdicts=tuple(data["per_question"]["adapter_correct"]),
         settings=EditSettings(split_newlines=data["args"]["split_newlines"]),
     )
-    if not all(isinstance(answer, str) for answer in found.answers):
+    if not all(isinstance(answer, str) for answer in joint.answers):
         raise ValueError(f"{path}: adapter_texts must be text")
-    if len(found.answers) != len(found.verdicts) or not found.answers:
-        raise ValueError(f"{path}: {len(found.verdicts)} verdicts on {len(found.answers)} answers")
-    return found
+    if len(joint.answers) != len(joint.verdicts) or not joint.answers:
+        raise ValueError(f"{path}: {len(joint.verdicts)} verdicts on {len(joint.answers)} answers")
+    return joint
 
 
 def _continual(path: Path) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What a person sees of a benchmark while it runs: a bar with what is running on a terminal, a line an event elsewhere."""
+"""Progress of a benchmark: a bar with the active runs on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -15,25 +15,32 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Event:
-    """What happened in a run.
+    """Progress of one run.
 
     Attributes:
         label: of the agent.
         seed: of the run.
-        what: ``started``, ``resumed``, ``complete``, or how far it is.
+        status: ``started``, ``resumed``, ``complete``, or how far the run is.
         edits: scored since the last event.
-        reward: mean of the round; of the last evaluation where it is complete.
+        reward: mean of the round, or of the last evaluation of a complete run.
     """
 
     label: str
     seed: int
-    what: str
-    edits: int
-    reward: float | None
+    status: str
+    edits: int = 0
+    reward: float | None = None
 
 
 class View:
-    """Shows events; a context manager. ``total`` edits are to be scored in all runs, ``done`` of them already are."""
+    """Counts events; a context manager.
+
+    Args:
+        total: edits to score in all runs.
+        done: how many of them are scored already.
+        runs: number of runs.
+        complete: how many of them are complete already.
+    """
 
     def __init__(self, total: int, done: int, runs: int, complete: int) -> None:
         self.total, self.done, self.runs, self.complete = total, done, runs, complete
@@ -46,11 +53,11 @@ class View:
 
     def __call__(self, event: Event) -> None:
         self.done += event.edits
-        self.complete += event.what == "complete"
+        self.complete += event.status == "complete"
 
 
 class Lines(View):
-    """A line an event, with the time that is left as it looks by now."""
+    """One line per event, with an estimate of the remaining time."""
 
     def __enter__(self) -> Self:
         self._started, self._before = time.monotonic(), self.done
@@ -62,16 +69,15 @@ class Lines(View):
         elapsed, new = time.monotonic() - self._started, self.done - self._before
         left = f"  {_clock(elapsed / new * (self.total - self.done))} left" if new else ""
         share = f"[{self.complete}/{self.runs} runs, {self.done}/{self.total} edits, {_clock(elapsed)}{left}]"
-        print(f"{event.label} seed {event.seed}: {event.what}{reward}  {share}", flush=True)
+        print(f"{event.label} seed {event.seed}: {event.status}{reward}  {share}", flush=True)
 
 
 class Bar(View):
-    """A progress bar and a table of the runs that are not over."""
+    """A progress bar and a table of the active runs."""
 
     def __enter__(self) -> Self:
-        columns = ("[bold]{task.description}",)
         self._progress = Progress(
-            *(TextColumn(column) for column in columns),
+            TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("edits"),
@@ -91,7 +97,7 @@ class Bar(View):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         key = (event.label, event.seed)
-        if event.what == "complete":
+        if event.status == "complete":
             self._running.pop(key, None)
             self._live.console.print(f"{event.label} seed {event.seed}: test reward {event.reward:.3f}", markup=False)
         else:
@@ -107,12 +113,12 @@ class Bar(View):
         table.add_row(self._progress)
         for (label, seed), event in self._running.items():
             reward = "" if event.reward is None else f"  reward {event.reward:.3f}"
-            table.add_row(f"  {label} seed {seed}: {event.what}{reward}")
+            table.add_row(f"  {label} seed {seed}: {event.status}{reward}")
         return table
 
 
 def make_view(total: int, done: int, runs: int, complete: int) -> View:
-    """The bar on a terminal, lines elsewhere."""
+    """A bar on a terminal, lines elsewhere."""
     return (Bar if sys.stdout.isatty() else Lines)(total, done, runs, complete)
 
 

@@ -1,0 +1,196 @@
+"""Run the agents and seeds of a run directory, one after the other or in several processes.
+
+The folder of a run holds ``environment.json`` (all settings with their defaults), one JSON line per scored edit
+(``edits.jsonl``), training round (``rounds.jsonl``), evaluated task (``evaluation.jsonl``) and step of a continual sequence
+(``continual.jsonl``), TensorBoard events, the newest checkpoint, the final policy, and ``done.json`` once it is complete. Apart
+from seconds, the lines depend neither on interruptions nor on ``num_envs``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing.managers import SyncManager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents import Agent, Callback, Round, evaluate_sequences
+from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, WandB, append_lines, edit_line, latest
+from benchmarks.progress import Event, View, make_view
+from benchmarks.run_directory import locked, run_folder
+from benchmarks.settings import Settings
+from seal_env.distributed import begin, end_with_parent, shared_pool
+from seal_env.files import atomic_folder, atomic_write, write_json
+
+Job = tuple[str, int]  # label and seed of a run
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs what is not complete yet in a run directory.
+
+    Attributes:
+        folder: the run directory.
+        settings: of the benchmark.
+        wandb: project of Weights & Biases to log to as well.
+        executor: keywords of the environments that say where edits are scored (``executor``, ``workers``); they change no
+            result.
+    """
+
+    folder: Path
+    settings: Settings
+    wandb: str | None = None
+    executor: Mapping[str, Any] = field(default_factory=dict)
+
+    def run_all(self, workers: int = 1) -> None:
+        """Complete every run, ``workers`` at once, each in a process of its own if there are several."""
+        settings = self.settings
+        jobs = [(label, seed) for seed in settings.seeds for label in settings.agents]
+        waiting = [job for job in jobs if not self._is_complete(job)]
+        learned = sum(settings.agents[label].learns for label, _ in set(jobs) - set(waiting)) * settings.budget
+        view = make_view(total=settings.training_edits, done=learned, runs=len(jobs), complete=len(jobs) - len(waiting))
+        with view:
+            if workers > 1 and waiting:
+                self._run_in_processes(waiting, workers, view)
+                return
+            device = settings.env_config(training=True).device
+            pool = shared_pool(self.executor["executor"], self.executor["workers"], device) if self.executor else None
+            for job in waiting:
+                self.run_one(*job, view)
+            del pool  # until here, workers live from run to run
+
+    def _is_complete(self, job: Job) -> bool:
+        names = ["done.json", *(["continual.jsonl"] if self.settings.evaluation.sequences else [])]
+        return all((run_folder(self.folder, *job) / name).is_file() for name in names)
+
+    def _run_in_processes(self, jobs: Sequence[Job], workers: int, view: View) -> None:
+        context = multiprocessing.get_context("spawn")
+        threads = max(1, torch.get_num_threads() // workers)
+        manager = SyncManager(ctx=context)
+        manager.start(end_with_parent)
+        with manager:
+            events = manager.Queue()
+            with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(threads,)) as pool:
+                futures = [pool.submit(self._run_in_worker, job, events) for job in jobs]
+                try:
+                    while not all(future.done() for future in futures):
+                        time.sleep(0.2)
+                        failed = [future for future in futures if future.done() and future.exception()]
+                        _show(events, view)
+                        if failed:
+                            break
+                    for future in as_completed([future for future in futures if future.done()]):
+                        future.result()
+                    _show(events, view)
+                except BaseException:
+                    processes = list(pool._processes.values())  # shutdown forgets them
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    for process in processes:
+                        process.terminate()
+                    raise
+
+    def _run_in_worker(self, job: Job, events: Any) -> None:
+        self.run_one(*job, events.put)
+
+    def run_one(self, label: str, seed: int, report: Callable[[Event], None]) -> None:
+        """Complete one run, from its newest checkpoint if it has one.
+
+        Args:
+            report: is called with every event of the run.
+
+        Raises:
+            ValueError: the budget is too small for one round of the agent, or another process writes to the run's folder.
+        """
+        settings, own, about = self.settings, run_folder(self.folder, label, seed), self.settings.agents[label]
+        own.mkdir(parents=True, exist_ok=True)
+        report(Event(label, seed, "started"))
+        env = settings.make_env(training=about.learns, **self.executor)
+        test = settings.make_env(training=False, **self.executor)
+        policy = settings.make_policy()
+        with locked(own):
+            if checkpoint := latest(own / "checkpoints"):
+                agent = about.type.load(checkpoint, env, policy)
+            else:
+                agent = about.type(env, policy, seed=seed, self_adapting=about.self_adapting, **about.config)
+            write_json(own / "environment.json", _resolved_settings(env, test, agent))
+            tasks, every, start = range(settings.evaluation.tasks), settings.evaluation.every, settings.evaluation.start
+            evaluate = Evaluate(test, tasks, every, own / "evaluation.jsonl", seed, start)
+            callbacks: list[Callback] = [evaluate]
+            if about.learns:
+                callbacks = [*self._loggers(label, seed), evaluate, Checkpoint(own / "checkpoints")]
+                callbacks.append(_Report(label, seed, report, agent.edits))
+            agent.learn(settings.budget, callbacks)
+            if about.learns:
+                if agent.edits == 0:
+                    shutil.rmtree(own)
+                    raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
+                if agent.writes:
+                    with atomic_folder(own / "policy") as new:
+                        policy.save(new)
+                        agent.write_about(new)
+            if settings.evaluation.sequences and not (own / "continual.jsonl").is_file():
+                with atomic_write(own / "continual.jsonl") as partial:
+                    append_lines(partial, self._continual_lines(agent, seed))
+            write_json(own / "done.json", {"edits": agent.edits, "rounds": agent.rounds})
+        report(Event(label, seed, "complete", reward=evaluate.history[-1][1]))
+
+    def _loggers(self, label: str, seed: int) -> list[Callback]:
+        own = run_folder(self.folder, label, seed)
+        loggers = [LogEdits(own / "edits.jsonl"), LogRounds(own / "rounds.jsonl"), TensorBoard(own / "tensorboard")]
+        if self.wandb:
+            config = {"seed": seed, **asdict(self.settings.agents[label])}
+            loggers.append(WandB(self.wandb, own / "wandb", f"{label} {seed}", self.folder.name, config))
+        return loggers
+
+    def _continual_lines(self, agent: Agent, seed: int) -> list[dict[str, Any]]:
+        """One line per step of each continual sequence."""
+        env = self.settings.make_continual_env(**self.executor)
+        sequences = evaluate_sequences(agent, env, self.settings.sequences(), seed=seed)
+        return [
+            {"sequence": i, "step": t} | edit_line(step) | {"accuracy_row": list(step.info["accuracy_row"])}
+            for i, steps in enumerate(sequences)
+            for t, step in enumerate(steps)
+        ]
+
+
+def _begin_worker(threads: int) -> None:
+    end_with_parent()
+    begin(threads)
+
+
+def _show(events: Any, view: View) -> None:
+    """Show the events that worker processes have queued."""
+    while not events.empty():
+        view(events.get())
+
+
+def _resolved_settings(env: Any, test: Any, agent: Agent) -> dict[str, Any]:
+    """All settings of environments, agent and policy, with defaults and the templates that ``auto`` resolved to."""
+    return {
+        "env": asdict(env.unwrapped.config),
+        "evaluation": asdict(test.unwrapped.config),
+        "policy": agent.policy.writing,
+        "agent": asdict(agent.config),
+    }
+
+
+class _Report(Callback):
+    """Reports every round of a run as an event."""
+
+    def __init__(self, label: str, seed: int, report: Callable[[Event], None], resumed_at: int) -> None:
+        self.label, self.seed, self.report, self.resumed_at = label, seed, report, resumed_at
+
+    def on_start(self, agent: Agent) -> None:
+        if self.resumed_at:
+            self.report(Event(self.label, self.seed, "resumed", self.resumed_at))
+
+    def on_round(self, agent: Agent, result: Round) -> bool:
+        edits = len(result.scored) + len(result.rescored)
+        self.report(Event(self.label, self.seed, f"{agent.edits} edits", edits, result.metrics["reward"]))
+        return True
