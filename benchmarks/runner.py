@@ -25,7 +25,7 @@ from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBo
 from benchmarks.progress import Event, View, make_view
 from benchmarks.run_directory import locked, run_folder
 from benchmarks.settings import Settings
-from seal_env.distributed import begin, end_with_parent, shared_pool
+from seal_env.distributed import exit_with_parent, init_worker, shared_pool
 from seal_env.files import atomic_folder, atomic_write, write_json
 
 Job = tuple[str, int]  # label and seed of a run
@@ -130,10 +130,10 @@ class Runner:
                 if agent.edits == 0:
                     shutil.rmtree(own)
                     raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
-                if agent.writes:
+                if agent.uses_policy:
                     with atomic_folder(own / "policy") as new:
                         policy.save(new)
-                        agent.write_about(new)
+                        agent.save_metadata(new)
             if settings.evaluation.sequences and not (own / "continual.jsonl").is_file():
                 with atomic_write(own / "continual.jsonl") as partial:
                     append_lines(partial, self._continual_lines(agent, seed))
@@ -160,8 +160,8 @@ class Runner:
 
 
 def _begin_worker(threads: int) -> None:
-    end_with_parent()
-    begin(threads)
+    exit_with_parent()
+    init_worker(threads)
 
 
 def _show(events: Any, view: View) -> None:
@@ -173,8 +173,8 @@ def _show(events: Any, view: View) -> None:
 def _resolved_settings(env: Any, test: Any, agent: Agent) -> dict[str, Any]:
     """All settings of environments, agent and policy, with defaults and the templates that ``auto`` resolved to."""
     return {
-        "env": asdict(env.unwrapped.config),
-        "evaluation": asdict(test.unwrapped.config),
+        "env": env.unwrapped.config.to_dict(),
+        "evaluation": test.unwrapped.config.to_dict(),
         "policy": agent.policy.writing,
         "agent": asdict(agent.config),
     }
@@ -191,6 +191,6 @@ class _Report(Callback):
             self.report(Event(self.label, self.seed, "resumed", self.resumed_at))
 
     def on_round(self, agent: Agent, result: Round) -> bool:
-        edits = len(result.scored) + len(result.rescored)
+        edits = len(result.rollout) + len(result.rescored)
         self.report(Event(self.label, self.seed, f"{agent.edits} edits", edits, result.metrics["reward"]))
         return True

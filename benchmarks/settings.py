@@ -141,7 +141,7 @@ class Settings:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"agents.{label}: {error}") from error
             for config in (training, evaluation) if agent.learns else (evaluation,):
-                if misfit := agent.type.misfit(config):
+                if misfit := agent.type.incompatibility(config):
                     raise ValueError(f"agents.{label}: {misfit}")
 
     @property

@@ -17,7 +17,7 @@ from benchmarks.commands import replay
 from benchmarks.replay import statistics
 from benchmarks.replay.grading import self_agreement
 from benchmarks.replay.recordings import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN
-from benchmarks.replay.tables import Section
+from benchmarks.replay.replay_tables import Section
 from seal_env.edits import get_format
 from seal_env.evaluation.graders import Answered, Verdict
 from seal_env.tasks import Document

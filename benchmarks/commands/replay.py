@@ -14,8 +14,8 @@ from benchmarks.replay.accuracy import continual, evaluation, joint, training
 from benchmarks.replay.grading import grade_again, parse_graders
 from benchmarks.replay.proxies import proxies
 from benchmarks.replay.recordings import read
+from benchmarks.replay.replay_tables import Section, markdown, text
 from benchmarks.replay.reproduction import selection, sequences, tasks
-from benchmarks.replay.tables import Section, markdown, text
 from seal_env.files import atomic_write
 
 EXAMPLES = """examples:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.replay.aggregation import Array, cross_validated_best, mean_figure, over_passages, reliability
 from benchmarks.replay.grading import SHUFFLE_SEED, Verdicts, agreement, joint_judged, judged, regraded, self_agreement
 from benchmarks.replay.recordings import EVAL, JOINT, RUBRIC, TRAIN, Edit, Recordings, Run
-from benchmarks.replay.statistics import Array, cross_validated_best, mean_figure, over_passages, reliability
-from benchmarks.replay.tables import Figure, Row, Section, count
+from benchmarks.replay.replay_tables import Figure, Row, Section, count
 from benchmarks.reports.intervals import paired_difference
 from seal_env.evaluation.graders import contains
 

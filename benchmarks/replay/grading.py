@@ -84,7 +84,7 @@ def regraded(run: Run, verdicts: Verdicts) -> Run:
             tuple(verdicts[item] for item in answered(result.task, answers))
             for answers in (result.answers_before, result.answers)
         )
-        return TaskResult.of(result.task, result.answers_before, result.answers, before, after)
+        return TaskResult.from_verdicts(result.task, result.answers_before, result.answers, before, after)
 
     articles = (
         replace(

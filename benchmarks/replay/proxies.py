@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.replay.accuracy import edit_table, stem
+from benchmarks.replay.aggregation import at_best, over_passages, pearson, reliability, spearman, within
 from benchmarks.replay.recordings import RUBRIC, TRAIN, Article, Recordings, Run
-from benchmarks.replay.statistics import at_best, over_passages, pearson, reliability, spearman, within
-from benchmarks.replay.tables import Row, Section, count
+from benchmarks.replay.replay_tables import Row, Section, count
 from seal_env.edits import EditSettings, parse
-from seal_env.rewards import written
+from seal_env.rewards import edit_text
 from seal_env.rewards.coverage import Coverage
 
 
@@ -33,7 +33,7 @@ def _coverage(run: Run, file: str) -> Iterator[Row]:
     coverages = []
     for article in run.articles:
         document = article.document
-        edits = [written(parse(edit.text, document, settings, 0), document) for edit in article.edits]
+        edits = [edit_text(parse(edit.text, document, settings, 0), document) for edit in article.edits]
         coverages.append([score.reward for score in proxy(edits)])
     scores, name = np.array(coverages), f"coverage (local proxy), {stem(file)}"
     yield Row(f"{name}: Pearson's r", over_passages(pearson, scores, rewards), note="all edits")

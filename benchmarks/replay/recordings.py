@@ -236,7 +236,7 @@ def _result(records: Sequence[Mapping[str, Any]], article: Mapping[str, Any], wh
         for key, kind in _JUDGED.items():
             if not isinstance(record[key], kind):
                 raise ValueError(f"{where}: {key} must be {kind.__name__}, got {record[key]!r}")
-    return TaskResult.of(
+    return TaskResult.from_verdicts(
         task,
         answers_before=tuple(record["baseline_answer"] for record in records),
         answers=tuple(record["adapter_answer"] for record in records),

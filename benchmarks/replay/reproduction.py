@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from agents.base import Scored
+from agents.base import ScoredEdit
 from agents.policy import Completion
-from agents.selection import best
+from agents.rest_em import best
 from benchmarks.replay.accuracy import stem
 from benchmarks.replay.grading import SHUFFLE_SEED
 from benchmarks.replay.recordings import EVAL, FORMATS, JOINT, RUBRIC, SELECTION, TRAIN, Edit, Recordings, Run
-from benchmarks.replay.tables import Row, Section, count
+from benchmarks.replay.replay_tables import Row, Section, count
 from seal_env.edits import EditSettings, get_format, parse
 from seal_env.tasks import Task, load_tasks
 
@@ -53,7 +53,7 @@ def selection(recordings: Recordings) -> Section:
 def _selected(run: Run, prompts: Sequence[str], reward: Callable[[Edit], float]) -> list[tuple[str, str]]:
     """Prompt and edit of the rows that ReST-EM keeps."""
     scored = [
-        Scored(i, prompt, Completion((), (), edit.text, "eos"), reward(edit), {})
+        ScoredEdit(i, prompt, Completion((), (), edit.text, "eos"), reward(edit), {})
         for i, (prompt, article) in enumerate(zip(prompts, run.articles))
         for edit in article.edits
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.replay.tables import Figure
+from benchmarks.replay.replay_tables import Figure
 from benchmarks.reports.intervals import percentile_bootstrap
 
 Array = NDArray[np.float64]
