@@ -73,7 +73,7 @@ class Runner:
         context = multiprocessing.get_context("spawn")
         threads = max(1, torch.get_num_threads() // workers)
         manager = SyncManager(ctx=context)
-        manager.start(end_with_parent)
+        manager.start(exit_with_parent)
         with manager:
             events = manager.Queue()
             with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(threads,)) as pool:
