@@ -55,7 +55,7 @@ def test_every_registry_is_listed_a_line_each(capsys):
 def test_agents_and_data_sets_are_listed_by_what_their_docstrings_say(capsys):
     command(listing, "agents")
     out = capsys.readouterr().out
-    assert "The policy as it was made." in out and "ReST-EM, the outer loop that SEAL published" in out
+    assert "Samples edits from the untrained policy." in out and "SEAL's outer loop: sample, select, fine-tune" in out
     command(listing, "datasets")
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 10 and out[0].startswith("almanac") and "hub id" in out[4] and out[5].startswith("mini-arc")
