@@ -54,7 +54,7 @@ def test_every_registry_is_listed_a_line_each(capsys):
 def test_a_name_is_listed_with_its_description(capsys):
     command(listing, "agents")
     out = capsys.readouterr().out
-    assert "the policy without training" in out and "ReST-EM, SEAL's outer loop" in out
+    assert "Samples edits from the untrained policy." in out and "SEAL's outer loop: sample, select, fine-tune" in out
     command(listing, "datasets")
     out = capsys.readouterr().out.splitlines()
     assert len(out) == len(DATASETS.names()) == 8 and out[0].startswith("almanac ") and "rajpurkar/squad" in out[2]
