@@ -34,7 +34,7 @@ def render_text(task: Task, info: Mapping[str, Any] | None, edit: object, brief:
     if brief and len(questions) > _MAX_QUESTIONS:
         lines.append(f"  {DIM}({len(questions) - _MAX_QUESTIONS} more questions){END}")
     if info.get("approximate"):
-        scores = ", ".join(f"{plain(name)} {info[name]:g}" for name in info["marks"])
+        scores = ", ".join(f"{plain(name)} {info[name]:g}" for name in info["components"])
         lines.append(f"{DIM}approximate reward, by a proxy{END} {scores}")
     return "\n".join(lines)
 
