@@ -16,9 +16,9 @@ from peft import LoraConfig
 from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
 from agents.policy import SEAL_SAMPLING
+from benchmarks.environments import env_keywords
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
 from seal_env.domains.config import EnvConfig, from_keywords
-from seal_env.registration import ENVIRONMENTS
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULTS = "defaults"  # of environments; not a benchmark
@@ -113,8 +113,6 @@ class Settings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
     def __post_init__(self) -> None:
-        if self.env not in ENVIRONMENTS:
-            raise _no_environment(self.env)
         for name in ("budget", "num_envs"):
             check_count(name, getattr(self, name))
         seeds = list(self.seeds)
@@ -148,7 +146,7 @@ class Settings:
 
     def env_config(self, training: bool) -> EnvConfig:
         """The environment that is learnt from, or the one of evaluations."""
-        return from_keywords({**ENVIRONMENTS[self.env], **self.keywords(training)})
+        return from_keywords({**env_keywords(self.env), **self.keywords(training)})
 
     def keywords(self, training: bool) -> dict[str, Any]:
         """Keywords of ``gym.make_vec`` for the environment that is learnt from, or for the one of evaluations."""
@@ -210,7 +208,7 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     check_names("benchmark", tree, [f.name for f in fields(Settings)])
     if "env" not in tree:
         raise ValueError("a benchmark needs env: the id of an environment")
-    default = _read_defaults().get(tree["env"], {})
+    default = _read_defaults().get(str(tree["env"]).rpartition(":")[2], {})
     tree["policy"] = {**default.get("policy", {}), **_mapping("policy", tree.get("policy"))}
     tree["env_options"] = _mapping("env_options", tree.get("env_options"))
     if "num_envs" in default:
@@ -224,17 +222,11 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
         raise ValueError(f"seeds must be a number of seeds or a list, got {tree['seeds']!r}")
     if "seeds" in tree:
         tree["seeds"] = tuple(tree["seeds"])
-    if tree["env"] not in ENVIRONMENTS:
-        raise _no_environment(tree["env"])
-    environment = from_keywords({**ENVIRONMENTS[tree["env"]], **tree["env_options"]})
+    environment = from_keywords({**env_keywords(tree["env"]), **tree["env_options"]})
     model = tree["policy"].get("model", environment.model)
     agents = _mapping("agents", tree.get("agents"))
     tree["agents"] = {label: _agent(label, value, model, environment.domain) for label, value in agents.items()}
     return Settings(**tree)
-
-
-def _no_environment(name: Any) -> ValueError:
-    return ValueError(f"no environment {name!r}.{did_you_mean(name, list(ENVIRONMENTS))} There are: {', '.join(ENVIRONMENTS)}")
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
 from agents.joined import own_part
 from agents.saved import open_policy
+from benchmarks.adaptation import read_documents
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing
 from benchmarks.commands import evaluate as evaluation
@@ -179,12 +180,12 @@ def test_a_baseline_needs_no_language_model_that_writes(toy, capsys):
     [
         (["--agent", "no_updat"], "Did you mean 'no_update'"),
         (["--agent", "rest_em"], "rest_em learns: evaluate what it saved with --policy"),
-        (["--agent", "from_file"], "say --edits FILE"),
+        (["--agent", "from_file"], "use --edits FILE"),
         (["--agent", "no_update", "-P", "reword=gain"], "no option 'reword'. Did you mean 'reward'"),
         (["--agent", "no_update", "-P", "limit=2"], "--tasks 3: there are 2"),
         (["--agent", "no_update", "-P", "mode=refine"], "a passage for every edit"),
         (["--agent", "no_update", "-P", "mode=continual", "--tasks", "9"], "--tasks must be a multiple of 8"),
-        (["--agent", "no_update", "--env", "SEAL"], "--env must be one of SEAL-SQuAD-v0"),
+        (["--agent", "no_update", "--env", "SEAL"], "no environment 'SEAL'. There are: SEAL-SQuAD-v0"),
         (["--agent", "no_update", "--tasks", "0"], "--tasks must be at least 1, got 0"),
         (["--policy", "nowhere"], "nowhere holds no policy"),
         (["--edits", "nowhere"], "nowhere: there is no such file"),
@@ -240,7 +241,7 @@ def test_the_joint_update_is_that_of_the_corpus_environment(toy, notes, tmp_path
     written = [json.loads(line)["edit"] for line in (out / "edits.jsonl").read_text().splitlines()]
     records = [
         {"title": d.title, "context": d.context, "questions": [{"question": "Who?", "answer": "he"}]}
-        for d in adapt.read(str(notes))
+        for d in read_documents(str(notes))
     ]
     (tmp_path / "tasks.json").write_text(json.dumps(records))
     options = {"model": toy.model, "lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 2}, "max_new_tokens": 2}
@@ -266,7 +267,7 @@ def test_adapt_replaces_nothing_unless_it_is_told_to(toy, notes, tmp_path):
     out = tmp_path / "adapter"
     command(adapt, notes, *small, "--out", out)
     first = (out / "edits.jsonl").read_text()
-    with pytest.raises(ValueError, match="is there already: say --overwrite"):
+    with pytest.raises(ValueError, match="exists: give --overwrite"):
         command(adapt, notes, *small, "--out", out)
     with pytest.raises(ValueError, match="ended as diverged: take a smaller learning rate"):
         command(adapt, notes, *small, "--out", out, "--overwrite", "-P", "inner_loop.learning_rate=1e9", "--seed", 1)
@@ -322,7 +323,7 @@ def test_adapt_help_names_every_kind_of_file_and_its_defaults(capsys):
     out = " ".join(capsys.readouterr().out.split())
     for kind in (*DOCUMENTS, ".json", *TABLES):
         assert kind in out
-    assert f"passages of about N words; default {PASSAGE_WORDS}" in out
+    assert f"passages of about N words (default: {PASSAGE_WORDS})" in out
 
 
 def test_adapt_says_what_cannot_work(toy, notes, tmp_path):

@@ -44,6 +44,7 @@ from benchmarks.reports.summary import summarise
 from benchmarks.settings import LEARNERS, SEQUENCE, Settings, from_mapping, read_config
 from seal_env.distributed import EXECUTORS, WorkersLost, begin, end_with_parent, shared_pool
 from seal_env.files import atomic_folder, atomic_write, write_json
+from seal_env.registration import ENVIRONMENTS
 
 EXAMPLES = """examples:
   seal-bench run --env SEAL-SQuAD-v0 --agents rest_em,grpo --seeds 3 --budget 480 --out runs/first
@@ -57,7 +58,7 @@ _PACKAGES = ("seal-env", "torch", "transformers", "peft", "gymnasium", "stable-b
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", help="id of the environment")
+    parser.add_argument("--env", help="id of a SEAL environment; package.module:Id-v0 imports the module that registers it")
     parser.add_argument("--agents", help=f"learners, by name or import path, with commas; default {','.join(LEARNERS)}")
     parser.add_argument("--no-baselines", action="store_true", help="leave out the lines to compare with")
     parser.add_argument("--seeds", type=int, help="how many seeds")
@@ -91,6 +92,8 @@ def run(arguments: argparse.Namespace) -> Path | None:
     if arguments.executor_workers is not None and not arguments.executor:
         raise ValueError(f"--executor-workers needs --executor ({' or '.join(EXECUTORS)})")
     settings = _settings(arguments)
+    if arguments.workers > 1 and settings.env not in ENVIRONMENTS and ":" not in settings.env:
+        raise ValueError(f"--workers needs an id that processes can import: write package.module:{settings.env}")
     where = {"executor": arguments.executor, "workers": arguments.executor_workers} if arguments.executor else HERE
     if where:  # how far a round is, and workers that were lost
         logging.basicConfig(format="%(message)s")

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from seal_env.distributed.lifeline import end_with_parent
 from seal_env.distributed.worker import ChunkContext, Reply, SavedWeights, Weights, begin, do
+from seal_env.errors import SealError
 from seal_env.student.requests import GenerationConfig, UpdateRequest
 
 
-class WorkersLost(RuntimeError):
+class WorkersLost(SealError):
     """Workers died again and again, or cannot be replaced; what they had not done is not done."""
 
 

@@ -19,13 +19,14 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from seal_env._version import __version__
+from seal_env.errors import SealError
 from seal_env.student import Student, load_base
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, run_updates
 
 _PIECE = 1 << 24  # values of a weight that are hashed at a time
 
 
-class Refused(RuntimeError):
+class Refused(SealError):
     """A worker cannot do this as it is meant: it has another base, a later version of it, or another version of seal-env."""
 
 

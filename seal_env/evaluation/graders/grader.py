@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from seal_env.checks import brief, finite_number, instantiate, name_of
+from seal_env.errors import SealError
 from seal_env.tasks.answer_match import contains, exact, f1
 
 Score = bool | float  # right or wrong, or from 0 to 1
@@ -84,7 +85,7 @@ def get_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
     return instantiate("grader", name, {known: make for known, (make, _) in GRADERS.items()}, options)
 
 
-class GradingError(RuntimeError):
+class GradingError(SealError):
     """Answers without a verdict; those that there were are kept where the grader keeps any."""
 
 
