@@ -17,7 +17,7 @@ from agents.callbacks import append_lines, edit_line
 from agents.saved import agent_of, open_policy
 from benchmarks import settings
 from benchmarks.environments import env_keywords
-from benchmarks.reports.intervals import Estimate, paired_difference
+from benchmarks.reports.intervals import Estimate, mean_interval
 from seal_env.checks import check_at_least
 from seal_env.domains.config import from_keywords
 from seal_env.envs import EnvConfig, SealVectorEnv
@@ -39,11 +39,6 @@ class Evaluation:
 
     reward: Estimate
     results: Sequence[Evaluated]
-
-
-def mean_interval(scores: Sequence[float]) -> Estimate:
-    """Mean of ``scores`` with its 95 % bootstrap interval."""
-    return paired_difference(scores, [0.0] * len(scores))
 
 
 def run(arguments: argparse.Namespace) -> Evaluation:

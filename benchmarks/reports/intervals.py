@@ -83,6 +83,11 @@ def paired_difference(scores: ArrayLike, reference: ArrayLike, seed: int = 0) ->
     return Estimate(value, *_bootstrap([difference], np.mean, seed))
 
 
+def mean_interval(scores: ArrayLike, seed: int = 0) -> Estimate:
+    """Mean of ``scores``, ``(tasks,)``, with the bootstrap interval of :func:`paired_difference`."""
+    return paired_difference(scores, np.zeros(np.shape(scores)), seed)
+
+
 def _bootstrap(samples: Sequence[NDArray[np.float64]], statistic: Callable[..., Any], seed: int) -> tuple[float, float]:
     found = stats.bootstrap(
         samples,
