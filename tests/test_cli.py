@@ -57,7 +57,7 @@ def test_every_command_has_help_with_examples(capsys):
 
 # Optional dependencies --------------------------------------------------------------------------------------------------
 
-# Commands that need an optional dependency, in an order in which ours are not imported before it is hidden.
+# Commands that need an optional dependency, in an order in which no module of ours is imported before its dependency is hidden.
 NEEDS = {
     "rich": ("bench", ["run", "--env", "SEAL-SQuAD-v0", "--dry-run"]),
     "scipy": ("bench", ["eval", "--env", "SEAL-SQuAD-v0", "--agent", "no_update"]),

@@ -26,7 +26,7 @@ from seal_env.distributed import ProcessPool, Recipe, Refused, WorkersLost, chun
 from seal_env.distributed.dispatcher import cost
 from seal_env.distributed.worker import BaseVersion, ChunkContext, do
 from seal_env.student.requests import GenerationConfig, UpdateRequest
-from tests.processes import left_of, marked, needs_proc, started_with
+from tests.processes import needs_proc, running, still_running, tagged_environment
 
 PLACES = 6
 SMALL: dict[str, object] = {"inner_loop": {"epochs": 2}, "lora": {"r": 2, "lora_alpha": 4}, "max_new_tokens": 8}
@@ -347,7 +347,7 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(executor, tmp_path):
     if executor == "ray":
         pytest.importorskip("ray")
     (tmp_path / "driver.py").write_text(DRIVER)
-    environment, mark = marked(tmp_path)
+    environment, tag = tagged_environment(tmp_path)
     environment.pop("RAY_ADDRESS", None)
     driver = subprocess.Popen(
         [sys.executable, str(tmp_path / "driver.py"), executor, json.dumps(SMALL)],
@@ -356,7 +356,7 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(executor, tmp_path):
         text=True,
     )
     assert driver.stdout.readline() == "scored\n"
-    assert len(started_with(mark)) >= 3  # itself and two workers
+    assert len(running(tag)) >= 3  # itself and two workers
     driver.kill()
     driver.wait()
-    assert not left_of(mark)
+    assert not still_running(tag)
