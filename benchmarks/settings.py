@@ -16,12 +16,11 @@ from peft import LoraConfig
 from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
 from agents.policy import SEAL_SAMPLING
+from benchmarks import CONFIGS, DEFAULTS
 from benchmarks.environments import env_keywords
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
 from seal_env.domains.config import EnvConfig, from_keywords
 
-CONFIGS = Path(__file__).parent / "configs"
-DEFAULTS = "defaults"  # of environments; not a benchmark
 SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
 BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "oracle")

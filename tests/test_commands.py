@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM
 from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
 from agents.joined import own_part
 from agents.saved import open_policy
+from benchmarks import CONFIGS
 from benchmarks.adaptation import read_documents
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing
 from benchmarks.commands import evaluate as evaluate_command
-from benchmarks.settings import CONFIGS
 from seal_env.edits import available_formats
 from seal_env.evaluation.graders import GRADERS
 from seal_env.registration import ENVIRONMENTS

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from agents import agent_names, get_agent
-from benchmarks.settings import CONFIGS, DEFAULTS
+from benchmarks import CONFIGS, DEFAULTS
 from seal_env.domains.config import from_keywords
 from seal_env.edits import available_formats, get_format
 from seal_env.evaluation.graders import GRADERS
