@@ -1,4 +1,4 @@
-"""``seal-bench``: commands that train, evaluate and compare agents, and the scripts that measure what the documentation states."""
+"""``seal-bench``: train, evaluate and compare agents; and the scripts that measure what the documentation states."""
 
 from pathlib import Path
 
