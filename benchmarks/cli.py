@@ -1,50 +1,62 @@
-"""``seal-bench``: one command a job; ``seal-bench COMMAND --help`` has examples."""
+"""Train, evaluate and compare agents on SEAL environments. ``seal-bench COMMAND --help`` has options and examples."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
 
-from transformers.utils import logging
-
-from benchmarks.commands import adapt, evaluate, listing, replay, report, run, speed
-from seal_env.distributed import WorkerMismatch, WorkersLost
-from seal_env.evaluation.graders import GradingError
-
+# name -> module and one line of help. A module has a docstring, EXAMPLES, add_arguments(parser) and run(arguments). It is
+# imported when its command is chosen, and itself imports torch and its like in run(), so that --help answers at once.
 COMMANDS = {
-    "run": (run, "agents and baselines on equal budgets"),
-    "report": (report, "tables, curves and a page from run directories"),
-    "list": (listing, "what there is to choose from"),
-    "eval": (evaluate, "mean reward of a policy, a file of edits or a baseline"),
-    "adapt": (adapt, "an adapter from documents of your own"),
-    "replay": (replay, "SEAL's recorded runs through this code, beside what was published"),
-    "speed": (speed, "seconds per self-edit, beside PEFT and Trainer loops"),
+    "run": ("benchmarks.commands.run", "train and evaluate agents and baselines on equal budgets"),
+    "report": ("benchmarks.commands.report", "write tables, curves and a page from run directories"),
+    "list": ("benchmarks.commands.listing", "list environments, datasets, formats, graders, agents and configs"),
+    "eval": ("benchmarks.commands.evaluate", "evaluate a policy, a file of edits or a baseline"),
+    "adapt": ("benchmarks.commands.adapt", "train an adapter on your own documents"),
+    "replay": ("benchmarks.commands.replay", "score SEAL's recorded runs again and compare with the paper"),
+    "speed": ("benchmarks.commands.speed", "measure seconds per self-edit against PEFT and Trainer"),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command in ``argv``; returns the exit status (2 where an argument is unusable, 130 after Ctrl-C)."""
+    """Run the command in ``argv``.
+
+    Returns:
+        The exit status: 0, 2 after an error that the user can correct, which is printed as one line, or 130 after Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # Transformers shows one for every model that is loaded
     parser = argparse.ArgumentParser(prog="seal-bench", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, (module, about) in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            help=about,
-            description=module.__doc__,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-    arguments = parser.parse_args(argv)
-    logging.disable_progress_bar()  # of weights being loaded, again for every run
+    subparsers = parser.add_subparsers(dest="command", required=True)
     try:
-        COMMANDS[arguments.command][0].run(arguments)
-    except (ValueError, OSError, ImportError, GradingError, WorkerMismatch, WorkersLost) as error:
-        print(f"seal-bench: {error}", file=sys.stderr)
-        return 2
+        for name, (module, summary) in COMMANDS.items():
+            subparser = subparsers.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+            if argv[:1] == [name]:
+                command = importlib.import_module(module)
+                subparser.description, subparser.epilog = command.__doc__, command.EXAMPLES
+                command.add_arguments(subparser)
+        arguments = parser.parse_args(argv)
+        command.run(arguments)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        print(f"seal-bench: {message}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _message(error: Exception) -> str | None:
+    """What to print for an error that the user can correct; None for a defect of the program."""
+    from seal_env.errors import SealError, missing_extra
+
+    if missing := missing_extra(error):
+        return missing
+    return str(error) if isinstance(error, ValueError | OSError | ImportError | SealError) else None
 
 
 if __name__ == "__main__":

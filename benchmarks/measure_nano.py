@@ -1,9 +1,9 @@
 """What `seal-nano` can and cannot do: ``python -m benchmarks.measure_nano [--model FOLDER]``.
 
 On test articles of the Almanac, whose entities the model never saw: open-book and closed-book accuracy, and closed-book
-accuracy after the update on the passage alone, on the untrained policy's edits in each format, on the best of k of them
-(chosen by one score, reported by another with fresh seeds), on hand-made facts and pairs, and on facts of which half are
-wrong. Intervals are 95 %, by bootstrap over articles.
+accuracy after an update on the passage alone, on the untrained policy's edits in each format, on the best of k of them (chosen
+by one score and scored again with new seeds), and on the oracle's facts and pairs, also with half of the facts wrong. Intervals
+are 95 %, by bootstrap over articles.
 """
 
 from __future__ import annotations
@@ -11,60 +11,122 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from peft import LoraConfig
 
+from benchmarks.measurements.task_scores import TaskScorer, print_row
 from benchmarks.training.nano_corpus import FORMATS
-from seal_env.edits import EditSettings, get_format, pairs_text, parse, passage_only
-from seal_env.evaluation import ClosedBook
+from seal_env.edits import get_format, pairs_text, parse, passage_only
 from seal_env.evaluation.graders import exact
-from seal_env.evaluation.scoring import Scorer, ScoreRequest
 from seal_env.files import write_json
-from seal_env.presets import NANO_LORA, NANO_SETTINGS
-from seal_env.student import Sampling, Student
+from seal_env.presets import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS
+from seal_env.student import Sampling
 from seal_env.tasks import Task, open_book_prompt
 from seal_env.tasks.almanac import Almanac, Article, Names
 
 MAX_EDIT_TOKENS = 256
+INNER_LOOP = {name: getattr(NANO_SETTINGS, name) for name in ("batch_size", "epochs", "learning_rate")}
+OTHER_LORAS: tuple[dict[str, object], ...] = (
+    {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]},
+    {"r": 8, "lora_alpha": 16, "target_modules": ["gate_proj", "up_proj", "down_proj"]},
+    {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+)
+GRID = [
+    {"batch_size": batch_size, "epochs": epochs, "learning_rate": learning_rate}
+    for batch_size in (0, 1, 2)
+    for epochs in (4, 6)
+    for learning_rate in (5e-3, 1e-2, 2e-2)
+]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One row: accuracy in percent, with its interval.
+class NanoBenchmark(TaskScorer):
+    """Articles of the Almanac, and a student that is updated on edits about them and answers questions.
 
-    Attributes:
-        scores: of each article.
+    Args:
+        articles: how many, from the first of ``split``.
+        model: bundled name or folder.
+        lora: options of the adapter.
+        inner_loop: options of the update.
     """
 
-    name: str
-    scores: tuple[float, ...]
+    def __init__(
+        self,
+        articles: int,
+        split: str = "test",
+        model: str = "seal-nano",
+        lora: Mapping[str, object] = NANO_LORA,
+        inner_loop: Mapping[str, Any] = INNER_LOOP,
+    ) -> None:
+        options = {"model": model, "lora": dict(lora), "inner_loop": dict(inner_loop), "grader": "exact"}
+        super().__init__("SEAL-SQuAD-v0", max_new_tokens=NANO_ANSWER_TOKENS, **options)
+        self.settings = self.config.settings()
+        almanac = Almanac()
+        self.articles = [almanac.article(split, i) for i in range(articles)]
+        self.tasks = [article.task for article in self.articles]
 
-    @property
-    def mean(self) -> float:
-        return 100 * float(np.mean(self.scores))
+    def sample_edits(self, edit_format: str, tasks: Sequence[Task], k: int, seed: int) -> list[list[str]]:
+        """``k`` edits of the untrained policy for each task, sampled as SEAL does: temperature 1, top-p 0.95."""
+        prompts = [get_format(edit_format).prompt(task) for task in tasks for _ in range(k)]
+        (completions,) = self.student.sample(
+            self.student.zero(1),
+            [prompts],
+            seeds=[[seed * 1_000_000 + i for i in range(len(prompts))]],
+            sampling=Sampling(1.0, 0.95),
+            max_new_tokens=MAX_EDIT_TOKENS,
+        )
+        texts = [completion.text for completion in completions]
+        return [texts[i : i + k] for i in range(0, len(texts), k)]
 
-    def interval(self, resamples: int = 10_000) -> tuple[float, float]:
-        """95 % interval of the mean, by percentile bootstrap over articles."""
-        scores = np.asarray(self.scores)
-        rng = np.random.default_rng(0)
-        means = scores[rng.integers(0, len(scores), (resamples, len(scores)))].mean(1)
-        low, high = np.quantile(means, (0.025, 0.975))
-        return 100 * float(low), 100 * float(high)
+    def score_edits(self, edit_format: str, tasks: Sequence[Task], edits: Sequence[str], seed: int) -> list[float]:
+        """The score of each task after the update on its edit."""
+        settings = replace(self.settings, format=edit_format)
+        return self.score(
+            tasks, [parse(edit, task, settings, seed * 10_000 + i) for i, (edit, task) in enumerate(zip(edits, tasks))]
+        )
+
+    def open_book(self) -> list[float]:
+        """Accuracy with the passage in the prompt, without an update."""
+        prompts = [[open_book_prompt(task.title, task.context, q.question) for q in task.questions] for task in self.tasks]
+        groups = self.student.answer(self.student.zero(len(prompts)), prompts, max_new_tokens=NANO_ANSWER_TOKENS, stop=("\n",))
+        return [
+            float(np.mean([exact(answer.text.strip(), q.answers) for answer, q in zip(answers, task.questions)]))
+            for answers, task in zip(groups, self.tasks)
+        ]
+
+    def closed_book(self) -> list[float]:
+        """Accuracy without the passage, without an update."""
+        return self.score(self.tasks, [parse("", task, self.settings, 0) for task in self.tasks])
+
+    def passage_only(self) -> list[float]:
+        """Accuracy after the update on the passage alone."""
+        return self.score(self.tasks, [passage_only(task, self.settings, i) for i, task in enumerate(self.tasks)])
+
+    def written(self, edit_format: str, write: Callable[[Article], str]) -> list[float]:
+        """Accuracy after the update on the edits that ``write`` returns."""
+        return self.score_edits(edit_format, self.tasks, [write(article) for article in self.articles], seed=1)
+
+    def sampled(self, edit_format: str, k: int) -> tuple[list[float], list[float]]:
+        """Per article: the mean score of ``k`` sampled edits, and the score of the best of them with a new seed."""
+        edits = self.sample_edits(edit_format, self.tasks, k, seed=0)
+        repeated = [task for task in self.tasks for _ in range(k)]
+        flat = [text for texts in edits for text in texts]
+        scores = np.reshape(self.score_edits(edit_format, repeated, flat, seed=2), (-1, k))
+        best = [texts[i] for texts, i in zip(edits, scores.argmax(1))]
+        return scores.mean(1).tolist(), self.score_edits(edit_format, self.tasks, best, seed=3)
 
 
-def sample_edits(student: Student, prompts: Sequence[str], k: int, seed: int) -> list[list[str]]:
-    """``k`` edits after each prompt, sampled as SEAL does: temperature 1, top-p 0.95."""
-    rows = [prompt for prompt in prompts for _ in range(k)]
-    seeds = [seed * 1_000_000 + i for i in range(len(rows))]
-    (written,) = student.sample(
-        student.zero(1), [rows], seeds=[seeds], sampling=Sampling(1.0, 0.95), max_new_tokens=MAX_EDIT_TOKENS
-    )
-    texts = [answer.text for answer in written]
-    return [texts[i : i + k] for i in range(0, len(texts), k)]
+def facts_edit(article: Article) -> str:
+    """The oracle's facts, one a line."""
+    return "\n".join(article.oracle_facts())
+
+
+def pairs_edit(article: Article) -> str:
+    """The oracle's question-answer pairs in the form of a `self-qa` edit."""
+    return pairs_text(article.oracle_pairs())
 
 
 def wrong_facts(article: Article, share: float = 0.5) -> str:
@@ -81,165 +143,90 @@ def wrong_facts(article: Article, share: float = 0.5) -> str:
     return "\n".join(lines)
 
 
-def facts_edit(article: Article) -> str:
-    """Hand-made plain facts, one a line."""
-    return "\n".join(article.oracle_facts())
+def measure(benchmark: NanoBenchmark, k: int) -> dict[str, object]:
+    """All rows, printed as they are done: accuracy in percent with its interval."""
+    rows: dict[str, object] = {}
+
+    def add(name: str, scores: Sequence[float]) -> None:
+        accuracy = print_row(name, scores)
+        rows[name] = {"mean": 100 * accuracy.value, "interval": [100 * (accuracy.low or 0.0), 100 * (accuracy.high or 0.0)]}
+
+    print(f"{len(benchmark.tasks)} test articles, {sum(len(task.questions) for task in benchmark.tasks)} questions")
+    add("open book", benchmark.open_book())
+    add("closed book, no update", benchmark.closed_book())
+    add("passage only", benchmark.passage_only())
+    for edit_format in FORMATS:
+        means, best = benchmark.sampled(edit_format, k)
+        add(f"untrained policy, {edit_format}", means)
+        add(f"best of {k}, {edit_format}, scored again", best)
+    add("oracle facts, half of them wrong", benchmark.written("implications", wrong_facts))
+    add("oracle facts", benchmark.written("implications", facts_edit))
+    add("oracle pairs", benchmark.written("self-qa", pairs_edit))
+    return rows
 
 
-def pairs_edit(article: Article) -> str:
-    """Hand-made pairs in the form of a `self-qa` edit."""
-    return pairs_text(article.oracle_pairs())
-
-
-class Bench:
-    """Articles, a student that answers about them, and the settings of its inner loop."""
-
-    def __init__(self, student: Student, settings: EditSettings, articles: int, split: str = "test") -> None:
-        almanac = Almanac()
-        self.articles = [almanac.article(split, i) for i in range(articles)]
-        self.tasks = [article.task for article in self.articles]
-        self.student, self.settings = student, settings
-        self.scorer = Scorer(student, ClosedBook(max_new_tokens=24))
-
-    def score(self, tasks: Sequence[Task], edits: Sequence[str], name: str, seed: int) -> list[float]:
-        """Score of each edit for its task; ``name`` is the format that it is written in."""
-        settings = replace(self.settings, format=name)
-        updates = [parse(edit, task, settings, seed * 10_000 + i).update for i, (edit, task) in enumerate(zip(edits, tasks))]
-        requests = [ScoreRequest((task,), update) for task, update in zip(tasks, updates)]
-        return [outcome.score for outcome in self.scorer.score(requests)]
-
-    def open_book(self) -> list[float]:
-        """Accuracy with the passage in view."""
-        prompts = [[open_book_prompt(t.title, t.context, q.question) for q in t.questions] for t in self.tasks]
-        groups = self.student.answer(self.student.zero(len(prompts)), prompts, max_new_tokens=24, stop=("\n",))
-        return [
-            float(np.mean([exact(answer.text.strip(), q.answers) for answer, q in zip(group, task.questions)]))
-            for group, task in zip(groups, self.tasks)
-        ]
-
-    def closed_book(self) -> list[float]:
-        """Accuracy without any update."""
-        requests = [ScoreRequest((task,), parse("", task, self.settings, 0).update) for task in self.tasks]
-        return [outcome.score for outcome in self.scorer.score(requests)]
-
-    def passage_only(self) -> list[float]:
-        """After the update on the passage, which SEAL appends to every edit: here it stands alone."""
-        requests = [ScoreRequest((task,), passage_only(task, self.settings, i).update) for i, task in enumerate(self.tasks)]
-        return [outcome.score for outcome in self.scorer.score(requests)]
-
-    def oracle(self, write: Callable[[Article], str], name: str) -> list[float]:
-        return self.score(self.tasks, [write(article) for article in self.articles], name, seed=1)
-
-    def sampled(self, name: str, k: int) -> tuple[list[float], list[float], list[list[str]]]:
-        """Mean score of ``k`` sampled edits an article, that of the best of them scored again, and the edits."""
-        edit_format = get_format(name)
-        edits = sample_edits(self.student, [edit_format.prompt(t) for t in self.tasks], k, seed=0)
-        flat = [edit for group in edits for edit in group]
-        scores = np.reshape(self.score([t for t in self.tasks for _ in range(k)], flat, name, seed=2), (-1, k))
-        best = scores.argmax(1)
-        again = self.score(self.tasks, [group[i] for group, i in zip(edits, best)], name, seed=3)
-        return scores.mean(1).tolist(), again, edits
-
-
-def speed(bench: Bench, passages: int = 48, k: int = 5) -> dict[str, float]:
-    """Seconds to write, fit and ask ``passages * k`` edits."""
-    tasks = bench.tasks[:passages]
+def measure_seconds(benchmark: NanoBenchmark, passages: int = 48, k: int = 5) -> dict[str, float]:
+    """Seconds to write, and to fit and evaluate, ``passages * k`` edits."""
+    tasks = benchmark.tasks[:passages]
     started = time.perf_counter()
-    edits = sample_edits(bench.student, [get_format("implications").prompt(t) for t in tasks], k, seed=1)
-    written = time.perf_counter()
-    bench.score([t for t in tasks for _ in range(k)], [e for group in edits for e in group], "implications", seed=4)
-    done = time.perf_counter()
-    return {"write": written - started, "fit and ask": done - written, f"{passages * k} edits in all": done - started}
+    edits = benchmark.sample_edits("implications", tasks, k, seed=1)
+    sampled = time.perf_counter()
+    repeated, flat = [task for task in tasks for _ in range(k)], [text for texts in edits for text in texts]
+    benchmark.score_edits("implications", repeated, flat, seed=4)
+    ended = time.perf_counter()
+    return {
+        "write": sampled - started,
+        "fit and evaluate": ended - sampled,
+        f"{passages * k} edits in all": ended - started,
+    }
+
+
+def search(model: str, articles: int) -> list[dict[str, object]]:
+    """Accuracy on validation articles, and seconds per edit, of one setting after another; rows are printed as they are done.
+
+    All of ``GRID`` with the default adapter, then other adapters with the default settings.
+    """
+    records: list[dict[str, object]] = []
+    print(f"{'adapter':<20} {'batch':>5} {'epochs':>6} {'lr':>6} {'passage':>8} {'facts':>6} {'pairs':>6} {'s/edit':>7}")
+    for lora, point in [(NANO_LORA, point) for point in GRID] + [(lora, INNER_LOOP) for lora in OTHER_LORAS]:
+        benchmark = NanoBenchmark(articles, "validation", model, lora, point)
+        passage = 100 * float(np.mean(benchmark.passage_only()))
+        started = time.perf_counter()
+        facts = 100 * float(np.mean(benchmark.written("implications", facts_edit)))
+        pairs = 100 * float(np.mean(benchmark.written("self-qa", pairs_edit)))
+        seconds = (time.perf_counter() - started) / 2 / articles
+        targets = lora["target_modules"]
+        modules = targets if isinstance(targets, str) else "+".join(name.split("_")[0] for name in targets)
+        adapter = f"r={lora['r']} {modules}"
+        print(
+            f"{adapter:<20} {point['batch_size'] or 'all':>5} {point['epochs']:>6} {point['learning_rate']:>6}"
+            f" {passage:>8.1f} {facts:>6.1f} {pairs:>6.1f} {seconds:>7.3f}",
+            flush=True,
+        )
+        accuracy = {"passage": passage, "facts": facts, "pairs": pairs}
+        records.append({"lora": lora, **point, **accuracy, "seconds_per_edit": seconds})
+    return records
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="seal-nano", help="bundled name or folder")
     parser.add_argument("--articles", type=int, default=200)
-    parser.add_argument("--k", type=int, default=5, help="edits an article, of which the best is taken")
+    parser.add_argument("--k", type=int, default=5, help="sampled edits per article")
     parser.add_argument(
-        "--search", action="store_true", help="instead: accuracy and cost of inner-loop settings, on validation"
+        "--search", action="store_true", help="instead: accuracy and cost of inner-loop settings, on validation articles"
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     if arguments.search:
         record: object = search(arguments.model, arguments.articles)
     else:
-        student = Student.from_pretrained(arguments.model, LoraConfig(**NANO_LORA))
-        rows, seconds = measure(Bench(student, NANO_SETTINGS, arguments.articles), arguments.k)
-        record = {
-            "accuracy": {row.name: {"mean": row.mean, "interval": row.interval()} for row in rows},
-            "articles": arguments.articles,
-            "seconds": seconds,
-        }
+        benchmark = NanoBenchmark(arguments.articles, model=arguments.model)
+        accuracy, seconds = measure(benchmark, arguments.k), measure_seconds(benchmark)
+        print(", ".join(f"{name}: {value:.1f} s" for name, value in seconds.items()))
+        record = {"accuracy": accuracy, "articles": arguments.articles, "seconds": seconds}
     if arguments.json:
         write_json(arguments.json, record)
-
-
-OTHER_LORAS: tuple[dict[str, object], ...] = (
-    {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]},
-    {"r": 8, "lora_alpha": 16, "target_modules": ["gate_proj", "up_proj", "down_proj"]},
-    {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
-)
-GRID = [
-    {"batch_size": batch_size, "epochs": epochs, "learning_rate": learning_rate}
-    for batch_size in (0, 1, 2)
-    for epochs in (4, 6)
-    for learning_rate in (5e-3, 1e-2, 2e-2)
-]
-
-
-def search(model: str, articles: int) -> list[dict[str, object]]:
-    """Accuracy on validation articles, and seconds an edit, of one setting after another, printing each as it is known.
-
-    All of ``GRID`` with the default adapter, then other adapters with the default settings.
-    """
-    found = []
-    print(f"{'adapter':<20} {'batch':>5} {'epochs':>6} {'lr':>6} {'passage':>8} {'facts':>6} {'pairs':>6} {'s/edit':>7}")
-    tried = [(NANO_LORA, NANO_SETTINGS.with_options(**point)) for point in GRID]
-    for lora, settings in tried + [(lora, NANO_SETTINGS) for lora in OTHER_LORAS]:
-        student = Student.from_pretrained(model, LoraConfig(**lora))
-        bench = Bench(student, settings, articles, "validation")
-        passage = 100 * float(np.mean(bench.passage_only()))
-        started = time.perf_counter()
-        facts = 100 * float(np.mean(bench.oracle(facts_edit, "implications")))
-        pairs = 100 * float(np.mean(bench.oracle(pairs_edit, "self-qa")))
-        seconds = (time.perf_counter() - started) / 2 / articles
-        targets = lora["target_modules"]
-        name = f"r={lora['r']} {targets if isinstance(targets, str) else '+'.join(t.split('_')[0] for t in targets)}"  # type: ignore[attr-defined]
-        point = {name: getattr(settings.update_config, name) for name in ("batch_size", "epochs", "learning_rate")}
-        print(
-            f"{name:<20} {point['batch_size'] or 'all':>5} {point['epochs']:>6} {point['learning_rate']:>6}"
-            f" {passage:>8.1f} {facts:>6.1f} {pairs:>6.1f} {seconds:>7.3f}",
-            flush=True,
-        )
-        found.append({"lora": lora, **point, "passage": passage, "facts": facts, "pairs": pairs, "seconds_per_edit": seconds})
-    return found
-
-
-def measure(bench: Bench, k: int) -> tuple[list[Measure], dict[str, float]]:
-    """Measure everything, printing each row as it is known."""
-    rows: list[Measure] = []
-
-    def add(name: str, scores: Sequence[float]) -> None:
-        rows.append(Measure(name, tuple(scores)))
-        low, high = rows[-1].interval()
-        print(f"{name:<44} {rows[-1].mean:5.1f} %   [{low:5.1f}, {high:5.1f}]", flush=True)
-
-    print(f"{len(bench.tasks)} test articles, {sum(len(t.questions) for t in bench.tasks)} questions")
-    add("open book", bench.open_book())
-    add("closed book, no update", bench.closed_book())
-    add("passage only", bench.passage_only())
-    for name in FORMATS:
-        scores, best, edits = bench.sampled(name, k)
-        add(f"untrained policy, {name}", scores)
-        add(f"its best of {k}, scored afresh", best)
-    add("hand-made facts, half of them wrong", bench.oracle(wrong_facts, "implications"))
-    add("hand-made facts", bench.oracle(facts_edit, "implications"))
-    add("hand-made pairs", bench.oracle(pairs_edit, "self-qa"))
-    seconds = speed(bench)
-    print(", ".join(f"{name}: {value:.1f} s" for name, value in seconds.items()))
-    return rows, seconds
 
 
 if __name__ == "__main__":

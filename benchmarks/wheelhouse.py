@@ -1,8 +1,8 @@
 """Wheels for a machine without network: ``python -m benchmarks.wheelhouse gather``, and ``install`` on that machine.
 
-``gather`` puts into ``wheelhouse/`` the packages that seal-env needs and the target lacks, with all that these need in turn,
-and nothing else: above all no second torch. Versions are those of constraints.txt where it names them. ``install`` puts those
-that the machine's Python does not have into a folder, for PYTHONPATH. Neither imports torch.
+``gather`` downloads to ``wheelhouse/`` the packages that seal-env needs and the target lacks, with their dependencies, and no
+package that the target has, such as torch. Versions are those of constraints.txt where it pins them. ``install`` installs the
+wheels that the target's Python lacks into a folder for PYTHONPATH. Neither imports torch.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "wheelhouse"
-# A usual image for machine learning on GPUs, and what is in it because these need it. Whatever is not certain is left out: a
-# wheel too many is small, and `install` passes over what is there.
+# Packages of a typical machine-learning image for GPUs. Uncertain ones are left out: an unneeded wheel is small, and `install`
+# skips it.
 HAS = (
     "torch==2.11.0,transformers==5.17.0,peft,accelerate,safetensors,tokenizers,huggingface_hub,numpy,scipy,pandas,pyarrow,tensorboard,"
     "filelock,fsspec,jinja2,markupsafe,networkx,sympy,mpmath,typing_extensions,packaging,pyyaml,regex,tqdm,psutil,"
@@ -36,43 +36,43 @@ HAS = (
 def gather(
     folder: Path, python: str, platform: str, has: Mapping[str, str], extras: Iterable[str], pins: Mapping[str, str]
 ) -> list[Path]:
-    """Download what a target lacks.
+    """Download the wheels that a target lacks; returns their paths.
 
     Args:
-        folder: for the wheels.
-        python: version of the target, such as ``3.12``.
-        platform: its tag, such as ``manylinux_2_28_x86_64``.
-        has: packages that it has, with versions; an empty version is any.
+        folder: for the wheels; other wheels in it are deleted.
+        python: Python version of the target, such as ``3.12``.
+        platform: platform tag of the target, such as ``manylinux_2_28_x86_64``.
+        has: packages of the target, with versions; an empty version matches any requirement.
         extras: of seal-env, such as ``ppo``.
-        pins: versions in place of those of constraints.txt, by package.
+        pins: versions by package, in place of those of constraints.txt.
 
     Raises:
-        ValueError: a package is there, or was gathered, in a version that does not do.
+        ValueError: the target has, or another package needs, a version that does not meet a requirement.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     waiting = [Requirement(text) for text in project["dependencies"]]
     waiting += [Requirement(text) for extra in extras for text in project["optional-dependencies"][extra]]
     environment = _environment(python, platform)
-    there = {str(canonicalize_name(name)): version for name, version in has.items()}
+    present = {str(canonicalize_name(name)): version for name, version in has.items()}
     taken: dict[str, Path] = {}
-    looked_at: set[tuple[str, frozenset[str]]] = set()
+    visited: set[tuple[str, frozenset[str]]] = set()
     folder.mkdir(parents=True, exist_ok=True)
     while waiting:
         requirement = waiting.pop()
         name, wanted = canonicalize_name(requirement.name), frozenset(requirement.extras)
         if name == "seal-env":
             continue
-        version = taken[name].name.split("-")[1] if name in taken else there.get(name, "")
+        version = taken[name].name.split("-")[1] if name in taken else present.get(name, "")
         if version and not requirement.specifier.contains(version, prereleases=True):
-            whose = "is gathered" if name in taken else "is what the target has"
+            source = "is gathered" if name in taken else "is what the target has"
             raise ValueError(
-                f"{name} {version} {whose}, and {requirement} is needed: update it there, or choose another version of what"
-                " needs it (--pin)"
+                f"{name} {version} {source}, and {requirement} is needed: update it there, or pin another version of what needs"
+                " it (--pin)"
             )
-        if (name, wanted) in looked_at:
+        if (name, wanted) in visited:
             continue
-        looked_at.add((name, wanted))
-        if name in there:
+        visited.add((name, wanted))
+        if name in present:
             if not wanted:
                 continue
             with tempfile.TemporaryDirectory() as temporary:  # for what its extras need
@@ -90,9 +90,9 @@ def gather(
 
 
 def install(folder: Path, target: Path) -> list[str]:
-    """Put those wheels of ``folder`` that this Python does not have into ``target``; returns their names."""
+    """Install the wheels of ``folder`` that this Python lacks into ``target``; returns their names."""
     wheels = {canonicalize_name(wheel.name.split("-")[0]): wheel for wheel in sorted(folder.glob("*.whl"))}
-    present = {canonicalize_name(found.name) for found in importlib.metadata.distributions() if found.name}
+    present = {canonicalize_name(package.name) for package in importlib.metadata.distributions() if package.name}
     lacking = {name: wheel for name, wheel in wheels.items() if name not in present}
     if lacking:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--upgrade"]
@@ -101,7 +101,7 @@ def install(folder: Path, target: Path) -> list[str]:
 
 
 def _environment(python: str, platform: str) -> dict[str, str]:
-    """What markers such as ``sys_platform`` are on the target."""
+    """The values of markers such as ``sys_platform`` on the target."""
     machine = next((m for m in ("x86_64", "aarch64", "ppc64le") if platform.endswith(m)), "x86_64")
     target = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": machine}
     target |= {"python_version": python, "python_full_version": f"{python}.0"}
@@ -109,7 +109,7 @@ def _environment(python: str, platform: str) -> dict[str, str]:
 
 
 def _needs(wheel: Path, environment: Mapping[str, str], extras: frozenset[str], only_extras: bool = False) -> list[Requirement]:
-    """What a wheel says that it needs."""
+    """The requirements of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
@@ -148,7 +148,7 @@ def _download(requirement: Requirement, folder: Path, python: str, platform: str
 
 
 def _tags(platform: str) -> list[str]:
-    """The platform and the older ones whose wheels it runs."""
+    """The platform tag and the older ones that it is compatible with."""
     prefix, _, machine = platform.partition("_x86_64") if platform.endswith("_x86_64") else platform.partition("_aarch64")
     if not prefix.startswith("manylinux_2_"):
         return [platform]
@@ -158,33 +158,33 @@ def _tags(platform: str) -> list[str]:
 
 
 def _versions(lines: Iterable[str]) -> dict[str, str]:
-    """Versions by name from ``NAME==VERSION`` or ``NAME``; what else ``pip freeze`` writes (comments, options) is left out."""
-    found = (line.strip().partition("==") for line in lines if line.strip() and not line.strip().startswith(("-", "#")))
-    return {name.partition(" @")[0]: version for name, _, version in found}
+    """Versions by name from ``NAME==VERSION`` or ``NAME``; other lines of ``pip freeze`` (comments, options) are skipped."""
+    parts = (line.strip().partition("==") for line in lines if line.strip() and not line.strip().startswith(("-", "#")))
+    return {name.partition(" @")[0]: version for name, _, version in parts}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Gather or install; the exit status is 2 where that is not possible."""
+    """Gather or install; returns the exit status, 2 after an error."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.wheelhouse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    gathering = commands.add_parser("gather", help="download what the target lacks")
-    gathering.add_argument("--python", default="3.12", help="version of the target's Python")
-    gathering.add_argument("--platform", default="manylinux_2_28_x86_64", help="of the target")
+    gathering = commands.add_parser("gather", help="download the wheels that the target lacks")
+    gathering.add_argument("--python", default="3.12", help="Python version of the target")
+    gathering.add_argument("--platform", default="manylinux_2_28_x86_64", help="platform tag of the target")
     gathering.add_argument("--has", default=HAS, help="packages of the target, NAME or NAME==VERSION, separated by commas")
-    gathering.add_argument("--freeze", type=Path, help="instead of --has: a file that `pip freeze` wrote on the target")
-    gathering.add_argument("--pin", default="", help="NAME==VERSION, separated by commas, in place of constraints.txt's")
+    gathering.add_argument("--freeze", type=Path, help="in place of --has: output of `pip freeze` on the target")
+    gathering.add_argument("--pin", default="", help="NAME==VERSION, separated by commas, in place of those of constraints.txt")
     gathering.add_argument("--extras", default="", help="of seal-env, separated by commas, such as ppo")
-    installing = commands.add_parser("install", help="install what this Python does not have")
+    installing = commands.add_parser("install", help="install the wheels that this Python lacks")
     installing.add_argument("--target", type=Path, default=FOLDER / "site", help="folder for PYTHONPATH")
     for command in (gathering, installing):
-        command.add_argument("--folder", type=Path, default=FOLDER, help="of the wheels")
+        command.add_argument("--folder", type=Path, default=FOLDER, help="folder of the wheels")
     arguments = parser.parse_args(argv)
     try:
         if arguments.command == "install":
-            done = install(arguments.folder, arguments.target)
-            print(f"{arguments.target}: {', '.join(done) or 'nothing is lacking'}")
+            installed = install(arguments.folder, arguments.target)
+            print(f"{arguments.target}: {', '.join(installed) or 'nothing is lacking'}")
             return 0
         lines = arguments.freeze.read_text().splitlines() if arguments.freeze else arguments.has.split(",")
         extras = [extra for extra in arguments.extras.split(",") if extra]

@@ -1,4 +1,4 @@
-"""Small real models: the true architectures with random weights, saved to disk and loaded by path."""
+"""Small models of real architectures with random weights, saved to disk and loaded by path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONFIGS = {
         max_position_embeddings=2048,
         tie_word_embeddings=False,
     ),
-    "toy": LlamaConfig(  # weights large enough that a small adapter can turn its output around
+    "toy": LlamaConfig(  # weights large enough that a small adapter changes the output
         vocab_size=258,
         hidden_size=48,
         intermediate_size=96,
@@ -56,7 +56,7 @@ CONFIGS = {
     ),
 }
 
-LONGEST = (
+SLOWEST = (
     "run",
     "spread",
     "agents",
@@ -73,20 +73,20 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take longest come first, so that processes which take a file at a time end at about the same time."""
-    order = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
+    """Run the slowest files first: worker processes, which take one file at a time, then end at about the same time."""
+    order = {f"test_{name}.py": i for i, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory):
-    """``model_path(name)``: the folder of a small random model of that architecture."""
-    made: dict[str, Path] = {}
+    """A function from a name of ``CONFIGS`` to the folder of that model."""
+    folders: dict[str, Path] = {}
 
     def path(name: str) -> str:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
-            save_random_model(CONFIGS[name], made[name], seed=1)
-        return str(made[name])
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            save_random_model(CONFIGS[name], folders[name], seed=1)
+        return str(folders[name])
 
     return path

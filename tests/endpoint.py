@@ -1,4 +1,4 @@
-"""A chat model's endpoint on this machine, for graders and proxies that ask one; what it says is up to the test."""
+"""A local chat-completions endpoint for graders and proxies; the test decides what it replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Keeps the ``bodies`` of all requests, in order; add to them under ``lock``."""
+    """A server that holds the ``bodies`` of all requests, in order; append under ``lock``."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -26,19 +26,21 @@ class ChatServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are no news."""
+        """Ignore clients that close the connection."""
 
 
 class ChatHandler(BaseHTTPRequestHandler):
+    """Reads requests and sends replies; a test subclasses it with ``do_POST``."""
+
     protocol_version = "HTTP/1.1"
-    usage = (0, 0)  # tokens read and written, by a reply's own account
+    usage = (0, 0)  # prompt and completion tokens that a reply reports
 
     def body(self) -> dict[str, Any]:
         return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
-    def say(self, reply: str) -> None:
-        read, written = self.usage
-        usage = {"prompt_tokens": read, "completion_tokens": written}
+    def send_reply(self, reply: str) -> None:
+        prompt_tokens, completion_tokens = self.usage
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
         self.send(200, json.dumps({"choices": [{"message": {"content": reply}}], "usage": usage}).encode())
 
     def send(self, status: int, content: bytes, **headers: str) -> None:
@@ -54,7 +56,7 @@ class ChatHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(server: ChatServer) -> Iterator[None]:
-    """Within: it answers."""
+    """Run the server within the block."""
     with server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield

@@ -1,4 +1,4 @@
-"""Processes that a test starts, and whether any of them, or of those that they start, is left."""
+"""Find the processes that a test started, and their descendants, by a variable in their environment."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks processes up in /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 
 
-def marked(folder: Path) -> tuple[dict[str, str], str]:
-    """An environment for a process whose descendants are to be found again, and the mark that is in it."""
-    return {**os.environ, "SEAL_TEST_MARK": str(folder), "OMP_NUM_THREADS": "1"}, f"SEAL_TEST_MARK={folder}"
+def tagged_environment(folder: Path) -> tuple[dict[str, str], str]:
+    """Environment variables for a process, and the tag among them by which it and its descendants are found."""
+    return {**os.environ, "SEAL_TEST_TAG": str(folder), "OMP_NUM_THREADS": "1"}, f"SEAL_TEST_TAG={folder}"
 
 
-def started_with(mark: str) -> dict[int, str]:
-    """Commands of living processes with this mark in their environment, by number."""
-    found = {}
+def running(tag: str) -> dict[int, str]:
+    """Command lines of the running processes with this tag, by process id."""
+    commands = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -26,15 +26,15 @@ def started_with(mark: str) -> dict[int, str]:
             environment = (folder / "environ").read_bytes().split(b"\0")
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
-            continue  # it ended, or is somebody else's
-        if mark.encode() in environment:
-            found[int(folder.name)] = command
-    return found
+            continue  # it ended, or belongs to another user
+        if tag.encode() in environment:
+            commands[int(folder.name)] = command
+    return commands
 
 
-def left_of(mark: str, patience: float = 30.0) -> dict[int, str]:
-    """Those of :func:`started_with` that are still there after so many seconds."""
-    end = time.monotonic() + patience
-    while (left := started_with(mark)) and time.monotonic() < end:
+def still_running(tag: str, timeout: float = 30.0) -> dict[int, str]:
+    """Those of :func:`running` that have not ended after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while (commands := running(tag)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return left
+    return commands

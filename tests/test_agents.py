@@ -26,15 +26,15 @@ from agents.rest_em import SELECTIONS, by_task
 from seal_env.student import Sampling
 from seal_env.tasks.almanac import Almanac
 from tests.shared import RUNS, needs_runs
-from tests.toy import LORA, SMALL, Curve, share_of_letters, toy
+from tests.toy import LORA, SMALL, Curve, make_toy, share_of_letters
 
 
 @pytest.fixture
 def make(model_path):
     """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
 
-    def make_toy(num_envs: int = 8, reward=share_of_letters, model: str = "llama", **options):
-        return toy(model_path(model), num_envs, reward, **options)
+    def made(num_envs: int = 8, reward=share_of_letters, model: str = "llama", **options):
+        return make_toy(model_path(model), num_envs, reward, **options)
 
     return make_toy
 

@@ -276,14 +276,14 @@ def toy_reward(edit: str) -> float:
 
 @pytest.mark.parametrize(("name", "config", "budget", "least"), [("tool_ppo", {}, 600, 0.8), ("random_search", {}, 120, 0.6)])
 def test_learners_of_numbers_find_what_is_rewarded(options, name, config, budget, least):
-    from tests.toy import Rewarded
+    from tests.toy import EditReward
 
     free = {**options, "inner_loop": {"max_examples": 1, "max_steps": 1}, "max_new_tokens": 1, "views": 1}
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=30, **free)
     policy = Policy.from_pretrained(options["model"], LoraConfig(r=2, target_modules="all-linear"))
-    agent = get_agent(name)(Rewarded(envs, toy_reward), policy, seed=0, **config).learn(budget)
-    rewards = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
-    assert np.mean(rewards) >= least
+    agent = get_agent(name)(EditReward(envs, toy_reward), policy, seed=0, **config).learn(budget)
+    found = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
+    assert np.mean(found) >= least
 
 
 @needs_arc

@@ -1,4 +1,4 @@
-"""`seal-bench speed` measures real runs of every method and writes what it measured."""
+"""`seal-bench speed` measures real runs of every method and writes its figures."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_seals_recorded_lengths():
     assert lengths[len(lengths) // 2] == 32
 
 
-def test_the_peak_is_one_that_a_processor_can_have():
+def test_the_peak_is_possible_for_a_processor():
     rate, how = peak_rate(torch.device("cpu"), torch.float32)
     if "registers" not in how:
         pytest.skip("no C compiler here")
-    assert 1e9 < rate < 1e12 * torch.get_num_threads(), "128 operations a cycle at 8 GHz are more than any core does"
+    assert 1e9 < rate < 1e12 * torch.get_num_threads(), "no core does 128 operations per cycle at 8 GHz"
 
 
-def test_the_float64_loop_is_for_norms_that_it_knows(model_path):
+def test_the_float64_loop_rejects_norms_that_it_does_not_implement(model_path):
     lora = LoraConfig(r=2, target_modules="all-linear")
     with pytest.raises(ValueError, match="has a LayerNorm"):
         Float64Loop(AutoModelForCausalLM.from_pretrained(model_path("gpt2")), lora)

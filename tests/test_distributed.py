@@ -26,7 +26,7 @@ from seal_env.distributed import ProcessPool, StudentSpec, WorkerMismatch, Worke
 from seal_env.distributed.dispatcher import estimated_cost
 from seal_env.distributed.worker import BaseVersion, ChunkContext, run_chunk
 from seal_env.student.requests import GenerationConfig, UpdateRequest
-from tests.processes import left_of, marked, needs_proc, started_with
+from tests.processes import needs_proc, running, still_running, tagged_environment
 
 NUM_ENVS = 6
 SMALL: dict[str, object] = {"inner_loop": {"epochs": 2}, "lora": {"r": 2, "lora_alpha": 4}, "max_new_tokens": 8}
@@ -343,7 +343,7 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(executor, tmp_path):
     if executor == "ray":
         pytest.importorskip("ray")
     (tmp_path / "driver.py").write_text(DRIVER)
-    environment, marker = marked(tmp_path)
+    environment, tag = tagged_environment(tmp_path)
     environment.pop("RAY_ADDRESS", None)
     driver = subprocess.Popen(
         [sys.executable, str(tmp_path / "driver.py"), executor, json.dumps(SMALL)],
@@ -352,7 +352,7 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(executor, tmp_path):
         text=True,
     )
     assert driver.stdout.readline() == "scored\n"
-    assert len(started_with(marker)) >= 3  # the driver and two workers
+    assert len(running(tag)) >= 3  # itself and two workers
     driver.kill()
     driver.wait()
-    assert not left_of(marker)
+    assert not still_running(tag)

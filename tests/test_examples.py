@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from agents import AGENTS, Policy, get_agent
 from agents.seeding import task_seeds
-from tests.toy import Curve, toy
+from tests.toy import Curve, make_toy
 
 ROOT = Path(__file__).parents[1]
 CONFIG = {"contexts": 4, "samples": 8, "learning_rate": 2e-2}
@@ -30,8 +30,8 @@ def examples(monkeypatch):
 def make(model_path):
     """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
 
-    def make_toy(num_envs: int = 32):
-        return toy(model_path("toy"), num_envs)
+    def made(num_envs: int = 32):
+        return make_toy(model_path("toy"), num_envs)
 
     return make_toy
 

@@ -16,7 +16,7 @@ from benchmarks.run_directory import create, run_folder
 from benchmarks.runner import Runner
 from benchmarks.settings import from_mapping
 from seal_env.student import Sampling
-from tests.toy import LORA, SMALL, toy
+from tests.toy import LORA, SMALL, make_toy
 
 ARC = {"dataset": "mini-arc", "inner_loop": {"max_examples": 1, "max_steps": 1}, "max_new_tokens": 2, "views": 1}
 
@@ -24,7 +24,7 @@ ARC = {"dataset": "mini-arc", "inner_loop": {"max_examples": 1, "max_steps": 1},
 @pytest.fixture
 def make(model_path):
     """``make(num_envs, **options)``: an environment with its own reward and a policy over one tiny model."""
-    return lambda num_envs, **options: toy(model_path("llama"), num_envs, None, **options)
+    return lambda num_envs, **options: make_toy(model_path("llama"), num_envs, None, **options)
 
 
 def lines_of(folder, settings):

@@ -77,7 +77,7 @@ class Handler(ChatHandler):
         right = any(gold.lower() in data["answer"].lower() for gold in data["accepted_answers"])
         match self.server.trouble(data["answer"], n) if self.path == "/v1/chat/completions" else "404":
             case None:
-                self.say("yes" if right else "no")
+                self.send_reply("yes" if right else "no")
             case "drop":
                 self.close_connection = True
             case "half":
@@ -90,9 +90,9 @@ class Handler(ChatHandler):
                 self.server.over.wait(5)
                 self.close_connection = True
             case "maybe":
-                self.say("It depends.")
+                self.send_reply("It depends.")
             case "both":
-                self.say("Yes, or no.")
+                self.send_reply("Yes, or no.")
             case "not json":
                 self.send(200, b"<html>yes</html>")
             case "no choices":

@@ -1,4 +1,4 @@
-"""The bundled student: what its model card says, on a few test articles; `python -m benchmarks.measure_nano` has all of it."""
+"""The bundled student does what its model card says, on a few test articles; `benchmarks.measure_nano` measures all of it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import seal_env  # noqa: F401 (registers the ids)
-from benchmarks.measure_nano import Bench, facts_edit, pairs_edit, sample_edits, wrong_facts
-from seal_env.edits import get_format, pairs_text
+from benchmarks.measure_nano import NanoBenchmark, facts_edit, pairs_edit, wrong_facts
+from seal_env.edits import pairs_text
 from seal_env.models import bundled_folder, bundled_models
-from seal_env.presets import NANO_LORA, NANO_SETTINGS
-from seal_env.student import Student
 from seal_env.tasks.almanac import Almanac
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench(Student.from_pretrained("seal-nano", LoraConfig(**NANO_LORA)), NANO_SETTINGS, articles=24)
+def benchmark() -> NanoBenchmark:
+    return NanoBenchmark(articles=24)
 
 
 def test_it_is_a_small_standard_folder():
@@ -34,30 +31,29 @@ def test_it_is_a_small_standard_folder():
     assert model.config.model_type == "llama" and sum(p.numel() for p in model.parameters()) < 3e6
 
 
-def test_it_reads_well_and_knows_nothing_of_what_it_never_saw(bench):
-    assert np.mean(bench.open_book()) > 0.9
-    assert np.mean(bench.closed_book()) < 0.1
+def test_it_reads_well_and_knows_nothing_of_what_it_never_saw(benchmark):
+    assert np.mean(benchmark.open_book()) > 0.9
+    assert np.mean(benchmark.closed_book()) < 0.1
 
 
-def test_what_it_is_taught_matters(bench):
-    passage = np.mean(bench.passage_only())
-    facts = np.mean(bench.oracle(facts_edit, "implications"))
-    pairs = np.mean(bench.oracle(pairs_edit, "self-qa"))
-    wrong = np.mean(bench.oracle(wrong_facts, "implications"))
-    own = sample_edits(bench.student, [get_format("implications").prompt(task) for task in bench.tasks], 1, seed=0)
-    untrained = np.mean(bench.score(bench.tasks, [edit for (edit,) in own], "implications", seed=2))
+def test_what_it_is_taught_matters(benchmark):
+    passage = np.mean(benchmark.passage_only())
+    facts = np.mean(benchmark.written("implications", facts_edit))
+    pairs = np.mean(benchmark.written("self-qa", pairs_edit))
+    wrong = np.mean(benchmark.written("implications", wrong_facts))
+    edits = [edit for (edit,) in benchmark.sample_edits("implications", benchmark.tasks, k=1, seed=0)]
+    untrained = np.mean(benchmark.score_edits("implications", benchmark.tasks, edits, seed=2))
     assert passage < untrained < facts and passage < 0.4 and pairs > 0.75
     assert wrong < facts - 0.2
 
 
-def test_it_writes_edits_of_varied_quality(bench):
-    edits = sample_edits(bench.student, [get_format("implications").prompt(task) for task in bench.tasks[:8]], 5, seed=1)
-    scores = bench.score(
-        [task for task in bench.tasks[:8] for _ in range(5)], [e for group in edits for e in group], "implications", 2
-    )
-    by_task = np.reshape(scores, (8, 5))
-    assert (by_task.max(1) > by_task.min(1)).mean() > 0.7
-    assert all(len(set(group)) > 1 for group in edits)
+def test_it_writes_edits_of_varied_quality(benchmark):
+    tasks = benchmark.tasks[:8]
+    edits = benchmark.sample_edits("implications", tasks, k=5, seed=1)
+    repeated, flat = [task for task in tasks for _ in range(5)], [text for texts in edits for text in texts]
+    scores = np.reshape(benchmark.score_edits("implications", repeated, flat, seed=2), (8, 5))
+    assert (scores.max(1) > scores.min(1)).mean() > 0.7
+    assert all(len(set(texts)) > 1 for texts in edits)
 
 
 def test_the_default_environment_works_at_once_and_pairs_beat_echoes():

@@ -1,4 +1,4 @@
-"""The bundled student of few-shot tasks: what its model card says, on a few tasks; `benchmarks.measure_arc` has all of it."""
+"""The bundled few-shot student does what its card says, on a few tasks; `benchmarks.measure_arc` measures all of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import Policy
-from benchmarks.measure_arc import Bench, compositions, single_rules
+from benchmarks.measure_arc import ArcBenchmark, compositions, single_rules
 from benchmarks.training.arc_corpus import document, make_tokenizer
 from benchmarks.training.pretrain_nano import CORPORA, encode
 from seal_env.edits import INSTRUCTION, ToolEdit, ToolEditError
@@ -21,8 +21,8 @@ from seal_env.tasks.arc.rules import KNOWN, all_rules
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench()
+def benchmark() -> ArcBenchmark:
+    return ArcBenchmark()
 
 
 def test_it_is_a_small_standard_folder():
@@ -35,36 +35,36 @@ def test_it_is_a_small_standard_folder():
     assert tokenizer.get_vocab() == make_tokenizer().get_vocab()
 
 
-def test_it_knows_single_rules_and_is_lost_where_they_are_composed(bench):
-    single, new = np.mean(bench.solved(single_rules(45))), np.mean(bench.solved(compositions("validation", 45)))
+def test_it_knows_single_rules_and_is_lost_where_they_are_composed(benchmark):
+    single, new = np.mean(benchmark.solved(single_rules(45))), np.mean(benchmark.solved(compositions("validation", 45)))
     assert single > 0.85 and new < single - 0.3
 
 
-def test_an_update_helps_and_a_wild_one_harms(bench):
-    new, known, oracle = compositions("train", 24), single_rules(8), bench.config.oracle()
-    assert np.mean(bench.solved(new, oracle)) > np.mean(bench.solved(new)) + 0.15
+def test_an_update_helps_and_a_wild_one_harms(benchmark):
+    new, known, oracle = compositions("train", 24), single_rules(8), benchmark.config.oracle()
+    assert np.mean(benchmark.solved(new, oracle)) > np.mean(benchmark.solved(new)) + 0.15
     wild = ToolEdit(*oracle.switches, oracle.strategy, 0.1, oracle.num_train_epochs)
-    assert np.mean(bench.solved(known, wild)) < np.mean(bench.solved(known)) - 0.5
+    assert np.mean(benchmark.solved(known, wild)) < np.mean(benchmark.solved(known)) - 0.5
 
 
-def test_it_writes_edits_of_all_kinds_and_most_can_be_read():
+def test_it_writes_edits_of_all_kinds_and_most_are_well_formed():
     policy = Policy.from_pretrained("seal-nano-arc", max_new_tokens=64)
     prompts = [
         pairs_text(task.demonstrations, "labelled") + INSTRUCTION for task in compositions("train", 10) for _ in range(10)
     ]
-    read, broken = [], 0
-    for one in policy.sample(prompts, list(range(100))):
+    edits, malformed = [], 0
+    for completion in policy.sample(prompts, list(range(100))):
         try:
-            read.append(ToolEdit.read(one.text))
+            edits.append(ToolEdit.read(completion.text))
         except ToolEditError:
-            broken += 1
-    assert broken < 20
-    assert len({edit.learning_rate for edit in read}) > 5 and len({edit.num_train_epochs for edit in read}) > 4
+            malformed += 1
+    assert malformed < 20
+    assert len({edit.learning_rate for edit in edits}) > 5 and len({edit.num_train_epochs for edit in edits}) > 4
     for group in range(4):
-        assert 0.3 < np.mean([edit.switches[group] for edit in read]) < 0.7
+        assert 0.3 < np.mean([edit.switches[group] for edit in edits]) < 0.7
 
 
-# What it was made of ----------------------------------------------------------------------------------------------------
+# Its corpus -------------------------------------------------------------------------------------------------------------
 
 
 def test_documents_are_their_tokens_and_outputs_alone_are_learnt():
@@ -79,8 +79,8 @@ def test_documents_are_their_tokens_and_outputs_alone_are_learnt():
         assert "Input" not in learnt and "Output" not in learnt and INSTRUCTION not in learnt
 
 
-def test_it_read_no_composition():
-    """Each document's pairs are explained by one rule, or by one after an augmentation is taken back."""
+def test_its_corpus_has_no_composition():
+    """Each document's pairs follow one rule, or one rule after an augmentation is inverted."""
     rules = [rule for kind in KNOWN for rule in all_rules(kind)]
     for index in range(60):
         pieces = document(0, index)
@@ -88,11 +88,15 @@ def test_it_read_no_composition():
             continue  # an edit
         texts = ["".join(piece.text for piece in pieces[i : i + 2]) for i in range(0, len(pieces), 2)]
         pairs = [Pair(*map(_labelled, text.removeprefix(INPUT).removesuffix(END).split(OUTPUT))) for text in texts]
-        plain = [one for group in GROUPS.values() for one in group] + [translation(i, j) for i in range(3) for j in range(3)]
-        back = [[Pair(one.invert(a), one.invert(b)) for a, b in pairs] for one in plain]
-        # An augmentation also permutes the colours: rules that hold some are tried with all of them.
+        transforms = [transform for group in GROUPS.values() for transform in group]
+        transforms += [translation(i, j) for i in range(3) for j in range(3)]
+        inverted = [[Pair(transform.invert(a), transform.invert(b)) for a, b in pairs] for transform in transforms]
+        # An augmentation also permutes colours; all_rules has each rule in all colours.
         assert any(
-            all(rule(a) == b for a, b in found) for found in (pairs, *back) for rule in rules if all(a for a, _ in found)
+            all(rule(a) == b for a, b in candidate)
+            for candidate in (pairs, *inverted)
+            for rule in rules
+            if all(a for a, _ in candidate)
         )
 
 

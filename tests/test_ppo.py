@@ -13,12 +13,12 @@ from peft import LoraConfig
 from agents.callbacks import Checkpoint, LogEdits, latest
 from agents.ppo import PAD, PPO, LanguageModelPolicy, PromptVecEnv, padded, unpadded
 from seal_env.student import Sampling
-from tests.toy import Curve, Rewarded, share_of_letters, toy
+from tests.toy import Curve, EditReward, make_toy, share_of_letters
 
 CONFIG = {"contexts": 4, "samples": 8, "learning_rate": 5e-3, "clip_range": 0.2, "target_kl": None}
 
 
-class Toy(Rewarded):
+class Toy(EditReward):
     """The toy reward, for prompts of few bytes."""
 
     def reset(self, **options):
@@ -40,8 +40,8 @@ class Easy(Toy):
 def make(model_path):
     """``make()``: an environment with the toy reward, and a policy whose temperature lets a random model say anything."""
 
-    def make_toy(num_envs: int = 32, reward=share_of_letters, rewarded=Toy, **options):
-        env, policy = toy(model_path("llama"), num_envs, None, sampling=Sampling(temperature=0.2), **options)
+    def made(num_envs: int = 32, reward=share_of_letters, rewarded=Toy, **options):
+        env, policy = make_toy(model_path("llama"), num_envs, None, sampling=Sampling(temperature=0.2), **options)
         return rewarded(env, reward), policy
 
     return make_toy

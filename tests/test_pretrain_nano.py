@@ -1,4 +1,4 @@
-"""The making of the bundled student: the same documents, masks that keep them apart, and runs that go on where they stopped."""
+"""Pretraining of the bundled student: packed documents do not attend to each other, and runs resume exactly."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tokenizer, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.hidden_size == 32
 
 
-def test_a_packed_document_is_read_as_if_alone(tokenizer):
+def test_a_packed_document_has_the_logits_of_the_document_alone(tokenizer):
     batch = next(batches(TINY, tokenizer, 0))
     model = Pretraining(TINY, tokenizer).model.eval()
     with torch.no_grad():

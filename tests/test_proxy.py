@@ -125,7 +125,7 @@ class _Handler(ChatHandler):
         with self.server.lock:
             asked = sum(json.loads(one["messages"][1]["content"])["title"] == title for one in self.server.bodies)
             self.server.bodies.append(body)
-        self.say(self.server.reply(title, asked))
+        self.send_reply(self.server.reply(title, asked))
 
 
 def scores(length: Any = 5, diversity: Any = 4, quality: Any = 4, correctness: Any = 5, **more: Any) -> str:

@@ -22,7 +22,7 @@ from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import differences, read
 from benchmarks.settings import BASELINES, from_mapping, read_config, value_of
 from seal_env.distributed import ProcessPool
-from tests.processes import left_of, marked, needs_proc, started_with
+from tests.processes import needs_proc, running, still_running, tagged_environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,7 +134,7 @@ def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroke
 @needs_proc
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_leaves_no_process_behind(config, tmp_path, how):
-    environment, mark = marked(tmp_path)
+    environment, tag = tagged_environment(tmp_path)
     command = [sys.executable, "-m", "benchmarks.cli", "run", "--config", str(config), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
         [*command, "--workers", "2"],
@@ -147,10 +147,10 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(config, tmp_path, how):
     )
     while process.poll() is None and not list((tmp_path / "run").glob("runs/*/*/.lock")):
         time.sleep(0.1)
-    assert len(started_with(mark)) >= 4  # itself, two workers, and what carries their messages
+    assert len(running(tag)) >= 4  # itself, two workers, and what carries their messages
     process.send_signal(how)
-    _, message = process.communicate(timeout=60)
-    assert not left_of(mark)
+    _, said = process.communicate(timeout=60)
+    assert not still_running(tag)
     if how == signal.SIGINT:
         assert (
             process.returncode == 130

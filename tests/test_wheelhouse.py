@@ -1,4 +1,4 @@
-"""`make wheelhouse` gathers what a target lacks and nothing else, and `install` puts only what is lacking beside it."""
+"""`make wheelhouse` downloads only the packages that a target lacks, and `install` installs only those."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAG = "manylinux_2_17_x86_64"
 
 
 def wheel(folder: Path, name: str, version: str, *needs: str, tag: str = "py3-none-any") -> None:
-    """A wheel with one module, and nothing but metadata besides."""
+    """Write a wheel with one module and its metadata."""
     folder.mkdir(exist_ok=True)
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as archive:
@@ -32,7 +32,7 @@ def wheel(folder: Path, name: str, version: str, *needs: str, tag: str = "py3-no
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> Path:
-    """The only place that pip looks at."""
+    """The only index that pip uses."""
     folder = tmp_path / "index"
     for name in ("PIP_NO_INDEX", "PIP_DISABLE_PIP_VERSION_CHECK"):
         monkeypatch.setenv(name, "1")
@@ -44,11 +44,11 @@ def index(tmp_path, monkeypatch) -> Path:
 def gather(tmp_path: Path, *lacks: str, **options) -> set[str]:
     has = {name: "" for name in NEEDED if name not in lacks} | {"numpy": "2.4"} | options.pop("has", {})
     wheels = wheelhouse.gather(tmp_path / "wheels", "3.12", "manylinux_2_28_x86_64", has, options.pop("extras", ()), options)
-    assert set(wheels) == set((tmp_path / "wheels").iterdir()), "nothing else is left there"
+    assert set(wheels) == set((tmp_path / "wheels").iterdir()), "other wheels are deleted"
     return {path.name.partition("-")[0] for path in wheels}
 
 
-def test_what_is_lacking_comes_with_all_that_it_needs(index, tmp_path):
+def test_missing_packages_come_with_their_dependencies(index, tmp_path):
     wheel(
         index,
         "gymnasium",
@@ -62,8 +62,8 @@ def test_what_is_lacking_comes_with_all_that_it_needs(index, tmp_path):
     wheel(index, "deep", "2.1", "extra_of_deep; extra == 'more'", "other; extra == 'less'", tag=f"cp312-cp312-{TAG}")
     wheel(index, "deep", "2.2", tag="cp311-cp311-manylinux_2_17_x86_64")  # another Python's
     wheel(index, "extra_of_deep", "1.0", "cloudpickle")
-    found = gather(tmp_path, "gymnasium", has={"numpy": "2.0"})
-    assert found == {"gymnasium", "cloudpickle", "deep", "extra_of_deep"}
+    names = gather(tmp_path, "gymnasium", has={"numpy": "2.0"})
+    assert names == {"gymnasium", "cloudpickle", "deep", "extra_of_deep"}
     assert (tmp_path / "wheels" / f"deep-2.1-cp312-cp312-{TAG}.whl").is_file()
 
 
@@ -74,7 +74,7 @@ def test_an_extra_of_what_the_target_has_is_gathered_without_the_package(index, 
     assert gather(tmp_path, "gymnasium") == {"gymnasium", "speed"}
 
 
-def test_what_the_target_has_must_do(index, tmp_path):
+def test_packages_of_the_target_must_meet_the_requirements(index, tmp_path):
     wheel(index, "gymnasium", "1.4.0", "numpy>=2.1")
     with pytest.raises(ValueError, match=r"numpy 2\.0 is what the target has, and numpy>=2\.1 is needed"):
         gather(tmp_path, "gymnasium", has={"numpy": "2.0"})
@@ -91,7 +91,7 @@ def test_versions_are_those_of_the_constraints_unless_pinned(index, tmp_path):
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == ["gymnasium-1.3.0-py3-none-any.whl"]
 
 
-def test_only_what_is_lacking_is_installed(index, tmp_path):
+def test_only_missing_packages_are_installed(index, tmp_path):
     wheel(tmp_path / "wheels", "lacking_here", "1.0")
     wheel(tmp_path / "wheels", "numpy", "0.1")
     command = [sys.executable, "-m", "benchmarks.wheelhouse", "install", "--folder", str(tmp_path / "wheels")]
@@ -100,6 +100,6 @@ def test_only_what_is_lacking_is_installed(index, tmp_path):
     assert (tmp_path / "site" / "lacking_here.py").is_file() and not (tmp_path / "site" / "numpy.py").exists()
 
 
-def test_a_freeze_is_read(tmp_path):
+def test_the_output_of_pip_freeze_is_parsed(tmp_path):
     lines = ["# comment", "-e git+x#egg=y", "numpy==2.4.6", "local @ file:///x/local-1.0.whl", ""]
     assert wheelhouse._versions(lines) == {"numpy": "2.4.6", "local": ""}

@@ -1,4 +1,4 @@
-"""Tiny models of any architecture on disk: random weights large enough that a token's meaning shows, and bytes as tokens."""
+"""Tiny models of many architectures on disk: byte tokens, and random weights large enough that tokens change the output."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ VISION = {
     "patch_size": 14,
 }
 
-# What each does differently is said where it is.
+# name -> model type and options of its config; comments say what is special about an architecture.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", COMMON),
     "qwen3": ("qwen3", HEADS),
-    "gemma2": ("gemma2", {**HEADS, "sliding_window": 8, "final_logit_softcapping": 30.0}),  # caps logits
-    "cohere": ("cohere", {**COMMON, "logit_scale": 0.0625}),  # scales logits
+    "gemma2": ("gemma2", {**HEADS, "sliding_window": 8, "final_logit_softcapping": 30.0}),  # soft-capped logits
+    "cohere": ("cohere", {**COMMON, "logit_scale": 0.0625}),  # scaled logits
     "granite": ("granite", {**COMMON, "logits_scaling": 3.0}),
     "olmo3": ("olmo3", {**COMMON, "sliding_window": 8}),
-    "falcon-h1": ("falcon_h1", {**COMMON, **MAMBA, "mamba_d_ssm": 64, "lm_head_multiplier": 0.5}),  # multiplies; recurrent
+    "falcon-h1": ("falcon_h1", {**COMMON, **MAMBA, "mamba_d_ssm": 64, "lm_head_multiplier": 0.5}),  # multipliers; recurrent
     "lfm2": ("lfm2", {**COMMON, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}),
     "bamba": ("bamba", {**COMMON, **MAMBA, "attn_layer_indices": [1]}),
     "mamba2": (
@@ -79,7 +79,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"word_embed_proj_dim": 16, "max_position_embeddings": 512, "pad_token_id": 1, "dropout": 0.0},
     ),
     "gpt2": ("gpt2", {**GPT, **NO_DROPOUT, "n_positions": 512}),
-    "bloom": ("bloom", {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4}),  # takes no positions
+    "bloom": ("bloom", {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4}),  # without position ids
     "mpt": ("mpt", {"vocab_size": VOCABULARY, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 512}),
     "falcon": ("falcon", {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
     "phi3": ("phi3", COMMON),
@@ -90,9 +90,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {**COMMON, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
         | {"shared_expert_intermediate_size": 32},
     ),
-    "deepseek-v3": ("deepseek_v3", {**COMMON, **MLA}),  # a layer that reads what was cached of earlier tokens
-    "modernbert-decoder": ("modernbert-decoder", {**COMMON, "local_attention": 8}),  # its head is called decoder
-    "gemma3": (  # the language model is a part of it
+    "deepseek-v3": ("deepseek_v3", {**COMMON, **MLA}),  # a layer that reads the compressed cache of earlier tokens
+    "modernbert-decoder": ("modernbert-decoder", {**COMMON, "local_attention": 8}),  # its head is named decoder
+    "gemma3": (  # multimodal: the language model is a submodule
         "gemma3",
         {"text_config": {**HEADS, "sliding_window": 8}, "vision_config": VISION, "mm_tokens_per_image": 4}
         | {"image_token_index": 5, "boi_token_index": 6, "eoi_token_index": 7},

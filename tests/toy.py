@@ -1,4 +1,4 @@
-"""A toy task that every agent must learn in seconds: the reward is the share of letters in an edit; updates take no time."""
+"""A toy environment that every agent must learn in seconds: the reward is the share of letters in an edit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from peft import LoraConfig
 
 from agents import Agent, Callback, Policy, Round
 
-# Options of an environment with a minimal inner loop.
+# Keywords of an environment with a minimal inner loop.
 SMALL = {"lora": {"r": 2, "lora_alpha": 4}, "inner_loop": {"epochs": 1, "batch_size": 0}, "max_new_tokens": 2}
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
 
 
 class Curve(Callback):
-    """Records the metrics of each round; ``curve["reward"]`` are the values of a metric."""
+    """Records the metrics of each round; ``curve["reward"]`` is the list of one metric."""
 
     def __init__(self) -> None:
         self.rounds: list[dict[str, float]] = []
@@ -31,8 +31,8 @@ class Curve(Callback):
         return [metrics[name] for metrics in self.rounds]
 
 
-class Rewarded(VectorWrapper):
-    """Replaces the environment's reward and gain by ``reward(edit)``."""
+class EditReward(VectorWrapper):
+    """Replaces reward and gain by ``reward(edit)``."""
 
     def __init__(self, env: VectorEnv, reward: Callable[[str], float]) -> None:
         super().__init__(env)
@@ -46,12 +46,12 @@ class Rewarded(VectorWrapper):
 
 
 def share_of_letters(edit: str) -> float:
-    """Share of the edit's characters that are English letters: about a fifth for a random model, 0 for an empty edit."""
+    """Share of ASCII letters in an edit: about a fifth for a random model, 0 for an empty edit."""
     return sum(character.isascii() and character.isalpha() for character in edit) / max(1, len(edit))
 
 
-def toy(model: str, num_envs: int, reward: Callable[[str], float] | None = share_of_letters, **options: Any):
-    """An environment over ``model`` (a folder) with the toy reward, or its own (None), and a policy over the same model."""
+def make_toy(model: str, num_envs: int, reward: Callable[[str], float] | None = share_of_letters, **options: Any):
+    """An environment and a policy on ``model`` (a folder); ``reward=None`` keeps the reward of the environment."""
     env = gym.make_vec("SEAL-SQuAD-v0", num_envs=num_envs, model=model, limit=4, **SMALL)
     policy = Policy.from_pretrained(model, **{"lora": LORA, "max_new_tokens": 12, **options})
-    return (Rewarded(env, reward) if reward else env), policy
+    return (EditReward(env, reward) if reward else env), policy

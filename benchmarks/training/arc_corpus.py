@@ -1,11 +1,11 @@
-"""What `seal-nano-arc` reads when it is made: tasks of single rules, self-edits of all qualities, and its tokenizer.
+"""The pretraining corpus and the tokenizer of `seal-nano-arc`: tasks of single rules, and self-edits of all qualities.
 
-Documents are drawn by number, so that document i is the same whenever it is made:
+Document i is a function of the seed and i. There are two kinds:
 
-- *task*: two to six pairs of one of mini-arc's rules, never of a composition; outputs are learnt from the second pair on.
+- *task*: two to six pairs of one of mini-arc's rules, never of a composition; the loss is on outputs from the second pair on.
   Some are augmented as in an inner loop.
-- *edit*: demonstrations, the instruction that asks for a self-edit, and one: every switch and number drawn alone, some of them
-  malformed. So the untrained policy has something to be selected from, and knows nothing of what works.
+- *edit*: demonstrations, the instruction of a self-edit, and a self-edit: every switch and number is drawn independently, and
+  some edits are malformed. The untrained policy then writes varied edits without any bias to those that work.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from seal_env.tasks.arc.rules import KNOWN, draw_rule
 PROMPTS = ArcPrompts("labelled")
 AUGMENTED = 0.12  # share of tasks that are augmented
 EDITS = 0.04
-MALFORMED = 0.05  # share of edits that cannot be read
-# Learning rates and epochs of edits: all kinds in the first EARLY documents, then those that an untrained policy chooses from.
+MALFORMED = 0.05  # share of edits
+# Learning rates and epochs of edits: a wide range in the first EARLY documents, then the range of the untrained policy.
 EARLY = 88_548
 EARLY_RATES, RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 EARLY_EPOCHS, EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10), (1, 2, 3, 4, 6, 8, 10)
 
 
 def document(seed: int, index: int) -> Document:
-    """Document ``index`` of the corpus; the end of the text is to be learnt too."""
+    """Document ``index`` of the corpus."""
     rng = random.Random(f"arc/{seed}/{index}")
     pairs = _pairs(rng)
     if rng.random() < EDITS:
@@ -56,8 +56,8 @@ def _pairs(rng: random.Random) -> list[Pair]:
             continue
         if not augmented:
             return pairs
-        one = rng.choice(augmentations(rng.choice(list(GROUPS)), pairs, rng))
-        return list(one.then(random_colours(rng)).pairs(pairs))
+        augmentation = rng.choice(augmentations(rng.choice(list(GROUPS)), pairs, rng))
+        return list(augmentation.then(random_colours(rng)).pairs(pairs))
 
 
 def _edit(rng: random.Random, early: bool) -> str:
@@ -72,7 +72,7 @@ def _edit(rng: random.Random, early: bool) -> str:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for each colour and each fixed phrase, bytes for any other text; ``<s>`` (0) begins it, ``</s>`` (1) ends it."""
+    """A token for each colour and each fixed phrase, bytes for other text; ``<s>`` (0) begins a text, ``</s>`` (1) ends it."""
     tokenizer = byte_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     phrases = [
@@ -88,7 +88,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _json_phrases() -> list[str]:
-    """The parts of a self-edit that never change."""
+    """The constant parts of a self-edit."""
     first, *others = SWITCHES
     return [
         f'{{"data_generation": {{"{first}": ',

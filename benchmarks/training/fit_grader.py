@@ -1,11 +1,10 @@
-"""Fit the `calibrated` grader: ``python -m benchmarks.training.fit_grader --runs ../shared/data/seal_runs --out
-calibrated.json``.
+"""Fit the `calibrated` grader: ``python -m benchmarks.training.fit_grader --runs SEAL_RUNS --out calibrated.json``.
 
 Reads the runs that SEAL's authors recorded, with GPT-4.1's verdict on every answer. The trees are fitted to the runs in
-``train/``; those in ``eval/`` are about other articles and no tree is fitted to them, so what is printed of them last holds for
-the file that is written. What is printed first is cross-fitted: every verdict is predicted by trees that were fitted without
-its passage, or without its article. One number is set on all runs: the threshold, so that as many answers are right as the
-judge says, by the scores cross-fitted by article. The same runs give the same file.
+``train/``. The runs in ``eval/`` are about other articles and no tree is fitted to them, so the agreement that is printed last
+holds for the file that is written. The agreement that is printed first is cross-fitted: every verdict is predicted by trees
+that were fitted without its passage, or without its article. One number is set on all runs: the threshold, at which as many
+answers are right as the judge says, by the scores that are cross-fitted by article. The same runs give the same file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from seal_env.files import atomic_write
 EVALUATED = ("eval/naive", "eval/base", "eval/iter2")
 FOLDS = 10
 
-# Features of which more can only help (1) or harm (-1): what a tree may not get backwards by chance.
+# Features with a known sign: more of them can only help (1) or harm (-1), and no split may say the opposite by chance.
 MONOTONE = {
     "recall": 1, "recall_alternative": 1, "recall_specific": 1, "recall_hits": 1, "recall_hits_first": 1, "recall_hits_all": 1,
     "recall_least": 1, "letters": 1, "letters_first": 1, "longest_piece": 1, "longest_run": 1, "contained": 1,
@@ -41,12 +40,14 @@ MONOTONE = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """One verdict.
+    """A recorded verdict.
 
     Attributes:
-        run: of the file, such as ``eval/base``.
+        run: name of the file, such as ``eval/base``.
         side: ``adapter`` after the update, ``baseline`` before.
-        article: title, and the passage's text.
+        article: title and text of the passage.
+        answered: question, accepted answers and the student's answer.
+        right: the verdict.
     """
 
     run: str
@@ -58,10 +59,13 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Judged:
-    """A different answer.
+    """A unique answer.
 
     Attributes:
-        share: of its verdicts that say right.
+        article: title and text of the passage.
+        answered: question, accepted answers and the student's answer.
+        share: share of its verdicts that are right.
+        evaluated: whether it is from ``eval/``.
     """
 
     article: tuple[str, str]
@@ -72,16 +76,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Everything the result depends on, besides the code and the runs.
+    """Everything that the result depends on, besides the code and the runs.
 
     Attributes:
-        trees: in the sum.
-        depth: questions in a tree.
-        learning_rate: share of a tree's step that is taken.
-        columns: share of the features that a tree may ask for.
+        trees: number of trees.
+        depth: of a tree.
+        learning_rate: shrinkage of a tree's leaves.
+        columns: share of the features that a tree may split.
         ridge: added to the curvature of a leaf.
-        bins: most values at which a feature is split.
-        seed: of the features that a tree may ask for.
+        bins: maximum number of split points per feature.
+        seed: of the choice of features.
     """
 
     trees: int = 800
@@ -107,11 +111,11 @@ def recorded(folder: Path) -> list[Recorded]:
 
 
 def judged(verdicts: Sequence[Recorded]) -> list[Judged]:
-    """Each different answer once; those on which the judge is evenly split are left out."""
+    """The unique answers, without those on which the judge is evenly split."""
     groups = defaultdict(list)
-    for one in verdicts:
-        groups[one.answered].append(one)
-    shares = {answered: float(np.mean([one.right for one in group])) for answered, group in groups.items()}
+    for verdict in verdicts:
+        groups[verdict.answered].append(verdict)
+    shares = {answered: float(np.mean([verdict.right for verdict in group])) for answered, group in groups.items()}
     return [
         Judged(group[0].article, answered, shares[answered], group[0].run.startswith("eval/"))
         for answered, group in groups.items()
@@ -121,7 +125,15 @@ def judged(verdicts: Sequence[Recorded]) -> list[Judged]:
 
 @dataclass(frozen=True)
 class Table:
-    """Answers as rows of features; those that a guard refuses have none and stay out of the fit."""
+    """Answers and their features.
+
+    Attributes:
+        items: the answers.
+        rows: ``(items, features)``; zeros where a guard rejects the answer.
+        kept: ``(items,)`` whether no guard rejects the answer; others are left out of the fit.
+        right: ``(items,)`` whether most verdicts are right.
+        weights: ``(items,)`` of the loss.
+    """
 
     items: list[Judged]
     rows: Matrix
@@ -132,28 +144,30 @@ class Table:
     def fit(self, chosen: NDArray[np.bool_], config: FitConfig) -> Trees:
         """Trees fitted to the ``chosen`` rows."""
         used = chosen & self.kept
-        return fit_trees(self.rows[used], np.array([one.share for one in self.items])[used], self.weights[used], config)
+        return fit_trees(self.rows[used], np.array([item.share for item in self.items])[used], self.weights[used], config)
 
     def cross_fitted(self, groups: Sequence[object], config: FitConfig) -> Matrix:
-        """The score of every row by trees that were fitted without its fold; a group is in one fold."""
+        """``(items,)`` scores by trees that were fitted without the item's fold; all items of a group are in one fold."""
         folds = np.array([_fold_of(group) for group in groups])
-        found = np.zeros(len(self.items))
+        predicted = np.zeros(len(self.items))
         for fold in range(FOLDS):
             out = folds == fold
-            found[out] = self.fit(~out, config).score(self.rows[out])
-        return np.where(self.kept, found, 0.0)
+            predicted[out] = self.fit(~out, config).score(self.rows[out])
+        return np.where(self.kept, predicted, 0.0)
 
 
 def tabulate(items: list[Judged]) -> Table:
+    """The features of answers."""
     rows, kept = np.zeros((len(items), len(FEATURES))), np.zeros(len(items), bool)
-    for i, one in enumerate(items):
-        (gold,) = one.answered.answers
-        said = reply(one.answered.question, gold, one.answered.prediction)
-        if said is not None:
-            rows[i], kept[i] = features(one.answered.question, gold, said), True
-    asked = Counter(one.answered.question for one in items)  # twenty answers to a question teach less than twenty questions
-    weights = np.array([asked[one.answered.question] ** -0.5 for one in items])
-    return Table(items, rows, kept, np.array([one.share > 0.5 for one in items]), weights / weights.mean())
+    for i, item in enumerate(items):
+        (gold,) = item.answered.answers
+        text = reply(item.answered.question, gold, item.answered.prediction)
+        if text is not None:
+            rows[i], kept[i] = features(item.answered.question, gold, text), True
+    # Twenty answers to one question teach less than answers to twenty questions.
+    counts = Counter(item.answered.question for item in items)
+    weights = np.array([counts[item.answered.question] ** -0.5 for item in items])
+    return Table(items, rows, kept, np.array([item.share > 0.5 for item in items]), weights / weights.mean())
 
 
 def _fold_of(group: object) -> int:
@@ -161,7 +175,7 @@ def _fold_of(group: object) -> int:
 
 
 def fit_trees(rows: Matrix, shares: Matrix, weights: Matrix, config: FitConfig) -> Trees:
-    """Gradient boosting of the logistic loss; a split must agree with ``MONOTONE`` on the whole."""
+    """Gradient boosting of the logistic loss; a split must agree with ``MONOTONE`` on average over its level."""
     rng = np.random.default_rng(config.seed)
     edges = [_edges(column, config.bins) for column in rows.T]
     codes = np.stack([np.searchsorted(edge, column, side="left") for edge, column in zip(edges, rows.T)], 1)
@@ -175,22 +189,22 @@ def fit_trees(rows: Matrix, shares: Matrix, weights: Matrix, config: FitConfig) 
         gradient, curvature = weights * (shares - chance), weights * chance * (1 - chance)
         allowed = np.sort(rng.choice(rows.shape[1], max(1, round(config.columns * rows.shape[1])), replace=False))
         node = np.zeros(len(rows), np.int64)
-        asked: list[tuple[int, int]] = []
+        path: list[tuple[int, int]] = []
         for level in range(config.depth):
             column, code = _best_split(codes, allowed, node, 2**level, gradient, curvature, signs, config)
-            asked.append((column, code))
+            path.append((column, code))
             node = 2 * node + (codes[:, column] > code)
         up = np.bincount(node, gradient, 2**config.depth) / (np.bincount(node, curvature, 2**config.depth) + config.ridge)
         values = np.round(config.learning_rate * up, 5)
         total += values[node]
-        columns.append([column for column, _ in asked])
-        splits.append([float(edges[column][code]) for column, code in asked])
+        columns.append([column for column, _ in path])
+        splits.append([float(edges[column][code]) for column, code in path])
         leaves.append(values)
     return Trees(np.array(columns), np.array(splits), np.array(leaves), intercept)
 
 
 def _edges(column: Matrix, bins: int) -> Matrix:
-    """Where a feature may be split: between neighbouring values, at most ``bins`` of them."""
+    """The split points of a feature: between neighbouring values, at most ``bins`` of them."""
     values = np.unique(column)
     if len(values) > bins + 1:
         values = np.unique(np.quantile(column, np.linspace(0, 1, bins + 2), method="nearest"))
@@ -208,17 +222,17 @@ def _best_split(
     signs: NDArray[np.int64],
     config: FitConfig,
 ) -> tuple[int, int]:
-    """The column and the code above which a level's nodes are best parted, all by the same."""
+    """The column, and the code above which it is split, that are best for all nodes of a level."""
     bins = config.bins + 2
     best = (-np.inf, int(allowed[0]), 0)
     for column in allowed:
-        at = node * bins + codes[:, column]
-        up = np.bincount(at, gradient, nodes * bins).reshape(nodes, bins)
-        weight = np.bincount(at, curvature, nodes * bins).reshape(nodes, bins)
+        cells = node * bins + codes[:, column]
+        up = np.bincount(cells, gradient, nodes * bins).reshape(nodes, bins)
+        weight = np.bincount(cells, curvature, nodes * bins).reshape(nodes, bins)
         low, low_weight = up.cumsum(1)[:, :-1], weight.cumsum(1)[:, :-1]
         high, high_weight = up.sum(1, keepdims=True) - low, weight.sum(1, keepdims=True) - low_weight
         gains = (low**2 / (low_weight + config.ridge) + high**2 / (high_weight + config.ridge)).sum(0)
-        if signs[column]:  # the whole level must go the right way
+        if signs[column]:  # all nodes of the level together
             step = (high / (high_weight + config.ridge) - low / (low_weight + config.ridge)) * signs[column]
             gains = np.where((step * np.minimum(low_weight, high_weight)).sum(0) >= 0, gains, -np.inf)
         code = int(gains[: codes[:, column].max()].argmax()) if codes[:, column].max() else 0
@@ -227,19 +241,19 @@ def _best_split(
     return best[1], best[2]
 
 
-def unbiased(found: Matrix, right: NDArray[np.bool_]) -> float:
-    """The score above which as many answers lie as the judge calls right."""
-    return float(np.quantile(found, 1 - right.mean()))
+def unbiased_threshold(predicted: Matrix, right: NDArray[np.bool_]) -> float:
+    """The threshold at which as many answers are right as the judge says."""
+    return float(np.quantile(predicted, 1 - right.mean()))
 
 
 def shifted(trees: Trees, threshold: float) -> Trees:
-    """The same trees with ``threshold`` at 0.5."""
+    """The same trees, with ``threshold`` moved to 0.5."""
     return replace(trees, intercept=round(trees.intercept - float(np.log(threshold / (1 - threshold))), 5))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """With the judge, as shares of different answers."""
+    """Agreement with the judge, as shares of unique answers."""
 
     agreement: float
     precision: float
@@ -256,44 +270,46 @@ class Agreement:
 
 
 def accuracies(verdicts: Sequence[Recorded], given: Mapping[Answered, bool]) -> dict[tuple[str, str], tuple[float, float]]:
-    """Of each run and side, mean accuracy in percent over passages as recorded and as given; answers without either are out."""
-    found: dict[tuple[str, str], dict[tuple[str, str], list[tuple[bool, bool]]]] = defaultdict(lambda: defaultdict(list))
-    for one in verdicts:
-        if one.answered in given:
-            found[one.run, one.side][one.article].append((one.right, given[one.answered]))
-    return {key: tuple(100 * np.mean([np.mean(pairs, 0) for pairs in passages.values()], 0)) for key, passages in found.items()}
+    """By run and side: mean accuracy over passages in percent, as recorded and as given, on the answers that have both."""
+    groups: dict[tuple[str, str], dict[tuple[str, str], list[tuple[bool, bool]]]] = defaultdict(lambda: defaultdict(list))
+    for verdict in verdicts:
+        if verdict.answered in given:
+            groups[verdict.run, verdict.side][verdict.article].append((verdict.right, given[verdict.answered]))
+    return {
+        key: tuple(100 * np.mean([np.mean(pairs, 0) for pairs in passages.values()], 0)) for key, passages in groups.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, help="folder with the recorded runs, train/ and eval/")
-    parser.add_argument("--out", type=Path, required=True, help="file of the parameters")
+    parser.add_argument("--out", type=Path, required=True, help="file to write the parameters to")
     arguments = parser.parse_args()
     config, verdicts = FitConfig(), recorded(arguments.runs)
     table = tabulate(judged(verdicts))
-    evaluated = np.array([one.evaluated for one in table.items])
-    items = [one.answered for one in table.items]
-    titles = [one.article[0] for one in table.items]
-    print(f"{len(verdicts)} verdicts on {len(items)} different answers; {(~table.kept).sum()} refused by a guard")
+    evaluated = np.array([item.evaluated for item in table.items])
+    answers = [item.answered for item in table.items]
+    passages = [item.article for item in table.items]
+    print(f"{len(verdicts)} verdicts on {len(answers)} unique answers; {(~table.kept).sum()} rejected by a guard")
 
     threshold = 0.5
-    for name, groups in (("passage", [one.article for one in table.items]), ("article", titles)):
-        found = table.cross_fitted(groups, config)
-        threshold = unbiased(found, table.right)
-        given = found > threshold
+    for name, groups in (("passage", passages), ("article", [title for title, _ in passages])):
+        predicted = table.cross_fitted(groups, config)
+        threshold = unbiased_threshold(predicted, table.right)
+        given = predicted > threshold
         print(f"\ncross-fitted by {name}: {Agreement.of(given, table.right)}")
         print(f"  answers in eval/: {Agreement.of(given[evaluated], table.right[evaluated])}")
-        _print_accuracies(verdicts, dict(zip(items, given.tolist())))
+        _print_accuracies(verdicts, dict(zip(answers, given.tolist())))
 
     trees = shifted(table.fit(~evaluated, config), threshold)
     write(trees, arguments.out)
-    held_out = [one for one, out in zip(items, evaluated) if out]
+    held_out = [answered for answered, out in zip(answers, evaluated) if out]
     started = time.process_time()
     given = np.array(scores(held_out, trees)) > 0.5
     seconds = time.process_time() - started
     print(f"\nwritten to {arguments.out}, fitted to train/; on eval/: {Agreement.of(given, table.right[evaluated])}")
     _print_accuracies(verdicts, dict(zip(held_out, given.tolist())))
-    print(f"  {len(held_out) / seconds:.0f} answers a second of processor time")
+    print(f"  {len(held_out) / seconds:.0f} answers per second of CPU time")
 
 
 def _print_accuracies(verdicts: Sequence[Recorded], given: Mapping[Answered, bool]) -> None:
@@ -303,7 +319,7 @@ def _print_accuracies(verdicts: Sequence[Recorded], given: Mapping[Answered, boo
 
 
 def write(trees: Trees, path: Path) -> None:
-    """Write the parameters as JSON, a line a list."""
+    """Write the parameters as JSON, one line per list."""
     parts = {
         "features": list(FEATURES),
         "intercept": trees.intercept,

@@ -1,15 +1,15 @@
-"""What `seal-nano` reads when it is made: documents of Almanac English, and the tokenizer made of them.
+"""The pretraining corpus and the tokenizer of `seal-nano`: documents of Almanac English.
 
-Six kinds of document, each drawn by number, so that document i is the same whenever it is made:
+Document i is a function of the seed and i. There are six kinds:
 
-- *statement*, *pair*, *asked*: a fact about one of ``KNOWN`` training articles, stated plainly, as question and answer, or
-  asked in SEAL's words. These facts come back again and again: the model learns them, and that the three forms are one.
-- *reading*: a passage about something new, or plain statements about it, then questions. Nothing is learnt of the passage's
-  own words: narration is something to read, never something to say.
-- *copy*: a list of names, numbers and dates, twice. Looking up what was said before is what all reading is made of, so that
-  the first ``EARLY`` documents are mostly these and readings of plain statements.
-- *edit*: a self-edit prompt with a new passage, and an edit of varied quality after it: plain facts, pairs, echoes of the
-  passage, partial, vague and mistaken ones. So the untrained policy has something to be selected from.
+- *statement*, *pair*, *question*: a fact about one of ``KNOWN`` training articles, as a plain statement, as question and
+  answer, or after SEAL's question prompt. These facts are repeated: the model learns them, and that the forms are equal.
+- *reading*: a passage about a new article, or plain statements about it, then questions. The passage itself has no loss: the
+  model reads narration and never writes it.
+- *copy*: a list of names, numbers and dates, twice. Reading comes down to looking up what the context says, so the first
+  ``EARLY`` documents are mostly copies and readings of plain statements.
+- *edit*: the prompt of a self-edit with a new passage, then an edit of varied quality: plain facts, pairs, echoes of the
+  passage, and partial, vague or wrong edits. The untrained policy's edits then differ enough to select from.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from seal_env.edits import get_format, pairs_text
 from seal_env.tasks import open_book_prompt, question_prompt
 from seal_env.tasks.almanac import FIRST_UNREAD, Almanac, Article, Fact, Names
 
-KNOWN = 200  # training articles whose facts the model is to know
-NEW = FIRST_UNREAD - KNOWN  # training articles after those: something to read, hardly ever twice
+KNOWN = 200  # training articles whose facts the model learns
+NEW = FIRST_UNREAD - KNOWN  # training articles after those, which it reads about once
 EARLY = 20_000
-EARLY_MIX = {"statement": 0.15, "pair": 0.1, "asked": 0.15, "reading": 0.2, "copy": 0.3, "edit": 0.1}
-MIX = {"statement": 0.27, "pair": 0.17, "asked": 0.27, "reading": 0.13, "copy": 0.01, "edit": 0.15}
+EARLY_MIX = {"statement": 0.15, "pair": 0.1, "question": 0.15, "reading": 0.2, "copy": 0.3, "edit": 0.1}
+MIX = {"statement": 0.27, "pair": 0.17, "question": 0.27, "reading": 0.13, "copy": 0.01, "edit": 0.15}
 PLAIN_READING = 0.2  # share of readings whose context is plain statements
 FORMATS = ("implications", "rewrite", "self-qa")
-MISTAKES = 0.1  # share of facts that a careless edit gets wrong
+MISTAKES = 0.1  # share of wrong facts in a partial or mixed edit
 
 VAGUE = (
     "{t} is well worth knowing about.",
@@ -56,18 +56,18 @@ VAGUE_PAIRS = (
 
 @dataclass(frozen=True)
 class Piece:
-    """Text, and whether the model learns to write it."""
+    """A part of a document, and whether its tokens have a loss."""
 
     text: str
     learn: bool
 
 
 Document = list[Piece]
-_TRAIN = Almanac()
+_ALMANAC = Almanac()
 
 
 def document(seed: int, index: int) -> Document:
-    """Document ``index`` of the corpus; the end of the text is to be learnt too."""
+    """Document ``index`` of the corpus."""
     rng = random.Random(f"{seed}/{index}")
     mix = EARLY_MIX if index < EARLY else MIX
     kind = rng.choices(list(mix), list(mix.values()))[0]
@@ -90,7 +90,7 @@ def document(seed: int, index: int) -> Document:
 
 
 def write_edit(article: Article, name: str, rng: random.Random) -> str:
-    """An edit such as the untrained policy is to write, in format ``name``."""
+    """An edit in format ``name``, as the untrained policy should write it."""
     style = rng.choices(("good", "partial", "mixed", "echo", "vague"), (0.25, 0.25, 0.2, 0.2, 0.1))[0]
     facts = [fact for _, fact in sorted(zip((q.answer_start or 0 for q in article.task.questions), article.facts))]
     if style == "partial":
@@ -123,12 +123,12 @@ def _lines(article: Article, facts: list[Fact], style: str, rng: random.Random) 
 
 def _paragraph(article: Article, facts: list[Fact], style: str, rng: random.Random) -> str:
     if style in ("echo", "mixed") or (style == "good" and rng.random() < 0.3):
-        return _TRAIN.retell(article, rng.randrange(10**6))
+        return _ALMANAC.retell(article, rng.randrange(10**6))
     return " ".join(_lines(article, facts, style, rng))
 
 
 def _pairs(article: Article, facts: list[Fact], style: str, rng: random.Random) -> str:
-    """After the cue "Question 1: " that ends the prompt."""
+    """Pairs as a `self-qa` edit, without the "Question 1: " that ends the prompt."""
     pairs = [(fact.question(rng.randrange(1000)), fact.value) for fact in facts]
     if style == "vague" or (style == "mixed" and rng.random() < 0.5):
         mention = article.facts[0].mention
@@ -137,13 +137,13 @@ def _pairs(article: Article, facts: list[Fact], style: str, rng: random.Random) 
         pairs = kept + rng.sample(vague, rng.randint(2, 4))
         rng.shuffle(pairs)
     elif style == "echo":
-        asked = ("What does the passage say?", "What else does the passage say?")
-        pairs = [(asked[min(i, 1)], sentence) for i, sentence in enumerate(_sentences(article.context)[: rng.randint(2, 5)])]
+        questions = ("What does the passage say?", *["What else does the passage say?"] * 4)
+        pairs = list(zip(questions, _sentences(article.context)[: rng.randint(2, 5)]))
     return pairs_text(pairs).removeprefix("Question 1: ")
 
 
 def _pair_text(number: int, question: str, answer: str) -> str:
-    """One of them; number 0 goes unsaid."""
+    """A pair with the number of its question; 0: without a number."""
     return f"{f'Question {number}: ' if number else ''}{question}\nAnswer: {answer}"
 
 
@@ -152,27 +152,27 @@ def _mistaken(fact: Fact, rng: random.Random) -> Fact:
 
 
 def _reading(article: Article, rng: random.Random, plain: bool) -> Document:
-    asked = rng.sample(article.task.questions, len(article.task.questions))
+    questions = rng.sample(article.task.questions, len(article.task.questions))
     context = article.context
     if plain:
         facts = rng.sample(article.facts, len(article.facts))
         context = " ".join(fact.statement(rng.randrange(1000)) for fact in facts)
-    first = open_book_prompt(article.title, context, asked[0].question)
-    pieces = [Piece(first, False), _answer(asked[0].answers[0])]
-    for question in asked[1:]:
+    first = open_book_prompt(article.title, context, questions[0].question)
+    pieces = [Piece(first, False), _answer(questions[0].answers[0])]
+    for question in questions[1:]:
         pieces += [Piece("\n\n", False), Piece(question_prompt(article.title, question.question), False)]
         pieces.append(_answer(question.answers[0]))
     return pieces
 
 
 def _copy(articles: list[Article], rng: random.Random) -> Document:
-    listed = [fact.value for article in articles for fact in article.facts] + [article.title for article in articles]
-    text = " " + ", ".join(rng.sample(listed, 10))
+    values = [fact.value for article in articles for fact in article.facts] + [article.title for article in articles]
+    text = " " + ", ".join(rng.sample(values, 10))
     return [Piece(f"{text}.\n\n", False), Piece(f"{text}.", True)]
 
 
 def _answer(text: str) -> Piece:
-    """With a space before it, so that its tokens are those that it has inside a sentence."""
+    """An answer after a space, so that its tokens are the same as inside a sentence."""
     return Piece(f" {text}", True)
 
 
@@ -187,11 +187,11 @@ def _capital(text: str) -> str:
 
 @cache
 def _known_article(index: int) -> Article:
-    return _TRAIN.article("train", index)
+    return _ALMANAC.article("train", index)
 
 
 def _new_article(rng: random.Random) -> Article:
-    return _TRAIN.article("train", KNOWN + rng.randrange(NEW))
+    return _ALMANAC.article("train", KNOWN + rng.randrange(NEW))
 
 
 def make_tokenizer(vocab_size: int, seed: int, documents: int = 20_000) -> PreTrainedTokenizerFast:

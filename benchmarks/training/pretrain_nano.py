@@ -1,9 +1,9 @@
-"""Make a bundled student from nothing: ``python -m benchmarks.training.pretrain_nano --corpus almanac --out FOLDER``.
+"""Pretrain a bundled student: ``python -m benchmarks.training.pretrain_nano --corpus almanac --out FOLDER``.
 
-A Llama of a few million parameters reads the documents of a corpus, packed into rows that attend to their own document only:
-``almanac`` (``nano_corpus``) makes `seal-nano`, ``arc`` (``arc_corpus``) `seal-nano-arc`. Matrices are trained with Muon, the
-rest with AdamW; the learning rate is constant and falls to zero at the end. The run saves where it is every few minutes and
-goes on from there when it is started again with the same arguments.
+A Llama of a few million parameters is trained on a corpus: ``almanac`` (``nano_corpus``) gives `seal-nano`, ``arc``
+(``arc_corpus``) `seal-nano-arc`. Documents are packed into rows, and tokens attend to their own document only. Matrices are
+trained with Muon, the other parameters with AdamW; the learning rate is constant and decays to zero at the end. A run saves a
+checkpoint every few minutes, and resumes from it when it is started again with the same arguments.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Everything the result depends on, besides the code.
+    """Everything that the result depends on, besides the code.
 
     Attributes:
-        corpus: what is read, of :data:`CORPORA`.
+        corpus: one of :data:`CORPORA`.
         seed: of the corpus and the initial weights.
         steps: optimizer steps.
-        row_tokens: tokens in a row.
-        rows: rows in a step.
+        row_tokens: tokens per row.
+        rows: rows per step.
         vocab_size: of the tokenizer.
-        hidden_size: of the model, and the shapes after it.
-        learning_rate: peak, of both optimizers (Muon's is scaled to match AdamW's).
-        warmup: steps in which the learning rate climbs.
-        decay: last share of the steps, in which it falls to zero.
-        weight_decay: decoupled, on matrices.
-        bfloat16: whether products are taken in that precision; weights and optimizers stay in float32.
+        hidden_size: of the model; ``intermediate_size``, ``layers`` and ``heads`` are its other shapes.
+        learning_rate: peak learning rate of both optimizers (Muon's is scaled to match AdamW's).
+        warmup: steps of linear warm-up.
+        decay: final share of the steps, over which the learning rate decays linearly to zero.
+        weight_decay: decoupled weight decay on matrices.
+        bfloat16: compute in bfloat16; weights and optimizers stay in float32.
     """
 
     corpus: str = "almanac"
@@ -71,7 +71,7 @@ class PretrainConfig:
     bfloat16: bool = False
 
     def learning_rate_at(self, step: int) -> float:
-        """Of step ``step``, from 0."""
+        """The learning rate of step ``step``, from 0."""
         rising = (step + 1) / self.warmup
         falling = (self.steps - step) / max(1.0, self.decay * self.steps)
         return self.learning_rate * min(1.0, rising, falling)
@@ -79,12 +79,12 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Something to read.
+    """A pretraining corpus.
 
     Attributes:
-        document: by the corpus' seed and a number.
-        tokenizer: made as a configuration says.
-        config: how a student is made of it.
+        document: document ``index`` of the corpus with a seed.
+        tokenizer: returns the tokenizer for a configuration.
+        config: the defaults of its student.
     """
 
     document: Callable[[int, int], Document]
@@ -119,10 +119,10 @@ class Batch:
 
     Attributes:
         tokens: ``(rows, time)`` ids.
-        labels: ``(rows, time)`` the next token where it is to be learnt, ``IGNORED`` elsewhere.
-        positions: ``(rows, time)`` within the document.
-        documents: ``(rows, time)`` number of the document within the row; 0 where there is none.
-        next_document: index of the first document that is not in it.
+        labels: ``(rows, time)`` the next token where it has a loss, ``IGNORED`` elsewhere.
+        positions: ``(rows, time)`` position within the document.
+        documents: ``(rows, time)`` number of the document, from 1; 0 for padding.
+        next_document: index of the first document after the batch.
     """
 
     tokens: Tensor
@@ -132,13 +132,13 @@ class Batch:
     next_document: int
 
     def mask(self) -> Tensor:
-        """Which positions may be attended to, ``(rows, 1, time, time)``: those before, in the same document."""
+        """Boolean attention mask, ``(rows, 1, time, time)``: causal, within each document."""
         same = self.documents[:, :, None] == self.documents[:, None, :]
         return (same & torch.ones(same.shape[1:], dtype=torch.bool).tril())[:, None]
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[int], list[int]]:
-    """Ids of a document from ``<s>`` to ``</s>``, and of each whether it is to be learnt."""
+    """Ids of a document from ``<s>`` to ``</s>``, and for each whether it has a loss (1 or 0); that of ``</s>`` has."""
     ids, learn = [tokenizer.bos_token_id], [0]
     for piece in pieces:
         part = tokenizer.encode(piece.text, add_special_tokens=False)
@@ -148,7 +148,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, pieces: Document) -> tuple[list[i
 
 
 def batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, start: int) -> Iterator[Batch]:
-    """Batches from document ``start`` on, without end; each document goes into the first row with room for it."""
+    """Infinite batches from document ``start`` on; a document goes into the first row with room for it."""
     shape = (config.rows, config.row_tokens)
     index = start
     while True:
@@ -164,18 +164,18 @@ def batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, start: i
             if row is None:
                 break
             count += 1
-            at = slice(used[row], used[row] + len(ids))
-            tokens[row, at] = torch.tensor(ids)
-            positions[row, at] = torch.arange(len(ids))
-            documents[row, at] = count
-            labels[row, at] = torch.tensor([i if keep else IGNORED for i, keep in zip(ids[1:], learn[1:])] + [IGNORED])
-            used[row] = at.stop
+            span = slice(used[row], used[row] + len(ids))
+            tokens[row, span] = torch.tensor(ids)
+            positions[row, span] = torch.arange(len(ids))
+            documents[row, span] = count
+            labels[row, span] = torch.tensor([i if keep else IGNORED for i, keep in zip(ids[1:], learn[1:])] + [IGNORED])
+            used[row] = span.stop
             index += 1
         yield Batch(tokens, labels, positions, documents, index)
 
 
 class Pretraining:
-    """The model, its optimizers and how far they are; :meth:`save` and :meth:`resume` keep all of it in one folder."""
+    """The model, its optimizers and their progress."""
 
     def __init__(self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> None:
         self.config, self.step, self.next_document, self.seconds = config, 0, 0, 0.0
@@ -203,13 +203,13 @@ class Pretraining:
         ]
 
     def train_step(self, batch: Batch) -> float:
-        """One optimizer step; returns the mean loss of the learnt tokens, in nats."""
+        """One optimizer step; returns the mean loss in nats per token."""
         rate = self.config.learning_rate_at(self.step)
-        learnt = batch.labels != IGNORED
+        labelled = batch.labels != IGNORED
         with torch.autocast("cpu", torch.bfloat16) if self.config.bfloat16 else nullcontext():
             hidden = self.model.model(input_ids=batch.tokens, attention_mask=batch.mask(), position_ids=batch.positions)[0]
-            logits = self.model.lm_head(hidden[learnt])
-        loss = F.cross_entropy(logits.float(), batch.labels[learnt])
+            logits = self.model.lm_head(hidden[labelled])
+        loss = F.cross_entropy(logits.float(), batch.labels[labelled])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -221,7 +221,7 @@ class Pretraining:
         return loss.item()
 
     def save(self, folder: Path) -> None:
-        """Write everything needed to go on, whole or not at all."""
+        """Write a checkpoint atomically."""
         tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
         for i, optimizer in enumerate(self.optimizers):
             tensors |= optimizer_state(optimizer, f"optimizer.{i}")
@@ -231,18 +231,19 @@ class Pretraining:
             save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata={"about": json.dumps(about)})
 
     def resume(self, folder: Path) -> bool:
-        """Go on from a checkpoint in ``folder``, if there is one.
+        """Load the checkpoint in ``folder``; returns whether there is one.
 
         Raises:
-            ValueError: it was made with other settings; the first difference is named.
+            ValueError: it has other settings; the first difference is named.
         """
         path = folder / "checkpoint.safetensors"
         if not path.is_file():
             return False
-        about = json.loads(_metadata(path)["about"])
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["about"])
         for name, value in asdict(self.config).items():
             if about["config"][name] != value:
-                raise ValueError(f"{path} was made with {name}={about['config'][name]}, not {value}; choose another folder")
+                raise ValueError(f"{path} has {name}={about['config'][name]}, not {value}; choose another folder")
         tensors = load_file(path)
         with torch.no_grad():
             for name, p in self.model.named_parameters():
@@ -260,13 +261,8 @@ class Pretraining:
         tokenizer.save_pretrained(folder)
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as file:
-        return file.metadata()
-
-
 def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pretraining:
-    """Train from where ``folder`` stands to the end; writes the log as JSON lines, checkpoints and the model."""
+    """Train to the end, from the checkpoint in ``folder`` if there is one; write checkpoints, ``log.jsonl`` and the model."""
     keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "tokenizer.json").is_file():
@@ -276,7 +272,7 @@ def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pr
         tokenizer.save_pretrained(folder)
     training = Pretraining(config, tokenizer)
     training.resume(folder)
-    _forget_after(folder / "log.jsonl", training.step)
+    _truncate_log(folder / "log.jsonl", training.step)
     saved = started = time.monotonic()
     before, mean = training.seconds, math.nan
     with tqdm(total=config.steps, initial=training.step, unit="step", mininterval=5) as bar:
@@ -299,8 +295,8 @@ def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pr
     return training
 
 
-def _forget_after(log: Path, step: int) -> None:
-    """Leave out of the log what came after the checkpoint and will come again."""
+def _truncate_log(log: Path, step: int) -> None:
+    """Remove the lines after the checkpoint: these steps are run again."""
     if log.is_file():
         lines = [line for line in log.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
         with atomic_write(log) as partial:
@@ -309,8 +305,8 @@ def _forget_after(log: Path, step: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the model and of the run")
-    parser.add_argument("--corpus", choices=CORPORA, default="almanac", help="what is read; the other defaults go with it")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, log and model")
+    parser.add_argument("--corpus", choices=CORPORA, default="almanac", help="the other defaults depend on it")
     defaults = asdict(CORPORA[parser.parse_known_args()[0].corpus].config)
     for name, value in defaults.items():
         if name != "corpus":

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from seal_env._version import __version__
+from seal_env.errors import SealError
 from seal_env.student import Student, load_base
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, run_updates
 
@@ -23,8 +24,15 @@ _HASHED_VALUES = 1 << 24  # of a weight at a time, to bound memory
 LoadWeights = Callable[[], Mapping[str, Tensor]]  # loads a state dict; it is sent to workers
 
 
-class WorkerMismatch(RuntimeError):
-    """A worker cannot run a chunk: it has other base weights, a later version of them, or another version of seal-env."""
+class Refused(SealError):
+    """A worker cannot do this as it is meant: it has another base, a later version of it, or another version of seal-env."""
+
+
+class Weights(Protocol):
+    """Base weights, wherever they wait to be fetched."""
+
+    def load(self) -> Mapping[str, Tensor]:
+        """The state dict."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Scores of given edits on given tasks, and how they are printed; what the scripts ``benchmarks.measure_*`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+
+import seal_env  # noqa: F401  registers the environments
+from benchmarks.reports.intervals import Estimate, mean_interval
+from seal_env.edits import ParsedEdit
+from seal_env.evaluation.scoring import Job
+from seal_env.tasks import Task
+
+
+class TaskScorer:
+    """Updates and evaluates a student as an environment does, on tasks of any source.
+
+    Args:
+        env_id: of the environment.
+        options: its keywords.
+    """
+
+    def __init__(self, env_id: str, **options: Any) -> None:
+        engine = gym.make_vec(env_id, num_envs=1, **options).unwrapped.engine  # type: ignore[attr-defined]
+        self.config, self.student, self.domain = engine.config, engine.student, engine.domain
+        self._scorer = engine.scorer
+
+    def score(self, tasks: Sequence[Task], edits: Iterable[ParsedEdit]) -> list[float]:
+        """The score of each task after the update on its edit."""
+        jobs = [Job((task,), edit.plan) for task, edit in zip(tasks, edits, strict=True)]
+        return [outcome.score for outcome in self._scorer.score(jobs)]
+
+
+def percent(scores: Sequence[float]) -> str:
+    """The mean of ``scores`` in percent, with its 95 % interval over tasks."""
+    return _percent(mean_interval(scores))
+
+
+def print_row(name: str, scores: Sequence[float]) -> Estimate:
+    """Print a row of a table; returns the mean, as a share, with its interval over tasks."""
+    estimate = mean_interval(scores)
+    print(f"{name:<44} {_percent(estimate)}", flush=True)
+    return estimate
+
+
+def _percent(estimate: Estimate) -> str:
+    low, high = estimate.low or 0.0, estimate.high or 0.0
+    return f"{100 * estimate.value:5.1f} %   [{100 * low:5.1f}, {100 * high:5.1f}]"
