@@ -17,7 +17,8 @@ from agents.seeding import task_seeds
 from benchmarks.environments import env_keywords
 from benchmarks.settings import check_counts, policy_options, tree_of
 from seal_env.checks import check_at_least, check_names
-from seal_env.domains.config import KnowledgeConfig, from_keywords
+from seal_env.domains import from_keywords
+from seal_env.domains.knowledge import KnowledgeConfig
 from seal_env.edits import ParsedEdit, get_format, parse
 from seal_env.files import atomic_folder
 from seal_env.student import FitStatus, Student
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> Path:
     # Each passage is trained on once, however many edits were written about it.
     sequences = tuple(dict.fromkeys(sequence for edit in edits for sequence in edit.parsed.sequences))
     settings = config.settings()
-    fitted = student.fit([settings.plan(sequences, arguments.seed)], progress=config.progress)
+    fitted = student.fit([settings.update(sequences, arguments.seed)], progress=config.progress)
     report = fitted.reports[0]
     if not report.status.learnt:
         advice = _ADVICE.get(report.status, "no edit had any text to learn; try another --seed, --edit-format or --policy")
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> Path:
         student.save_adapter(fitted.adapters[0], partial)
         append_lines(partial / "edits.jsonl", [_line(edit) for edit in edits])
     truncated = ", some truncated to the maximum length" if report.status is FitStatus.TRUNCATED else ""
-    losses = np.array(report.losses).reshape(settings.epochs, -1).mean(1)
+    losses = np.array(report.losses).reshape(settings.update_config.epochs, -1).mean(1)
     print(
         f"{out}: {len(documents)} passages, {len(edits)} edits, {report.sequences} sequences{truncated},"
         f" {report.steps} steps, loss {losses[0]:.2f} to {losses[-1]:.2f} nats per token"

@@ -19,7 +19,7 @@ from benchmarks import settings
 from benchmarks.environments import env_keywords
 from benchmarks.reports.intervals import Estimate, mean_interval
 from seal_env.checks import check_at_least
-from seal_env.domains.config import from_keywords
+from seal_env.domains import from_keywords
 from seal_env.envs import EnvConfig, SealVectorEnv
 from seal_env.files import atomic_write
 from seal_env.student import FitStatus

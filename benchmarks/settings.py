@@ -20,7 +20,7 @@ from agents.policy import SEAL_SAMPLING
 from benchmarks import CONFIGS, DEFAULTS
 from benchmarks.environments import env_keywords
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
-from seal_env.domains.config import EnvConfig, from_keywords
+from seal_env.domains import EnvConfig, from_keywords
 
 SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
@@ -146,9 +146,10 @@ class Settings:
         """Scored edits of all runs together."""
         return sum(agent.learns for agent in self.agents.values()) * len(self.seeds) * self.budget
 
-    def env_config(self, training: bool) -> EnvConfig:
-        """The environment that is learnt from, or the one of evaluations."""
-        return from_keywords({**env_keywords(self.env), **self.keywords(training)})
+    def baselines(self) -> list[str]:
+        """Names of the baselines that fit the evaluation environment."""
+        config = self.env_config(training=False)
+        return [name for name in BASELINES if not get_agent(name).incompatibility(config)]
 
     def keywords(self, training: bool) -> dict[str, Any]:
         """Keywords of ``gym.make_vec`` for the training or the evaluation environment."""
@@ -156,7 +157,7 @@ class Settings:
 
     def env_config(self, training: bool) -> EnvConfig:
         """Configuration of the training or the evaluation environment."""
-        return from_keywords({**ENVIRONMENTS[self.env], **self.keywords(training)})
+        return from_keywords({**env_keywords(self.env), **self.keywords(training)})
 
     def make_env(self, training: bool, num_envs: int | None = None, **keywords: Any) -> Any:
         """The training or the evaluation environment, with more ``keywords``."""
@@ -220,22 +221,56 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     if "env" not in tree:
         raise ValueError("a benchmark needs env: the id of an environment")
     default = _read_defaults().get(str(tree["env"]).rpartition(":")[2], {})
-    tree["policy"] = {**default.get("policy", {}), **_mapping("policy", tree.get("policy"))}
-    tree["env_options"] = _mapping("env_options", tree.get("env_options"))
-    if "num_envs" in default:
-        tree.setdefault("num_envs", default["num_envs"])
     evaluation = _mapping("evaluation", tree.get("evaluation"))
     check_names("evaluation", evaluation, [f.name for f in fields(EvaluationSettings)])
     tree["evaluation"] = EvaluationSettings(**evaluation)
     if "num_envs" in default:
         tree.setdefault("num_envs", default["num_envs"])
     if "seeds" in tree:
-        tree["seeds"] = tuple(tree["seeds"])
+        tree["seeds"] = _seeds(tree["seeds"])
+    tree["policy"] = {**default.get("policy", {}), **_mapping("policy", tree.get("policy"))}
+    tree["env_options"] = _mapping("env_options", tree.get("env_options"))
     environment = from_keywords({**env_keywords(tree["env"]), **tree["env_options"]})
     model = tree["policy"].get("model", environment.model)
     agents = _mapping("agents", tree.get("agents"))
     tree["agents"] = {label: _agent(label, value, model, environment.domain) for label, value in agents.items()}
     return Settings(**tree)
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    if type(value) is int:
+        return tuple(range(value))
+    if not isinstance(value, list):
+        raise ValueError(f"seeds must be a number of seeds or a list, got {value!r}")
+    return tuple(value)
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a mapping, got {value!r}")
+    return value
+
+
+def _agent(label: str, value: Any, model: str, domain: str) -> AgentSettings:
+    tree = _mapping(f"agents.{label}", value)
+    check_names(f"agents.{label}", tree, [f.name for f in fields(AgentSettings)])
+    name, changed = tree.get("agent", label), _mapping(f"agents.{label}.config", tree.get("config"))
+    settings = AgentSettings(name, changed, bool(tree.get("self_adapting", False)), tree.get("tuned_on"))
+    preset = settings.type.preset(model, domain)
+    config, tuned_on = {**preset.values, **changed}, settings.tuned_on
+    if tuned_on is None:
+        # How the preset was tuned is not known of other values.
+        tuned_on = (preset.tuned_on if config == preset.values else None) if settings.learns else 0
+    return replace(settings, config=config, tuned_on=tuned_on)
+
+
+# YAML and the command line ----------------------------------------------------------------------------------------------
+
+
+def _read_defaults() -> dict[str, Any]:
+    return _numbers(yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8")))
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -14,16 +14,13 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from agents import Policy, agent_names, evaluate, evaluate_sequences, get_agent
-from agents.joined import own_part
-from agents.saved import open_policy
+from agents import Policy, evaluate, evaluate_sequences, get_agent
+from agents.saved import open_policy, split_config
 from benchmarks import CONFIGS
 from benchmarks.adaptation import read_documents
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing
 from benchmarks.commands import evaluate as evaluate_command
-from seal_env.edits import available_formats
-from seal_env.evaluation.graders import GRADERS
 from seal_env.registration import ENVIRONMENTS
 from seal_env.tasks import DATASETS
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS

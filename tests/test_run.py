@@ -149,7 +149,7 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(config, tmp_path, how):
         time.sleep(0.1)
     assert len(running(tag)) >= 4  # itself, two workers, and what carries their messages
     process.send_signal(how)
-    _, said = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=60)
     assert not still_running(tag)
     if how == signal.SIGINT:
         assert (

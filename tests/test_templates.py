@@ -22,9 +22,10 @@ import seal_env.edits
 from agents import Policy, get_agent
 from agents.saved import open_policy
 from agents.seeding import task_seeds
+from benchmarks import CONFIGS
 from benchmarks.cli import main
 from benchmarks.measurements.shapes import byte_tokenizer
-from benchmarks.settings import CONFIGS, from_mapping
+from benchmarks.settings import from_mapping
 from seal_env import chat
 from seal_env.chat import Chat, prompt_ids, resolve_template
 from seal_env.domains.self_questions import QuestionWriter, SelfQuestions

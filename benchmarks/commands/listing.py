@@ -6,10 +6,14 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from agents import agent_names, get_agent
+import gymnasium as gym
+
+from agents.registry import AGENTS
 from benchmarks import CONFIGS, DEFAULTS
-from seal_env.domains.config import from_keywords
-from seal_env.edits import available_formats, get_format
+from seal_env.checks import check_choice
+from seal_env.domains import DOMAINS, domain_of, from_keywords, keyword_reference
+from seal_env.domains.reference import details
+from seal_env.edits import FORMATS
 from seal_env.evaluation.graders import GRADERS
 from seal_env.optimizers import OPTIMIZERS
 from seal_env.registry import Registry

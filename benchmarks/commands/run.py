@@ -20,9 +20,10 @@ from benchmarks.reports.renamed_keys import upgrade
 from benchmarks.reports.report_tables import table_text
 from benchmarks.reports.run_records import differences, read
 from benchmarks.reports.summary import summarise
-from benchmarks.settings import LEARNERS, SEQUENCE, Settings, from_mapping, read_config
-from seal_env.distributed import EXECUTORS, WorkersLost, begin, end_with_parent, shared_pool
-from seal_env.files import atomic_folder, atomic_write, write_json
+from benchmarks.run_directory import add_session, create, locked, read_settings, run_folder, write_settings
+from benchmarks.runner import Runner
+from benchmarks.settings import LEARNERS, Settings, from_mapping, read_config
+from seal_env.distributed import EXECUTORS, WorkersLost
 from seal_env.registration import ENVIRONMENTS
 
 EXAMPLES = """examples:
@@ -36,9 +37,9 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", help="id of a SEAL environment; package.module:Id-v0 imports the module that registers it")
-    parser.add_argument("--agents", help=f"learners, by name or import path, with commas; default {','.join(LEARNERS)}")
-    parser.add_argument("--no-baselines", action="store_true", help="leave out the lines to compare with")
-    parser.add_argument("--seeds", type=int, help="how many seeds")
+    parser.add_argument("--agents", help=f"learners, by name or import path, separated by commas; default {','.join(LEARNERS)}")
+    parser.add_argument("--no-baselines", action="store_true", help="leave out the baselines")
+    parser.add_argument("--seeds", type=int, help="number of seeds")
     parser.add_argument("--budget", type=int, help="scored self-edits of every run")
     parser.add_argument("--config", help="a benchmark's YAML file, or the name of one that comes with the package")
     parser.add_argument(
@@ -66,10 +67,6 @@ def run(arguments: argparse.Namespace) -> Path | None:
     settings = _settings(arguments)
     if arguments.workers > 1 and settings.env not in ENVIRONMENTS and ":" not in settings.env:
         raise ValueError(f"--workers needs an id that processes can import: write package.module:{settings.env}")
-    where = {"executor": arguments.executor, "workers": arguments.executor_workers} if arguments.executor else HERE
-    if where:  # how far a round is, and workers that were lost
-        logging.basicConfig(format="%(message)s")
-        logging.getLogger("seal_env.distributed").setLevel(logging.INFO)
     if arguments.dry_run:
         print(json.dumps(settings.to_json(), indent=1))
         runs = f"{len(settings.agents)} agents x {len(settings.seeds)} seeds"

@@ -26,12 +26,12 @@ from benchmarks.measurements.peak import peak_rate, synchronize
 from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, TunedLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
 from benchmarks.measurements.vmap_loop import VmapLoop
-from benchmarks.measurements.workload import edit_lengths, make_plans, make_prompts
+from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
 from seal_env.files import write_json
 from seal_env.student import Student, load_base
 from seal_env.student.loading import check_device, check_dtype
 from seal_env.student.memory import available_bytes
-from seal_env.update import TokenExample, UpdatePlan
+from seal_env.update import TokenExample, Update
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Method(NamedTuple):
     """
 
     name: str
-    fit: Callable[[list[UpdatePlan]], tuple[Tensor, float]]
+    fit: Callable[[list[Update]], tuple[Tensor, float]]
     answer: Callable[[Tensor], object] | None
 
 
@@ -124,7 +124,7 @@ class SpeedBenchmark:
         self.model, self.tokenizer = _load(arguments.model, arguments.device, arguments.dtype)
         lengths = edit_lengths(arguments.lengths, arguments.edits, arguments.seed)
         settings: dict[str, object] = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
-        self.updates = make_plans(lengths, self.model.config.vocab_size, settings)
+        self.updates = make_updates(lengths, self.model.config.vocab_size, settings)
         self.prompts, self.prompt_ids = make_prompts(
             arguments.edits, arguments.questions, lambda text: self.tokenizer(text)["input_ids"]
         )
@@ -229,7 +229,7 @@ class SpeedBenchmark:
     def _loop_method(self, name: str, loop: PeftLoop) -> Method:
         """A loop that trains one edit after the other."""
 
-        def fit(updates: list[UpdatePlan]) -> tuple[Tensor, float]:
+        def fit(updates: list[Update]) -> tuple[Tensor, float]:
             return torch.stack([loop.fit(update, start) for update, start in zip(updates, self.start)]), 1.0
 
         def answer(adapters: Tensor) -> None:
@@ -242,7 +242,7 @@ class SpeedBenchmark:
     def _student_method(self, slots: int) -> Method:
         student = Student(copy.deepcopy(self.model), self.tokenizer, self.lora, max_slots=slots)
 
-        def fit(updates: list[UpdatePlan]) -> tuple[Tensor, float]:
+        def fit(updates: list[Update]) -> tuple[Tensor, float]:
             result = student.fit(updates, self.start[: len(updates)])
             return result.adapters, result.useful_tokens / result.padded_tokens
 
@@ -259,7 +259,7 @@ def _load(name: str, device: str, dtype: str) -> tuple[PreTrainedModel, PreTrain
     return load_base(name, device, dtype)
 
 
-def training_operations(model: PreTrainedModel, adapter_size: int, update: UpdatePlan) -> float:
+def training_operations(model: PreTrainedModel, adapter_size: int, update: Update) -> float:
     """Floating-point operations that an update needs, without padding.
 
     Each token is multiplied twice by a frozen weight (forward, and the gradient of its input; the query, key and value of the
@@ -277,7 +277,7 @@ def training_operations(model: PreTrainedModel, adapter_size: int, update: Updat
         total += n * (4 * config.num_hidden_layers * layer - 2 * first + 6 * adapter_size)
         total += (n - 1) * 4 * config.hidden_size * config.vocab_size
         total += config.num_hidden_layers * 6 * n * n * queries
-    return total * update.epochs
+    return total * update.config.epochs
 
 
 def reset_peak_memory(device: torch.device) -> None:

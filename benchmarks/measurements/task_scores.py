@@ -10,7 +10,7 @@ import gymnasium as gym
 import seal_env  # noqa: F401  registers the environments
 from benchmarks.reports.intervals import Estimate, mean_interval
 from seal_env.edits import ParsedEdit
-from seal_env.evaluation.scoring import Job
+from seal_env.evaluation.scoring import ScoreRequest
 from seal_env.tasks import Task
 
 
@@ -29,8 +29,8 @@ class TaskScorer:
 
     def score(self, tasks: Sequence[Task], edits: Iterable[ParsedEdit]) -> list[float]:
         """The score of each task after the update on its edit."""
-        jobs = [Job((task,), edit.plan) for task, edit in zip(tasks, edits, strict=True)]
-        return [outcome.score for outcome in self._scorer.score(jobs)]
+        requests = [ScoreRequest((task,), edit.update) for task, edit in zip(tasks, edits, strict=True)]
+        return [outcome.score for outcome in self._scorer.score(requests)]
 
 
 def percent(scores: Sequence[float]) -> str:

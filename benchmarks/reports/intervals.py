@@ -88,8 +88,11 @@ def mean_interval(scores: ArrayLike, seed: int = 0) -> Estimate:
     return paired_difference(scores, np.zeros(np.shape(scores)), seed)
 
 
-def _bootstrap(samples: Sequence[NDArray[np.float64]], statistic: Callable[..., Any], seed: int) -> tuple[float, float]:
-    found = stats.bootstrap(
+def percentile_bootstrap(
+    samples: Sequence[NDArray[Any]], statistic: Callable[..., Any], seed: int, batch: int = 2_000
+) -> tuple[float, float]:
+    """The 95 % percentile interval of a vectorized ``statistic(*samples, axis=-1)``; each sample is resampled independently."""
+    interval = stats.bootstrap(
         samples,
         statistic,
         n_resamples=RESAMPLES,

@@ -18,14 +18,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from seal_env.distributed.lifeline import end_with_parent
-from seal_env.distributed.worker import ChunkContext, Reply, SavedWeights, Weights, begin, do
+from seal_env.distributed.lifetime import exit_with_parent
+from seal_env.distributed.worker import ChunkContext, LoadWeights, init_worker, run_chunk
 from seal_env.errors import SealError
-from seal_env.student.requests import GenerationConfig, UpdateRequest
+from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult
+
+ExecutorName = Literal["spawn", "ray"]
+EXECUTORS: tuple[str, ...] = get_args(ExecutorName)
 
 
 class WorkersLost(SealError):
-    """Workers died again and again, or cannot be replaced; what they had not done is not done."""
+    """Workers died too often, or cannot be replaced; what they had not finished is not done."""
 
 
 class WorkerPool(ABC):

@@ -24,15 +24,8 @@ _HASHED_VALUES = 1 << 24  # of a weight at a time, to bound memory
 LoadWeights = Callable[[], Mapping[str, Tensor]]  # loads a state dict; it is sent to workers
 
 
-class Refused(SealError):
-    """A worker cannot do this as it is meant: it has another base, a later version of it, or another version of seal-env."""
-
-
-class Weights(Protocol):
-    """Base weights, wherever they wait to be fetched."""
-
-    def load(self) -> Mapping[str, Tensor]:
-        """The state dict."""
+class WorkerMismatch(SealError):
+    """A worker cannot run a chunk: it has other base weights, a later version of them, or another version of seal-env."""
 
 
 @dataclass(frozen=True)

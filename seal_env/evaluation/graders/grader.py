@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from seal_env.checks import brief, finite_number, instantiate, name_of
+from seal_env.checks import brief, finite_number
 from seal_env.errors import SealError
+from seal_env.registry import Registry, callable_problem, name_of
 from seal_env.tasks.answer_match import contains, exact, f1
 
 Score = bool | float  # right or wrong, or from 0 to 1
@@ -82,7 +83,7 @@ def get_grader(name: str | Grader, options: Mapping[str, Any] | None = None) -> 
 
 
 class GradingError(SealError):
-    """Answers without a verdict; those that there were are kept where the grader keeps any."""
+    """Some answers have no verdict; a grader with a cache keeps the other verdicts."""
 
 
 def grade(grader: Grader, answered: Iterable[Answered]) -> dict[Answered, Score | None]:
