@@ -122,9 +122,10 @@ class SealEnv(_HasEngine, gym.Env[dict[str, Any], str]):
     "samples": 4, "agreement": 0.75, "seed": 0}``; they are those of ``model`` as it was loaded, whatever is trained or loaded
     later), ``model`` (``seal-nano``, a folder or a hub id; a PEFT adapter's folder is the adapted model),
     ``device``, ``dtype``, ``trust_remote_code``, ``lora`` (of ``peft.LoraConfig``), ``edit_format``, ``template``,
-    ``student_template`` and ``enable_thinking`` (see below), ``inner_loop`` (of :class:`seal_env.edits.EditSettings`),
-    ``max_new_tokens`` of an answer, ``grader`` (a name of :data:`seal_env.evaluation.graders.GRADERS` or an import path: was
-    this answer right?), ``grader_options``, ``progress`` (a bar of tokens while adapters are trained), ``executor`` and
+    ``student_template`` and ``enable_thinking`` (see below), ``inner_loop`` (of :class:`seal_env.edits.EditSettings` and
+    :class:`seal_env.UpdateConfig`), ``max_new_tokens`` of an answer, ``grader`` (a name of
+    :data:`seal_env.evaluation.graders.GRADERS` or an import path: was this answer right?), ``grader_options``,
+    ``progress`` (a bar of tokens while adapters are trained), ``executor`` and
     ``workers`` (where that is done, with the same outcomes: ``None``, in this process; ``spawn``, on so many processes;
     ``ray``, on Ray, see docs/scale.md), and those above.
 
