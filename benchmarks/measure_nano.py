@@ -29,7 +29,7 @@ from seal_env.tasks import Task, open_book_prompt
 from seal_env.tasks.almanac import Almanac, Article, Names
 
 MAX_EDIT_TOKENS = 256
-INNER_LOOP = {name: getattr(NANO_SETTINGS, name) for name in ("batch_size", "epochs", "learning_rate")}
+INNER_LOOP = {name: getattr(NANO_SETTINGS.update_config, name) for name in ("batch_size", "epochs", "learning_rate")}
 OTHER_LORAS: tuple[dict[str, object], ...] = (
     {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]},
     {"r": 8, "lora_alpha": 16, "target_modules": ["gate_proj", "up_proj", "down_proj"]},

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.commands import replay
-from benchmarks.replay import statistics
+from benchmarks.replay import aggregation
 from benchmarks.replay.grading import self_agreement
 from benchmarks.replay.recordings import CONTINUAL, EVAL, FILES, JOINT, RUBRIC, SELECTION, TRAIN
 from benchmarks.replay.replay_tables import Section
@@ -410,15 +410,15 @@ def test_reliability_is_that_of_an_analysis_of_variance():
     samples = np.random.default_rng(0).normal(size=(7, 4, 3)) + np.random.default_rng(1).normal(size=(7, 4, 1))
     between = mean(3 * np.var(passage.mean(1), ddof=1) for passage in samples)
     inside = mean(np.var(edit, ddof=1) for passage in samples for edit in passage)
-    assert statistics.reliability(samples) == pytest.approx(1 - inside / between)
-    assert statistics.reliability(np.repeat(samples[..., :1], 3, axis=-1)) == pytest.approx(1)
+    assert aggregation.reliability(samples) == pytest.approx(1 - inside / between)
+    assert aggregation.reliability(np.repeat(samples[..., :1], 3, axis=-1)) == pytest.approx(1)
 
 
 def test_means_of_passages_do_not_affect_correlations_within_them():
     rng = np.random.default_rng(0)
     easy = 10 * rng.normal(size=(200, 1))
     x, y = rng.normal(size=(2, 200, 5)) + easy
-    assert statistics.pearson(x, y) > 0.9 > 0.1 > abs(statistics.within(x, y))
-    figure = statistics.over_passages(statistics.within, x, y)
+    assert aggregation.pearson(x, y) > 0.9 > 0.1 > abs(aggregation.within(x, y))
+    figure = aggregation.over_passages(aggregation.within, x, y)
     assert figure.interval[0] < figure.value < figure.interval[1]
-    assert statistics.over_passages(statistics.within, x[:1], y[:1]).interval is None
+    assert aggregation.over_passages(aggregation.within, x[:1], y[:1]).interval is None

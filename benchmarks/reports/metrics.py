@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from benchmarks.reports.intervals import FEW, Estimate, estimate, paired_difference
+from seal_env.domains import DOMAINS
 from seal_env.registry import Registry
 from seal_env.tasks.answer_match import normalize
 
@@ -200,8 +201,8 @@ def curve_metrics() -> list[Metric]:
 
 
 def edits_hold_answers(domain: str) -> bool:
-    """Whether an edit of this domain is text that can contain the gold answers: passages yes, grids no."""
-    return domain == "knowledge"
+    """Whether an edit of this domain is text that can contain the gold answers."""
+    return bool(domain) and "coverage" in DOMAINS.get(domain).report_measures
 
 
 def _score(tasks: pd.DataFrame) -> float:

@@ -51,7 +51,7 @@ class KnowledgeConfig(EnvConfig):
         "implications", "The edit format, by name, path or as an object: how an edit is prompted for and split."
     )
     inner_loop: Mapping[str, Any] = keyword(
-        {}, "Options of `seal_env.edits.EditSettings`; those left out are the defaults of `model`."
+        {}, "Options of `seal_env.edits.EditSettings` and `seal_env.UpdateConfig`; those left out are the defaults of `model`."
     )
     proxy: str | Proxy = keyword(
         "coverage", "With `reward='proxy'`, a name of `seal_env.rewards.PROXIES`, a function or its path."

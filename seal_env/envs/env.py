@@ -94,12 +94,12 @@ class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
     - ``binary``: 1 if the gain is positive, else 0;
     - ``package.module:function`` of an :class:`~seal_env.evaluation.scoring.Outcome`;
     - ``proxy``: a rating of the edit itself, without an update (:mod:`seal_env.rewards`). It is fast and approximate, which
-      ``info["approximate"]`` components, and needs ``mode="single"`` and a domain with a proxy.
+      ``info["approximate"]`` marks, and needs ``mode="single"`` and a domain with a proxy.
 
     ``evaluations_per_edit`` repeats the update with other seeds and averages the rewards.
 
     Documents without questions get questions that the base model writes and answers consistently
-    (:mod:`seal_env.domains.self_questions`). Nobody has checked their answers, which ``info["label_free"]`` components.
+    (:mod:`seal_env.domains.self_questions`). Nobody has checked their answers, which ``info["label_free"]`` marks.
 
     ## Starting State
     ``reset`` draws a task with the environment's random generator, or takes ``options={"task": i}``; episodes of several tasks
