@@ -36,7 +36,7 @@ class ReversedDomain(Domain):
         words = config.words.split()
         self.source = TaskSource(config.dataset, lambda i: reversal(words[i]), range(len(words)))
         self.evaluator = ClosedBook(max_new_tokens=config.max_new_tokens or 8)
-        self._settings = EditSettings(append_passage=False, **config.inner_loop)
+        self._settings = EditSettings(append_passage=False).with_options(**config.inner_loop)
 
     def instruction(self, task: Task) -> str:
         return f"Write an exercise that teaches how to reverse the word {task.context}."

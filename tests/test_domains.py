@@ -65,7 +65,7 @@ def test_agents_play_in_a_domain_from_outside(options):
         results = evaluate(get_agent(name)(envs, None), envs, [0, 1])
         assert [result.edit for result in results] == edits
     assert [image.dtype for image in envs.render()] == [np.uint8] * 2
-    assert get_agent("tool_ppo").misfit(from_keywords({"domain": "reversed"}))
+    assert get_agent("tool_ppo").incompatibility(from_keywords({"domain": "reversed"}))
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,10 @@ def examples(monkeypatch):
 def make(model_path):
     """``make(num_envs)``: an environment with the toy reward and a policy over the same tiny model."""
 
-    def made(num_envs: int = 32):
+    def build(num_envs: int = 32):
         return make_toy(model_path("toy"), num_envs)
 
-    return make_toy
+    return build
 
 
 # The example agent ------------------------------------------------------------------------------------------------------

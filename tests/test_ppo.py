@@ -40,11 +40,11 @@ class Easy(Toy):
 def make(model_path):
     """``make()``: an environment with the toy reward, and a policy whose temperature lets a random model say anything."""
 
-    def made(num_envs: int = 32, reward=share_of_letters, rewarded=Toy, **options):
+    def build(num_envs: int = 32, reward=share_of_letters, rewarded=Toy, **options):
         env, policy = make_toy(model_path("llama"), num_envs, None, sampling=Sampling(temperature=0.2), **options)
         return rewarded(env, reward), policy
 
-    return make_toy
+    return build
 
 
 def test_a_toy_reward_is_learnt(make):
