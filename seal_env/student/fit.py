@@ -266,7 +266,8 @@ class InnerLoop:
         """Report the steps since the last reading; an update with a loss or norm that is not finite diverged, and leaves."""
         if not self.unread:
             return
-        numbers = torch.cat([torch.stack([losses.double(), norms]) for *_, losses, norms in self.unread], dim=1).T.tolist()
+        # Without an allocation on the device, as steps that ran cannot be undone.
+        numbers = [pair for *_, losses, norms in self.unread for pair in zip(losses.tolist(), norms.tolist())]
         steps = [(queue, tokens) for queues, counts, *_ in self.unread for queue, tokens in zip(queues, counts)]
         self.unread.clear()
         running = {queue.index for queue in self.scheduler.queues}
