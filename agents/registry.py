@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from agents.base import Agent
+from typing import TYPE_CHECKING
+
 from seal_env.registry import Registry
+
+if TYPE_CHECKING:
+    from agents.base import Agent
 
 
 def _problem(target: object) -> str:
+    from agents.base import Agent  # imports torch, which listing the names does not need
+
     is_agent = isinstance(target, type) and issubclass(target, Agent)
     return "" if is_agent else f"is no subclass of agents.Agent: {target!r}"
 

@@ -29,7 +29,10 @@ def python(code: str, *arguments: str, **options) -> subprocess.CompletedProcess
 # Starting ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["eval", "--help"]], ids=" ".join)
+LIGHT = [["--help"], ["list"], ["eval", "--help"], ["adapt", "--help"], ["speed", "--help"]]
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
 def test_help_loads_no_heavy_package(arguments):
     code = f"""
 import sys
@@ -40,7 +43,7 @@ finally:
     print("loaded:", *(name for name in {HEAVY} if name in sys.modules))
 """
     result = python(code, *arguments)
-    assert result.returncode == 0 and result.stdout.startswith("usage: seal-bench")
+    assert result.returncode == 0 and result.stdout.startswith("envs" if arguments == ["list"] else "usage: seal-bench")
     assert result.stdout.splitlines()[-1] == "loaded:"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,8 @@ import gymnasium as gym
 from agents.registry import AGENTS
 from benchmarks import CONFIGS, DEFAULTS
 from seal_env.checks import check_choice
-from seal_env.domains import DOMAINS, domain_of, from_keywords, keyword_reference
+from seal_env.domains import DOMAINS, domain_of, keyword_reference
+from seal_env.domains.config import UPDATES
 from seal_env.domains.reference import details
 from seal_env.edits import FORMATS
 from seal_env.evaluation.graders import GRADERS
@@ -75,12 +77,15 @@ def _registered(registry: Registry[Any]) -> Iterator[tuple[str, str]]:
 def _envs() -> Iterator[tuple[str, str]]:
     for name, keywords in _environments():
         try:
-            config = from_keywords(keywords)
+            config_class = domain_of(keywords).Config
         except ValueError as error:
             yield name, f"({error})"
             continue
-        edits = f"{config.updates} self-edit{'s' if config.updates > 1 else ''} an episode"
-        yield name, f"{config.dataset}, {config.model}, mode={config.mode}, {edits}"
+        # Not an instance of it, which is validated: that imports PEFT.
+        values: dict[str, Any] = {field.name: field.default for field in fields(config_class)} | keywords
+        updates = values["updates_per_episode"] or UPDATES[values["mode"]]
+        edits = f"{updates} self-edit{'s' if updates > 1 else ''} an episode"
+        yield name, f"{values['dataset']}, {values['model']}, mode={values['mode']}, {edits}"
 
 
 def _environments() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -27,6 +27,7 @@ Mode = Literal["single", "refine", "continual", "corpus"]
 Carry = Literal["adapter", "merge"]
 AdapterObservation = Literal["auto", "full", "summary", "none"]
 Executor = Literal["spawn", "ray"]
+UPDATES: dict[str, int] = {"single": 1, "refine": 4, "continual": 8, "corpus": 8}  # self-edits an episode, by mode
 
 
 class Keyword(NamedTuple):
@@ -220,7 +221,7 @@ class EnvConfig:
     @property
     def updates(self) -> int:
         """Self-edits an episode."""
-        return self.updates_per_episode or {"single": 1, "refine": 4, "continual": 8, "corpus": 8}[self.mode]
+        return self.updates_per_episode or UPDATES[self.mode]
 
     def lora_config(self) -> LoraConfig:
         """The adapter's configuration, from :meth:`lora_options`."""
