@@ -9,22 +9,24 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 from seal_env.tasks.almanac.facts import Draw, Fact, Kind, Relation, Value
-from seal_env.tasks.almanac.kinds import ALL, KINDS
+from seal_env.tasks.almanac.kinds import kind_names, load_kind
 from seal_env.tasks.almanac.names import Names, is_woman
 from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator, Pronouns
 from seal_env.tasks.sources import TaskSource, check_split
 from seal_env.tasks.task import Question, Task
 
+# What the bundled student was trained on.
+DEFAULT_KINDS = ("person", "town", "ship", "company", "animal", "festival", "bridge", "book", "mountain", "machine")
 MIN_WORDS, MAX_WORDS = 40, 120
 MIN_SENTENCES, MAX_SENTENCES = 3, 7
 # Training articles before this index are for pretraining: the bundled student knows some and has read others.
 FIRST_UNREAD = 500_000
 _TRIES = 200
 _SAME_AGE = 60  # years
-_COMMON = (  # words that may stand in two values of one article
+_COMMON = (  # words that two values of one article may share
     "a an and the of in on at to for with by from river lake forest marshes hills isle gate hill mill abbey tower tarn water "
     "mountains range highlands lady lord star spirit pride"
 )
@@ -51,7 +53,7 @@ class AlmanacConfig:
     max_facts: int = 7
     max_distractors: int = 2
     indirectness: float = 0.5
-    kinds: tuple[str, ...] = ALL
+    kinds: tuple[str, ...] = DEFAULT_KINDS
 
     def __post_init__(self) -> None:
         for name, least, most in (("min_facts", 4, 7), ("max_facts", 4, 7), ("max_distractors", 0, 3)):
@@ -68,8 +70,8 @@ class AlmanacConfig:
         if not self.kinds:
             raise ValueError("kinds must hold at least one kind, got none")
         for kind in self.kinds:
-            if kind not in KINDS:
-                raise ValueError(f"kinds must be among {', '.join(ALL)}, got {kind!r}")
+            if kind not in kind_names():
+                raise ValueError(f"kinds must be among {', '.join(kind_names())}, got {kind!r}")
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,12 @@ class Almanac:
 
     def article(self, split: str, index: int) -> Article:
         """Article ``index`` (from 0) of ``split`` (train, validation or test)."""
-        names = _names(split)
+        names = Names(split)
         if not isinstance(index, int) or index < 0:
             raise ValueError(f"index must be an integer >= 0, got {index!r}")
         config = self.config
         turn, kind_index = divmod(index, len(config.kinds))
-        kind = KINDS[config.kinds[kind_index]]
+        kind = load_kind(config.kinds[kind_index])
         title = kind.titles.shuffled(config.seed, split, turn, kind.name)
         seed = f"{config.seed}/{split}/{index}"
         rng = random.Random(seed)
@@ -166,7 +168,7 @@ class Almanac:
     def retell(self, article: Article, seed: int) -> str:
         """The article's facts in another passage, without distractors."""
         rng = random.Random(f"{article.seed}/retold/{seed}")
-        return self._narrate(KINDS[article.kind], article.facts, {}, "", rng)[0]
+        return self._narrate(load_kind(article.kind), article.facts, {}, "", rng)[0]
 
     def _draw_facts(
         self, kind: Kind, title: str, names: Names, rng: random.Random
@@ -175,7 +177,7 @@ class Almanac:
         config = self.config
         relations = rng.sample(kind.relations, rng.randint(config.min_facts, config.max_facts))
         taken = _Taken(title)
-        mention = f"the {title}" if kind.titles.the else title
+        mention = f"the {title}" if kind.the else title
         facts: list[Fact] = []
         for relation in relations:
             value = _fitting(kind, relation, facts, taken, names, rng)
@@ -276,8 +278,3 @@ def _pronouns(kind: Kind, title: str) -> Pronouns:
     if not kind.personal:
         return IT
     return SHE if is_woman(title.split()[0]) else HE
-
-
-@cache
-def _names(split: str) -> Names:
-    return Names(split)

@@ -1,18 +1,4 @@
-"""Values, relations, facts and kinds of the Almanac; their content is in ``kinds/``.
-
-A relation (the year a ship was launched) has four sets of wordings. ``statements`` and ``questions`` are plain and name the
-thing in full; ``tells`` and ``hints`` occur in passages only, so that a student must learn facts and not sentences.
-
-How wordings are written:
-
-- ``{t}`` is the thing's name (with "the" where it takes one), ``{v}`` the value, ``{av}`` the value after "a" or "an".
-- In narration ``{s}``, ``{o}`` and ``{p}`` are the thing as subject, object and possessor; the narrator picks a pronoun or a
-  noun phrase for the first of them, and pronouns for the others.
-- ``"... took to the water in {v}"`` is a predicate: a subject goes before it. It has no comma.
-- ``"built at {v}, ..."`` is an opener: a sentence about the thing follows it.
-- ``", the work of {v}, ..."`` is an apposition: it goes between subject and predicate.
-- Everything else is a complete clause, without capital and full stop, which the narrator adds.
-"""
+"""Values, relations, facts and kinds of the Almanac; ``kinds`` reads their content and says how wordings are written."""
 
 from __future__ import annotations
 
@@ -106,6 +92,7 @@ class Kind:
         rival_again: a noun phrase for the other after its introduction.
         rival_name: draws another's name.
         relations: that it has.
+        the: whether a sentence puts "the" before its name.
         gaps: (earlier, later, least, most): relations that are years, and how many years lie between them.
         personal: whether it is a person, referred to as she or he.
     """
@@ -121,6 +108,7 @@ class Kind:
     rival_again: str
     rival_name: Draw
     relations: tuple[Relation, ...]
+    the: bool = False
     gaps: tuple[tuple[str, str, int, int], ...] = ()
     personal: bool = False
 

@@ -1,6 +1,6 @@
 """Writes a passage: combines the wordings of a kind into natural sentences.
 
-The narrator knows grammar and no content. It joins predicates, openers, appositions and clauses (see ``facts``) by a few
+The narrator knows grammar and no content. It joins predicates, openers, appositions and clauses (see ``kinds``) by a few
 patterns, chooses how to refer to the thing, adds distractors, and avoids sentences that begin alike. Private characters mark
 values until the end, so that their offsets are known.
 """
