@@ -110,23 +110,23 @@ def test_more_facts_more_distractors_and_more_hints_show_in_the_text() -> None:
     assert words(indirectness=1.0) > words(indirectness=0.0) + 3
 
 
-def test_only_the_kinds_asked_for_are_written_about() -> None:
+def test_only_the_configured_kinds_are_written_about() -> None:
     almanac = Almanac(AlmanacConfig(kinds=("ship", "town")))
     assert [almanac.article("train", i).kind for i in range(4)] == ["ship", "town", "ship", "town"]
 
 
-def test_hand_made_facts_and_pairs_hold_the_gold_answers() -> None:
+def test_oracle_facts_and_pairs_hold_the_gold_answers() -> None:
     almanac = Almanac()
     other_wording = 0
     for i in range(60):
         article = almanac.article("validation", i)
         statements, pairs = article.oracle_facts(), article.oracle_pairs()
         assert len(statements) == len(pairs) == len(article.task.questions)
-        for statement, (question, answer), asked in zip(statements, pairs, article.task.questions):
-            assert article.title in statement and article.title in question
-            assert asked.answers[0] in statement
-            assert exact(answer, asked.answers)
-            other_wording += question != asked.question
+        for statement, (other, answer), question in zip(statements, pairs, article.task.questions):
+            assert article.title in statement and article.title in other
+            assert question.answers[0] in statement
+            assert exact(answer, question.answers)
+            other_wording += other != question.question
     assert other_wording > 60
 
 
@@ -148,11 +148,11 @@ def test_squad_json_round_trips(tmp_path: Path) -> None:
     for entry, task in zip(read["data"], tasks):
         paragraph = entry["paragraphs"][0]
         assert (entry["title"], paragraph["context"]) == (task.title, task.context)
-        for asked, question in zip(paragraph["qas"], task.questions):
-            assert (asked["id"], asked["question"]) == (question.id, question.question)
-            gold = asked["answers"][0]
+        for entry_question, question in zip(paragraph["qas"], task.questions):
+            assert (entry_question["id"], entry_question["question"]) == (question.id, question.question)
+            gold = entry_question["answers"][0]
             assert paragraph["context"].startswith(gold["text"], gold["answer_start"])
-            assert tuple(answer["text"] for answer in asked["answers"]) == question.answers
+            assert tuple(answer["text"] for answer in entry_question["answers"]) == question.answers
 
 
 def test_datasets_have_squads_columns() -> None:
@@ -245,7 +245,7 @@ def test_a_task_that_cannot_be_right_is_refused() -> None:
         Question("Who?", "Edda")  # type: ignore[arg-type]
 
 
-def test_values_of_common_words_alone_are_told_apart_too():
+def test_a_value_of_common_words_alone_keeps_its_words():
     assert _words("river water") == ["river water"]
     assert _words("1,250 crowns") == ["1,250"]
     assert _words("Lake Morhaven") == ["morhaven"]

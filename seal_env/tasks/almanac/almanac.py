@@ -14,11 +14,11 @@ from functools import partial
 from seal_env.tasks.almanac.facts import Draw, Fact, Kind, Relation, Value
 from seal_env.tasks.almanac.kinds import kind_names, load_kind
 from seal_env.tasks.almanac.names import Names, is_woman
-from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator, Pronouns
+from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator
 from seal_env.tasks.sources import TaskSource, check_split
 from seal_env.tasks.task import Question, Task
 
-# What the bundled student was trained on.
+# The bundled student was trained on these, in this order.
 DEFAULT_KINDS = ("person", "town", "ship", "company", "animal", "festival", "bridge", "book", "mountain", "machine")
 MIN_WORDS, MAX_WORDS = 40, 120
 MIN_SENTENCES, MAX_SENTENCES = 3, 7
@@ -69,9 +69,10 @@ class AlmanacConfig:
         object.__setattr__(self, "kinds", (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds))
         if not self.kinds:
             raise ValueError("kinds must hold at least one kind, got none")
+        names = kind_names()
         for kind in self.kinds:
-            if kind not in kind_names():
-                raise ValueError(f"kinds must be among {', '.join(kind_names())}, got {kind!r}")
+            if kind not in names:
+                raise ValueError(f"kinds must be among {', '.join(names)}, got {kind!r}")
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,12 @@ class Article:
     """An article: a passage about ``title``, its facts, and its task.
 
     Attributes:
-        kind: of the thing.
-        title: its name.
-        facts: of the passage, in the order of the questions about them.
+        kind: the name of the thing's kind.
+        title: the thing's name.
+        facts: the facts of the passage, in the order of the questions.
         context: the passage.
         task: the passage and its questions.
-        seed: of the wordings of the oracle.
+        seed: the seed of the oracle's wordings.
     """
 
     kind: str
@@ -117,7 +118,7 @@ class Almanac:
     """Articles by split and index.
 
     Args:
-        config: of the articles.
+        config: the seed and the options of the articles; the defaults if None.
     """
 
     def __init__(self, config: AlmanacConfig | None = None) -> None:
@@ -190,7 +191,7 @@ class Almanac:
         self, kind: Kind, facts: tuple[Fact, ...], distractors: dict[int, Value], rival: str, rng: random.Random
     ) -> tuple[str, list[int]]:
         """A passage of the right length that contains every value once, and their offsets."""
-        pronouns = _pronouns(kind, facts[0].subject)
+        pronouns = IT if not kind.personal else SHE if is_woman(facts[0].subject.split()[0]) else HE
         rival_values = {i: value.text for i, value in distractors.items()}
         colour = rng.randint(0, 2)
         for attempt in range(_TRIES):
@@ -272,9 +273,3 @@ def _monotonous(context: str) -> bool:
     """Whether three sentences in a row begin with the same word."""
     first = [sentence.split()[0] for sentence in context.split(". ")]
     return any(a == b == c for a, b, c in zip(first, first[1:], first[2:]))
-
-
-def _pronouns(kind: Kind, title: str) -> Pronouns:
-    if not kind.personal:
-        return IT
-    return SHE if is_woman(title.split()[0]) else HE

@@ -34,7 +34,7 @@ class Relation:
         questions: plain questions.
         tells: narrated wordings that state it.
         hints: narrated wordings that only imply it.
-        rivals: clauses that state it about somebody or something else, ``{r}``.
+        rivals: clauses that state it about a rival, ``{r}``.
         closing: whether it ends a story (a death, a shipwreck), so that no clause follows it with "and".
     """
 
@@ -81,19 +81,19 @@ class Kind:
     """A kind of thing that articles are about.
 
     Attributes:
-        name: of the kind.
-        titles: the space its names come from.
+        name: the kind's name.
+        titles: all names of things of this kind.
         be: ``is`` or ``was``, for introductions.
         nouns: ways to refer to it; ``{t}`` is the name in full, ``{short}`` its last word.
         described: noun phrases that introduce it without stating a fact.
         intros: complete first sentences with ``{t}`` that state no fact.
         colour: complete clauses that state no fact.
-        rivals: noun phrases with ``{n}``, another's name, for distractors; ``{p}`` is the thing's possessive pronoun.
-        rival_again: a noun phrase for the other after its introduction.
-        rival_name: draws another's name.
-        relations: that it has.
-        the: whether a sentence puts "the" before its name.
-        gaps: (earlier, later, least, most): relations that are years, and how many years lie between them.
+        rivals: noun phrases that introduce a rival; ``{n}`` is its name, ``{p}`` the possessive pronoun of the thing.
+        rival_again: a noun phrase for the rival after its introduction.
+        rival_name: draws the rival's name.
+        relations: the relations that things of this kind have.
+        the: whether a sentence puts "the" before the name.
+        gaps: (earlier, later, least, most): two relations that are years or dates, and the years between them.
         personal: whether it is a person, referred to as she or he.
     """
 

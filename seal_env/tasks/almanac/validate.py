@@ -1,7 +1,7 @@
 """Validates an Almanac from its articles and the exact grader, without a model.
 
 report = validate(Almanac(), "test", 500)
-report.problems  # empty where all is well
+report.problems  # one line per problem
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from seal_env.tasks.almanac.names import Names
 from seal_env.tasks.answer_match import exact, normalize
 from seal_env.tasks.task import SPLITS
 
-GUESSABLE = 0.05  # share of a relation's questions that the best constant answer may get right
+GUESSABLE = 0.05  # share of a relation's questions that the best constant answer may answer correctly
 _DRAWS = 2000
 _INDEFINITE = re.compile(r"\b(an?) ([\w,]+)", re.IGNORECASE)
 
@@ -28,10 +28,10 @@ class Report:
     """The result of a validation.
 
     Attributes:
-        articles: how many were read.
-        questions: how many they ask.
-        problems: one line each; empty where all is well.
-        best_guess: for each "kind.relation" how often its commonest answer is right, by draws.
+        articles: number of articles.
+        questions: number of their questions.
+        problems: one line per problem.
+        best_guess: by "kind.relation", the share of random draws that its most frequent answer has.
     """
 
     articles: int

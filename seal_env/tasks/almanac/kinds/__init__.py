@@ -46,7 +46,12 @@ def kind_names() -> list[str]:
 
 @cache
 def load_kind(name: str) -> Kind:
-    """The kind of this name, one of ``kind_names()``."""
+    """The kind of this name, one of ``kind_names()``.
+
+    Raises:
+        ValueError: there is no such kind, or its file is wrong.
+    """
+    check_choice("kind", name, kind_names())
     return read_kind(FOLDER / f"{name}.toml")
 
 
