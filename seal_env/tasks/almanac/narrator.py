@@ -53,7 +53,7 @@ class Narrator:
 
     Attributes:
         kind: the kind of the thing that the passage is about.
-        facts: the facts that the passage contains, in a random order.
+        facts: the facts that the passage tells; their order is random.
         distractors: values of ``rival`` by the index of the fact.
         pronouns: the pronouns of the thing.
         rival: the name of another thing of this kind.

@@ -2,7 +2,7 @@
 
 To add a kind, add a file: ``AlmanacConfig(kinds=("NAME",))`` then writes about it. The default kinds, which the bundled student
 was trained on, stay. The keys of the file are the attributes of ``facts.Kind``, and those of each ``[relations.NAME]`` are the
-attributes of ``facts.Relation``; ``ship.toml`` shows all of them. ``validate.wording_problems`` checks the wordings.
+attributes of ``facts.Relation``: see ``ship.toml`` and ``person.toml``. ``validate.wording_problems`` checks the wordings.
 
 ``titles`` is a list of patterns with ``{}`` for an invented word, or ``"person"`` or ``"firm"``. A draw (``draw`` and
 ``rival_name``) is a function of ``values`` with its arguments, such as ``draw.year = [1600, 1880]`` or ``draw = "person"``.
