@@ -10,17 +10,19 @@ import pytest
 from seal_env.evaluation.graders import exact
 from seal_env.tasks import Question, Task
 from seal_env.tasks.almanac import (
-    ALL,
-    KINDS,
     Almanac,
     AlmanacConfig,
     Names,
+    kind_names,
+    kinds,
+    load_kind,
     to_dataset,
     to_squad,
     validate,
     write_squad,
 )
 from seal_env.tasks.almanac.almanac import _words
+from seal_env.tasks.almanac.kinds import FOLDER, read_kind
 from seal_env.tasks.almanac.validate import text_problems
 from seal_env.tasks.task import SPLITS
 
@@ -82,16 +84,16 @@ def test_seeds_give_different_articles() -> None:
 def test_splits_share_no_name_for_any_seed() -> None:
     names = {split: Names(split) for split in SPLITS}
     rng = random.Random(0)
-    for draw in ("person", "place", "firm"):
+    for draw in ("person", "place_word", "firm"):
         seen = [{getattr(names[split], draw)(rng).text for _ in range(3000)} for split in SPLITS]
         assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
     titles = [{Almanac(AlmanacConfig(seed=k)).article(s, i).title for i in range(100)} for k, s in enumerate(SPLITS)]
     assert not titles[0] & titles[1] and not titles[0] & titles[2] and not titles[1] & titles[2]
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", kind_names())
 def test_every_kind_has_a_hundred_thousand_titles_a_split(kind: str) -> None:
-    space = KINDS[kind].titles
+    space = load_kind(kind).titles
     for split in SPLITS:
         assert space.size(split) >= 100_000
         some = [space.shuffled(0, split, i, kind) for i in range(0, 100_000, 50)]
@@ -108,23 +110,23 @@ def test_more_facts_more_distractors_and_more_hints_show_in_the_text() -> None:
     assert words(indirectness=1.0) > words(indirectness=0.0) + 3
 
 
-def test_only_the_kinds_asked_for_are_written_about() -> None:
+def test_only_the_configured_kinds_are_written_about() -> None:
     almanac = Almanac(AlmanacConfig(kinds=("ship", "town")))
     assert [almanac.article("train", i).kind for i in range(4)] == ["ship", "town", "ship", "town"]
 
 
-def test_hand_made_facts_and_pairs_hold_the_gold_answers() -> None:
+def test_oracle_facts_and_pairs_hold_the_gold_answers() -> None:
     almanac = Almanac()
     other_wording = 0
     for i in range(60):
         article = almanac.article("validation", i)
         statements, pairs = article.oracle_facts(), article.oracle_pairs()
         assert len(statements) == len(pairs) == len(article.task.questions)
-        for statement, (question, answer), asked in zip(statements, pairs, article.task.questions):
-            assert article.title in statement and article.title in question
-            assert asked.answers[0] in statement
-            assert exact(answer, asked.answers)
-            other_wording += question != asked.question
+        for statement, (other, answer), question in zip(statements, pairs, article.task.questions):
+            assert article.title in statement and article.title in other
+            assert question.answers[0] in statement
+            assert exact(answer, question.answers)
+            other_wording += other != question.question
     assert other_wording > 60
 
 
@@ -146,11 +148,11 @@ def test_squad_json_round_trips(tmp_path: Path) -> None:
     for entry, task in zip(read["data"], tasks):
         paragraph = entry["paragraphs"][0]
         assert (entry["title"], paragraph["context"]) == (task.title, task.context)
-        for asked, question in zip(paragraph["qas"], task.questions):
-            assert (asked["id"], asked["question"]) == (question.id, question.question)
-            gold = asked["answers"][0]
+        for entry_question, question in zip(paragraph["qas"], task.questions):
+            assert (entry_question["id"], entry_question["question"]) == (question.id, question.question)
+            gold = entry_question["answers"][0]
             assert paragraph["context"].startswith(gold["text"], gold["answer_start"])
-            assert tuple(answer["text"] for answer in asked["answers"]) == question.answers
+            assert tuple(answer["text"] for answer in entry_question["answers"]) == question.answers
 
 
 def test_datasets_have_squads_columns() -> None:
@@ -161,6 +163,47 @@ def test_datasets_have_squads_columns() -> None:
     questions = [question for task in tasks for question in task.questions]
     assert list(rows["id"]) == [question.id for question in questions]
     assert [tuple(answers["text"]) for answers in rows["answers"]] == [question.answers for question in questions]
+
+
+def test_a_new_kind_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (FOLDER / "bridge.toml").read_text(encoding="utf-8").replace("{} Bridge", "{} Arch")
+    (tmp_path / "arch.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(kinds, "FOLDER", tmp_path)
+    almanac = Almanac(AlmanacConfig(kinds=("arch",)))
+    assert almanac.article("train", 0).kind == "arch"
+    assert validate(almanac, "train", 50).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('be = "was"', "", "ship.toml: key 'be' is missing"),
+        ('be = "was"', 'be = "was', "ship.toml: Illegal character"),
+        ('be = "was"', "be = 3", "ship.toml: be must be a string, got 3"),
+        ("the = true", 'the = "yes"', "ship.toml: the must be true or false, got 'yes'"),
+        ("the = true", "they = true", "ship.toml: no option 'they'. Did you mean 'the'"),
+        ("hints = [", "hint = [", "ship.toml: relations.launched: no option 'hint'. Did you mean 'hints'"),
+        ('draw = "person"', "", "ship.toml: relations.builder: key 'draw' is missing"),
+        ('draw = "person"', 'draw = "persn"', "ship.toml: relations.builder: draw: no draw 'persn'. Did you mean 'person'"),
+        (
+            'draw = "person"',
+            "draw.word = 'tirades'",
+            "draw.word: a list of words must be one of shades, colours",
+        ),
+        ('draw = "person"', "draw = 3", "relations.builder: draw must be the name of a draw or a table of one draw, got 3"),
+        ("draw.year = [1600, 1880]", "draw.year = [1600]", "relations.launched: draw.year: .* argument: 'last', got \\[1600]"),
+        ("draw.year = [1600, 1880]", "draw.year = [1880, 1600]", "relations.launched: draw.year: empty range"),
+        ('"launched", "lost"', '"launch", "lost"', "ship.toml: gaps: a relation must be one of launched, builder"),
+        ('"launched", "lost"', '"launched"', "ship.toml: gaps must be a list of"),
+        ('    "the vessel",', "    1,", "ship.toml: nouns must be a list of strings, got \\['the ship', 1, 'the ship'\\]"),
+    ],
+)
+def test_a_wrong_key_of_a_kind_is_refused_by_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (FOLDER / "ship.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "ship.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_kind(tmp_path / "ship.toml")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +245,7 @@ def test_a_task_that_cannot_be_right_is_refused() -> None:
         Question("Who?", "Edda")  # type: ignore[arg-type]
 
 
-def test_values_of_common_words_alone_are_told_apart_too():
+def test_a_value_of_common_words_alone_keeps_its_words():
     assert _words("river water") == ["river water"]
     assert _words("1,250 crowns") == ["1,250"]
     assert _words("Lake Morhaven") == ["morhaven"]

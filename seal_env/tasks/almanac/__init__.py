@@ -5,17 +5,16 @@ article = almanac.article("train", 0)
 print(article.context, article.task.questions)
 """
 
-from seal_env.tasks.almanac.almanac import FIRST_UNREAD, Almanac, AlmanacConfig, Article
+from seal_env.tasks.almanac.almanac import DEFAULT_KINDS, FIRST_UNREAD, Almanac, AlmanacConfig, Article
 from seal_env.tasks.almanac.export import to_dataset, to_squad, write_squad
 from seal_env.tasks.almanac.facts import Fact, Kind, Relation, Value
-from seal_env.tasks.almanac.kinds import ALL, KINDS
+from seal_env.tasks.almanac.kinds import kind_names, load_kind
 from seal_env.tasks.almanac.names import Names
 from seal_env.tasks.almanac.validate import validate
 
 __all__ = [
-    "ALL",
+    "DEFAULT_KINDS",
     "FIRST_UNREAD",
-    "KINDS",
     "Almanac",
     "AlmanacConfig",
     "Article",
@@ -24,6 +23,8 @@ __all__ = [
     "Names",
     "Relation",
     "Value",
+    "kind_names",
+    "load_kind",
     "to_dataset",
     "to_squad",
     "validate",

@@ -9,22 +9,24 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 from seal_env.tasks.almanac.facts import Draw, Fact, Kind, Relation, Value
-from seal_env.tasks.almanac.kinds import ALL, KINDS
+from seal_env.tasks.almanac.kinds import kind_names, load_kind
 from seal_env.tasks.almanac.names import Names, is_woman
-from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator, Pronouns
+from seal_env.tasks.almanac.narrator import HE, IT, SHE, Narrator
 from seal_env.tasks.sources import TaskSource, check_split
 from seal_env.tasks.task import Question, Task
 
+# The bundled student was trained on these, in this order.
+DEFAULT_KINDS = ("person", "town", "ship", "company", "animal", "festival", "bridge", "book", "mountain", "machine")
 MIN_WORDS, MAX_WORDS = 40, 120
 MIN_SENTENCES, MAX_SENTENCES = 3, 7
 # Training articles before this index are for pretraining: the bundled student knows some and has read others.
 FIRST_UNREAD = 500_000
 _TRIES = 200
 _SAME_AGE = 60  # years
-_COMMON = (  # words that may stand in two values of one article
+_COMMON = (  # words that two values of one article may share
     "a an and the of in on at to for with by from river lake forest marshes hills isle gate hill mill abbey tower tarn water "
     "mountains range highlands lady lord star spirit pride"
 )
@@ -51,7 +53,7 @@ class AlmanacConfig:
     max_facts: int = 7
     max_distractors: int = 2
     indirectness: float = 0.5
-    kinds: tuple[str, ...] = ALL
+    kinds: tuple[str, ...] = DEFAULT_KINDS
 
     def __post_init__(self) -> None:
         for name, least, most in (("min_facts", 4, 7), ("max_facts", 4, 7), ("max_distractors", 0, 3)):
@@ -67,9 +69,10 @@ class AlmanacConfig:
         object.__setattr__(self, "kinds", (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds))
         if not self.kinds:
             raise ValueError("kinds must hold at least one kind, got none")
+        names = kind_names()
         for kind in self.kinds:
-            if kind not in KINDS:
-                raise ValueError(f"kinds must be among {', '.join(ALL)}, got {kind!r}")
+            if kind not in names:
+                raise ValueError(f"kinds must be among {', '.join(names)}, got {kind!r}")
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,12 @@ class Article:
     """An article: a passage about ``title``, its facts, and its task.
 
     Attributes:
-        kind: of the thing.
-        title: its name.
-        facts: of the passage, in the order of the questions about them.
+        kind: the name of the thing's kind.
+        title: the thing's name.
+        facts: the facts of the passage, in the order of the questions.
         context: the passage.
         task: the passage and its questions.
-        seed: of the wordings of the oracle.
+        seed: the seed of the oracle's wordings.
     """
 
     kind: str
@@ -115,7 +118,7 @@ class Almanac:
     """Articles by split and index.
 
     Args:
-        config: of the articles.
+        config: the seed and the options of the articles; the defaults if None.
     """
 
     def __init__(self, config: AlmanacConfig | None = None) -> None:
@@ -123,12 +126,12 @@ class Almanac:
 
     def article(self, split: str, index: int) -> Article:
         """Article ``index`` (from 0) of ``split`` (train, validation or test)."""
-        names = _names(split)
+        names = Names(split)
         if not isinstance(index, int) or index < 0:
             raise ValueError(f"index must be an integer >= 0, got {index!r}")
         config = self.config
         turn, kind_index = divmod(index, len(config.kinds))
-        kind = KINDS[config.kinds[kind_index]]
+        kind = load_kind(config.kinds[kind_index])
         title = kind.titles.shuffled(config.seed, split, turn, kind.name)
         seed = f"{config.seed}/{split}/{index}"
         rng = random.Random(seed)
@@ -166,7 +169,7 @@ class Almanac:
     def retell(self, article: Article, seed: int) -> str:
         """The article's facts in another passage, without distractors."""
         rng = random.Random(f"{article.seed}/retold/{seed}")
-        return self._narrate(KINDS[article.kind], article.facts, {}, "", rng)[0]
+        return self._narrate(load_kind(article.kind), article.facts, {}, "", rng)[0]
 
     def _draw_facts(
         self, kind: Kind, title: str, names: Names, rng: random.Random
@@ -175,7 +178,7 @@ class Almanac:
         config = self.config
         relations = rng.sample(kind.relations, rng.randint(config.min_facts, config.max_facts))
         taken = _Taken(title)
-        mention = f"the {title}" if kind.titles.the else title
+        mention = f"the {title}" if kind.the else title
         facts: list[Fact] = []
         for relation in relations:
             value = _fitting(kind, relation, facts, taken, names, rng)
@@ -188,7 +191,7 @@ class Almanac:
         self, kind: Kind, facts: tuple[Fact, ...], distractors: dict[int, Value], rival: str, rng: random.Random
     ) -> tuple[str, list[int]]:
         """A passage of the right length that contains every value once, and their offsets."""
-        pronouns = _pronouns(kind, facts[0].subject)
+        pronouns = IT if not kind.personal else SHE if is_woman(facts[0].subject.split()[0]) else HE
         rival_values = {i: value.text for i, value in distractors.items()}
         colour = rng.randint(0, 2)
         for attempt in range(_TRIES):
@@ -270,14 +273,3 @@ def _monotonous(context: str) -> bool:
     """Whether three sentences in a row begin with the same word."""
     first = [sentence.split()[0] for sentence in context.split(". ")]
     return any(a == b == c for a, b, c in zip(first, first[1:], first[2:]))
-
-
-def _pronouns(kind: Kind, title: str) -> Pronouns:
-    if not kind.personal:
-        return IT
-    return SHE if is_woman(title.split()[0]) else HE
-
-
-@cache
-def _names(split: str) -> Names:
-    return Names(split)

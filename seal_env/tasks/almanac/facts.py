@@ -1,18 +1,4 @@
-"""Values, relations, facts and kinds of the Almanac; their content is in ``kinds/``.
-
-A relation (the year a ship was launched) has four sets of wordings. ``statements`` and ``questions`` are plain and name the
-thing in full; ``tells`` and ``hints`` occur in passages only, so that a student must learn facts and not sentences.
-
-How wordings are written:
-
-- ``{t}`` is the thing's name (with "the" where it takes one), ``{v}`` the value, ``{av}`` the value after "a" or "an".
-- In narration ``{s}``, ``{o}`` and ``{p}`` are the thing as subject, object and possessor; the narrator picks a pronoun or a
-  noun phrase for the first of them, and pronouns for the others.
-- ``"... took to the water in {v}"`` is a predicate: a subject goes before it. It has no comma.
-- ``"built at {v}, ..."`` is an opener: a sentence about the thing follows it.
-- ``", the work of {v}, ..."`` is an apposition: it goes between subject and predicate.
-- Everything else is a complete clause, without capital and full stop, which the narrator adds.
-"""
+"""Values, relations, facts and kinds of the Almanac; ``kinds`` reads their content and says how wordings are written."""
 
 from __future__ import annotations
 
@@ -48,7 +34,7 @@ class Relation:
         questions: plain questions.
         tells: narrated wordings that state it.
         hints: narrated wordings that only imply it.
-        rivals: clauses that state it about somebody or something else, ``{r}``.
+        rivals: clauses that state it about a rival, ``{r}``.
         closing: whether it ends a story (a death, a shipwreck), so that no clause follows it with "and".
     """
 
@@ -95,18 +81,19 @@ class Kind:
     """A kind of thing that articles are about.
 
     Attributes:
-        name: of the kind.
-        titles: the space its names come from.
+        name: the kind's name.
+        titles: all names of things of this kind.
         be: ``is`` or ``was``, for introductions.
         nouns: ways to refer to it; ``{t}`` is the name in full, ``{short}`` its last word.
         described: noun phrases that introduce it without stating a fact.
         intros: complete first sentences with ``{t}`` that state no fact.
         colour: complete clauses that state no fact.
-        rivals: noun phrases with ``{n}``, another's name, for distractors; ``{p}`` is the thing's possessive pronoun.
-        rival_again: a noun phrase for the other after its introduction.
-        rival_name: draws another's name.
-        relations: that it has.
-        gaps: (earlier, later, least, most): relations that are years, and how many years lie between them.
+        rivals: noun phrases that introduce a rival; ``{n}`` is its name, ``{p}`` the possessive pronoun of the thing.
+        rival_again: a noun phrase for the rival after its introduction.
+        rival_name: draws the rival's name.
+        relations: the relations that things of this kind have.
+        the: whether a sentence puts "the" before the name.
+        gaps: (earlier, later, least, most): two relations that are years or dates, and the years between them.
         personal: whether it is a person, referred to as she or he.
     """
 
@@ -121,6 +108,7 @@ class Kind:
     rival_again: str
     rival_name: Draw
     relations: tuple[Relation, ...]
+    the: bool = False
     gaps: tuple[tuple[str, str, int, int], ...] = ()
     personal: bool = False
 

@@ -1,58 +1,49 @@
 """Invented names, built from a few recurring syllables, so that a small tokenizer needs few tokens for them.
 
-The seed does not change which split has a name: a place, a person or a title of one split occurs in no other. First names and
-surnames recur in all splits, but never as the same pair.
+The seed does not change which split has a name: a place word, a person or a title of one split occurs in no other. First names
+and surnames recur in all splits, but never as the same pair.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import product
 
 from seal_env.checks import check_choice
 from seal_env.tasks.almanac.facts import Value
 from seal_env.tasks.task import SPLITS
 
-
-def _listed(text: str) -> list[str]:
-    return text.split()
-
-
-_FIRST_STEMS = _listed(
+_FIRST_STEMS = (
     "Al Ed El Mar Lor Cor Ber Hel Ros Wil Tam Nor Dor Gar Lin Or Sel Fer Mel Bran Cal Ger Hal Is Jor Lan Os Per Ran Ul Ven Wen"
 )
-_WOMEN = _listed("a anne ina wen ora ena ette ild issa elle")
-_MEN = _listed("an ric ard win mund bert olf ion en am")
-_STEMS = _listed(
+_WOMEN = "a anne ina wen ora ena ette ild issa elle"
+_MEN = "an ric ard win mund bert olf ion en am"
+_STEMS = (
     "Mar Vel Cor Lor Har Den Tor Bran Cal Wel Hal Ash Pen Tre Ros Dun Kil Bel Car Fen Gar Hol Lin Mor Nor Or Pel Ran Sel "
     "Tam Ul Wen Yar Al Ber Cas Dor El Fal Gil Is Jor Kes Lam Ster Wim"
 )
-_SURNAME_ENDS = _listed(
-    "wick low den ning man ton by ley ock ell ford combe worth more kin gate ham dale rick ster wood bury son land"
-)
-_MIDDLES = ["", *_listed("a en er i o an el in ar or ber lin den ma is al ri")]
-_PLACE_ENDS = _listed(
+_SURNAME_ENDS = "wick low den ning man ton by ley ock ell ford combe worth more kin gate ham dale rick ster wood bury son land"
+_MIDDLES = " a en er i o an el in ar or ber lin den ma is al ri"  # the first is empty
+_PLACE_ENDS = (
     "wick mere ford ton by stead holm low more den ley combe burgh thorpe vale gate worth ham dale wood bury land haven "
     "port mouth moor well bourne cliff beck garth rick fell ster stow wold field minster brook shaw"
 )
-_CLUMSY = _listed("aa ii ae ao erer arar oror inin enen elel denden alal anan isis ulul elal alel wenwen berber corcor")
+_CLUMSY = re.compile(
+    r"(.)\1\1|aa|ii|ae|ao|erer|arar|oror|inin|enen|elel|denden|alal|anan|isis|ulul|elal|alel|wenwen|berber|corcor"
+)
 
 
-def _spelt(*parts: Sequence[str]) -> list[str]:
-    """All concatenations, each once, without letters three in a row, in a fixed scrambled order."""
-    words = [""]
-    for part in parts:
-        words = [word + piece for word in words for piece in part]
-    kept = sorted({word for word in words if not _clumsy(word.lower())})
+def _spelt(*parts: str) -> list[str]:
+    """All concatenations of a syllable of each part, without clumsy repetitions of letters, in a fixed scrambled order."""
+    words = {"".join(syllables) for syllables in product(*(part.split(" ") for part in parts))}
+    kept = sorted(word for word in words if not _CLUMSY.search(word.lower()))
     random.Random("almanac words").shuffle(kept)
     return kept
-
-
-def _clumsy(word: str) -> bool:
-    return any(a == b == c for a, b, c in zip(word, word[1:], word[2:])) or any(pair in word for pair in _CLUMSY)
 
 
 def _check_split(split: str) -> int:
@@ -61,8 +52,10 @@ def _check_split(split: str) -> int:
 
 
 @cache
-def _places(split: int) -> list[str]:
-    return _spelt(_STEMS, _MIDDLES, _PLACE_ENDS)[split :: len(SPLITS)]
+def _place_words() -> list[list[str]]:
+    """Names of locations, by split."""
+    words = _spelt(_STEMS, _MIDDLES, _PLACE_ENDS)
+    return [words[split :: len(SPLITS)] for split in range(len(SPLITS))]
 
 
 @cache
@@ -80,12 +73,7 @@ def _first_names() -> tuple[list[str], list[str]]:
 
 def is_woman(first_name: str) -> bool:
     """Whether this invented first name is a woman's."""
-    return first_name in _women()
-
-
-@cache
-def _women() -> frozenset[str]:
-    return frozenset(_first_names()[0])
+    return first_name in _first_names()[0]
 
 
 class _Pairs:
@@ -126,17 +114,15 @@ class TitleSpace:
     """All titles of one kind.
 
     Attributes:
-        forms: patterns with ``{}`` for a place-like word; or ``person`` or ``firm``.
-        the: whether a sentence puts "the" before the title.
+        forms: patterns with ``{}`` for a place word; or ``person`` or ``firm``.
     """
 
     forms: tuple[str, ...]
-    the: bool = False
 
     def size(self, split: str) -> int:
         """How many titles a split has."""
         number = _check_split(split)
-        return self._pairs.size if self._pairs else len(_places(number)) * len(self.forms)
+        return self._pairs.size if self._pairs else len(_place_words()[number]) * len(self.forms)
 
     def title(self, split: str, number: int) -> str:
         """Title ``number`` (0 to ``size`` - 1) of a split; each number has its own title."""
@@ -144,7 +130,7 @@ class TitleSpace:
         if self._pairs:
             return self._pairs.name(which, number)
         word, form = divmod(number, len(self.forms))
-        return self.forms[form].format(_places(which)[word])
+        return self.forms[form].format(_place_words()[which][word])
 
     def shuffled(self, seed: int, split: str, index: int, salt: str) -> str:
         """The ``index``-th title in an order drawn from ``seed``: none comes back before all have been used."""
@@ -167,7 +153,7 @@ def _affine(key: str, size: int) -> tuple[int, int]:
 
 
 class Names:
-    """Names for the people, places and firms that articles of one split mention."""
+    """Names for the people, locations and firms that articles of one split mention."""
 
     def __init__(self, split: str) -> None:
         self.split = split
@@ -179,9 +165,9 @@ class Names:
         name = people.name(self._split, rng.randrange(people.size))
         return Value(name, (name.split()[1],), person=True)
 
-    def place(self, rng: random.Random) -> Value:
-        """A town, village or other place of one word."""
-        return Value(rng.choice(_places(self._split)))
+    def place_word(self, rng: random.Random) -> Value:
+        """The name of a town or another location, of one word."""
+        return Value(rng.choice(_place_words()[self._split]))
 
     def firm(self, rng: random.Random) -> Value:
         """A firm of two partners."""

@@ -1,6 +1,6 @@
 """Writes a passage: combines the wordings of a kind into natural sentences.
 
-The narrator knows grammar and no content. It joins predicates, openers, appositions and clauses (see ``facts``) by a few
+The narrator knows grammar and no content. It joins predicates, openers, appositions and clauses (see ``kinds``) by a few
 patterns, chooses how to refer to the thing, adds distractors, and avoids sentences that begin alike. Private characters mark
 values until the end, so that their offsets are known.
 """
@@ -52,15 +52,15 @@ class Narrator:
     """Writes one passage.
 
     Attributes:
-        kind: of the thing.
-        facts: to tell; the order is drawn.
-        distractors: (fact number, value) pairs to tell of ``rival``.
-        pronouns: of the thing.
-        rival: another's name.
-        colour: how many sentences may be there for colour only.
-        indirectness: probability that a fact is hinted at.
-        terse: join what can be joined, for passages that came out too long.
-        rng: of all choices.
+        kind: the kind of the thing that the passage is about.
+        facts: the facts that the passage tells; their order is random.
+        distractors: values of ``rival`` by the index of the fact.
+        pronouns: the pronouns of the thing.
+        rival: the name of another thing of this kind.
+        colour: most sentences that state no fact.
+        indirectness: probability that the passage hints at a fact.
+        terse: whether to join as many sentences as possible, after longer passages were too long.
+        rng: the source of all choices.
     """
 
     kind: Kind
@@ -139,17 +139,10 @@ class Narrator:
     def _fill(self, wording: str, reference: str | None = None) -> str:
         """Put a reference into the first slot and pronouns into the others."""
         reference = reference or self._reference()
+        if reference != self.pronouns.subject:
+            wording = _SLOT.sub(lambda slot: reference + ("'s" if slot[1] == "p" else ""), wording, count=1)
         forms = {"s": self.pronouns.subject, "o": self.pronouns.object, "p": self.pronouns.possessive}
-        first = True
-
-        def put(slot: re.Match[str]) -> str:
-            nonlocal first
-            use, first = first and reference != self.pronouns.subject, False
-            if not use:
-                return forms[slot[1]]
-            return f"{reference}'s" if slot[1] == "p" else reference
-
-        return _SLOT.sub(put, wording)
+        return _SLOT.sub(lambda slot: forms[slot[1]], wording)
 
     # Sentences
 
@@ -181,12 +174,15 @@ class Narrator:
         piece = pieces.pop(0)
         follower = next((p for p in pieces if p.form == "predicate"), None)
         if piece.form in ("opener", "apposition"):
-            if follower is None:
-                piece = self._piece(piece.fact, plain=True)
-            else:
+            if follower:
                 pieces.remove(follower)
-                self._qualified(piece, follower)
+                if piece.form == "opener":
+                    text = f"{piece.text}, {self._reference()} {follower.text}"
+                else:
+                    text = f"{self._reference(noun=True)}, {piece.text}, {follower.text}"
+                self._say(text, [piece, follower])
                 return
+            piece = self._piece(piece.fact, plain=True)
         if piece.form == "clause":
             other, clause = self._clause_after(piece, pieces), self._fill(piece.text)
             if other and (self._pronoun_is_clear or self._named) and self.rng.random() < (0.9 if self.terse else 0.35):
@@ -196,13 +192,6 @@ class Narrator:
             self._say(clause, [piece])
             return
         self._predicated(piece, follower, pieces)
-
-    def _qualified(self, extra: _Piece, main: _Piece) -> None:
-        """A sentence of an opener or apposition and a predicate."""
-        if extra.form == "opener":
-            self._say(f"{extra.text}, {self._reference()} {main.text}", [extra, main])
-        else:
-            self._say(f"{self._reference(noun=True)}, {extra.text}, {main.text}", [extra, main])
 
     def _predicated(self, piece: _Piece, follower: _Piece | None, pieces: list[_Piece]) -> None:
         """A sentence of subject and predicate, perhaps with a second predicate or a clause."""

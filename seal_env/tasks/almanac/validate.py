@@ -1,7 +1,7 @@
 """Validates an Almanac from its articles and the exact grader, without a model.
 
 report = validate(Almanac(), "test", 500)
-report.problems  # empty where all is well
+report.problems  # one line per problem
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from seal_env.tasks.almanac.almanac import MAX_WORDS, MIN_WORDS, Almanac, Article
 from seal_env.tasks.almanac.facts import Kind, Relation, takes_an
-from seal_env.tasks.almanac.kinds import KINDS
+from seal_env.tasks.almanac.kinds import load_kind
 from seal_env.tasks.almanac.names import Names
 from seal_env.tasks.answer_match import exact, normalize
 from seal_env.tasks.task import SPLITS
 
-GUESSABLE = 0.05  # share of a relation's questions that the best constant answer may get right
+GUESSABLE = 0.05  # share of a relation's questions that the best constant answer may answer correctly
 _DRAWS = 2000
 _INDEFINITE = re.compile(r"\b(an?) ([\w,]+)", re.IGNORECASE)
 
@@ -28,10 +28,10 @@ class Report:
     """The result of a validation.
 
     Attributes:
-        articles: how many were read.
-        questions: how many they ask.
-        problems: one line each; empty where all is well.
-        best_guess: for each "kind.relation" how often its commonest answer is right, by draws.
+        articles: number of articles.
+        questions: number of their questions.
+        problems: one line per problem.
+        best_guess: by "kind.relation", the share of random draws that its most frequent answer has.
     """
 
     articles: int
@@ -48,13 +48,13 @@ def validate(almanac: Almanac, split: str, n: int) -> Report:
     best_guess = {
         f"{kind}.{relation.name}": _best_guess(relation, split)
         for kind in almanac.config.kinds
-        for relation in KINDS[kind].relations
+        for relation in load_kind(kind).relations
     }
     problems += [
         f"{name}: one answer is right {share:.1%} of the time" for name, share in best_guess.items() if share >= GUESSABLE
     ]
-    problems += _asked_too_alike(articles)
-    problems += [problem for kind in almanac.config.kinds for problem in wording_problems(KINDS[kind])]
+    problems += _frequent_answers(articles)
+    problems += [problem for kind in almanac.config.kinds for problem in wording_problems(load_kind(kind))]
     return Report(n, sum(len(article.task.questions) for article in articles), tuple(problems), best_guess)
 
 
@@ -167,7 +167,7 @@ def _best_guess(relation: Relation, split: str) -> float:
     return drawn.most_common(1)[0][1] / _DRAWS
 
 
-def _asked_too_alike(articles: list[Article]) -> list[str]:
+def _frequent_answers(articles: list[Article]) -> list[str]:
     """Answers that are more frequent than chance allows (five standard errors above the limit)."""
     golds: dict[str, Counter[str]] = defaultdict(Counter)
     for article in articles:

@@ -6,15 +6,17 @@ Each function returns a ``Draw``, which returns a ``Value`` when called with a r
 from __future__ import annotations
 
 import random
+import tomllib
+from calendar import monthrange
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 
+from seal_env.checks import check_choice
 from seal_env.tasks.almanac.facts import Draw, Value
 from seal_env.tasks.almanac.names import Names
 
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_MONTHS = "January February March April May June July August September October November December"
 
 
 def year(first: int, last: int) -> Draw:
@@ -26,9 +28,8 @@ def date(first: int, last: int) -> Draw:
     """A date such as "12 May 1874"."""
 
     def draw(rng: random.Random, names: Names) -> Value:
-        month = rng.randrange(12)
-        day, year = rng.randint(1, _DAYS[month]), rng.randint(first, last)
-        return Value(f"{day} {MONTHS[month]} {year}", (f"{MONTHS[month]} {day}, {year}",))
+        (day, month), year = _day(rng), rng.randint(first, last)
+        return Value(f"{day} {month} {year}", (f"{month} {day}, {year}",))
 
     return draw
 
@@ -37,9 +38,8 @@ def day() -> Draw:
     """A day of the year such as "12 May"."""
 
     def draw(rng: random.Random, names: Names) -> Value:
-        month = rng.randrange(12)
-        number = rng.randint(1, _DAYS[month])
-        return Value(f"{number} {MONTHS[month]}", (f"{MONTHS[month]} {number}",))
+        day, month = _day(rng)
+        return Value(f"{day} {month}", (f"{month} {day}",))
 
     return draw
 
@@ -60,15 +60,15 @@ def number(least: int, most: int, step: int = 1, unit: str = "", short: str = ""
     return draw
 
 
-def word(words: str) -> Draw:
-    """One of ``words``, separated by commas or line breaks."""
-    pool = [entry.strip() for entry in words.replace("\n", ",").split(",") if entry.strip()]
+def word(*words: str) -> Draw:
+    """One of ``words``; a single one is the name of a list in ``words.toml``."""
+    pool = _pool(words[0] if len(words) == 1 else words)
     return lambda rng, names: Value(rng.choice(pool))
 
 
-def pair(first: str, second: str, form: str = "{} {}") -> Draw:
-    """Two words put together, one of each space-separated list: "pale green", "The Silver Lantern"."""
-    left, right = first.split(), second.split()
+def pair(first: str | Sequence[str], second: str | Sequence[str], form: str = "{} {}") -> Draw:
+    """Two words put together: "pale green", "The Silver Lantern". Each is from a list, or from one of ``words.toml``."""
+    left, right = _pool(first), _pool(second)
 
     def draw(rng: random.Random, names: Names) -> Value:
         text = form.format(rng.choice(left), rng.choice(right))
@@ -82,9 +82,9 @@ def person() -> Draw:
     return lambda rng, names: names.person(rng)
 
 
-def place() -> Draw:
-    """A place of one word."""
-    return lambda rng, names: names.place(rng)
+def place_word() -> Draw:
+    """The name of a town or another location, of one word."""
+    return lambda rng, names: names.place_word(rng)
 
 
 def firm() -> Draw:
@@ -93,40 +93,34 @@ def firm() -> Draw:
 
 
 def place_name(*forms: str) -> Draw:
-    """A name with one of these patterns around a place, such as "Lake {}"; the last word alone is accepted too."""
+    """A name with one of these patterns around a place word, such as "Lake {}"; the last word alone is accepted too."""
 
     def draw(rng: random.Random, names: Names) -> Value:
-        form, word = rng.choice(forms), names.place(rng).text
+        form, word = rng.choice(forms), names.place_word(rng).text
         return Value(form.format(word), (word,) if form.endswith("{}") and form != "{}" else ())
 
     return draw
 
 
-COLOURS = pair(
-    "pale dark bright dull deep soft dusty smoky",
-    "red blue green yellow brown grey violet orange pink purple amber gold",
-)
-WOODS = "oak ash elm pine beech cedar walnut birch larch maple cherry willow"
-WORK = (
-    "baker, weaver, potter, tanner, cooper, miller, mason, glazier, saddler, tinsmith, clockmaker, shepherd, farrier, notary, "
-    "printer, bookbinder, ropemaker, sailmaker, gardener, beekeeper, thatcher, brewer, dyer, chandler, cobbler, tailor, "
-    "ferryman, customs clerk, schoolteacher, midwife, apothecary, surveyor, cartwright, wheelwright, basket weaver, furrier, "
-    "fishmonger, innkeeper, hatter, glover, lamplighter, locksmith, goldsmith, organ tuner, butcher, grocer, blacksmith, "
-    "joiner, plasterer, quarryman"
-)
-FOODS = (
-    "smoked eel, barley bread, plum cake, goat cheese, honey biscuits, pickled herring, onion soup, roast chestnuts, "
-    "pear tart, rye pancakes, mutton pie, apple dumplings, salted almonds, poppy seed rolls, turnip stew, quince jelly, "
-    "ginger cake, oat porridge, cherry pie, mushroom pasties, fried perch, walnut bread, blackberry tart, lentil soup, "
-    "buttered crab, saffron buns, black pudding, cabbage rolls, nettle soup, elderberry jam, bean stew, sheep cheese, "
-    "potato fritters, carrot cake, baked trout, hazelnut cream, mustard eggs, spiced ham, fig pudding, rhubarb pie, "
-    "duck sausage, leek tart, buckwheat noodles, candied ginger, grilled mackerel"
-)
-ADJECTIVES = (
-    "Silver Hollow Quiet Crooked Golden Distant Broken Hidden Patient Wandering Frozen Burning Gentle Seventh Scarlet Empty "
-    "Iron Borrowed Sleeping Northern Paper Salted Forgotten Little Winter Painted Blind Narrow Restless Copper"
-)
-NOUNS = (
-    "Lantern Orchard Harbour Mirror Garden Bell Compass Sparrow Kettle Stair Ladder River Candle Anchor Window Feather Bridge "
-    "Clock Fox Meadow Letter Crown Shepherd Needle Tide Chimney Violin Gate Falcon Well"
-)
+def _day(rng: random.Random) -> tuple[int, str]:
+    """A day of the month and the name of its month."""
+    month = rng.randrange(12)
+    return rng.randint(1, monthrange(2023, month + 1)[1]), _MONTHS.split()[month]
+
+
+def _pool(words: str | Sequence[str]) -> Sequence[str]:
+    if not isinstance(words, str):
+        return words
+    lists = _lists()
+    check_choice("a list of words", words, lists)
+    return lists[words]
+
+
+@cache
+def _lists() -> dict[str, list[str]]:
+    return tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+
+
+DRAWS: dict[str, Callable[..., Draw]] = {
+    draw.__name__: draw for draw in (year, date, day, number, word, pair, person, place_word, firm, place_name)
+}
