@@ -120,11 +120,11 @@ def test_hand_made_facts_and_pairs_hold_the_gold_answers() -> None:
         article = almanac.article("validation", i)
         statements, pairs = article.oracle_facts(), article.oracle_pairs()
         assert len(statements) == len(pairs) == len(article.task.questions)
-        for statement, (question, answer), asked in zip(statements, pairs, article.task.questions):
+        for statement, (question, answer), source in zip(statements, pairs, article.task.questions):
             assert article.title in statement and article.title in question
-            assert asked.answers[0] in statement
-            assert exact(answer, asked.answers)
-            other_wording += question != asked.question
+            assert source.answers[0] in statement
+            assert exact(answer, source.answers)
+            other_wording += question != source.question
     assert other_wording > 60
 
 
@@ -146,11 +146,11 @@ def test_squad_json_round_trips(tmp_path: Path) -> None:
     for entry, task in zip(read["data"], tasks):
         paragraph = entry["paragraphs"][0]
         assert (entry["title"], paragraph["context"]) == (task.title, task.context)
-        for asked, question in zip(paragraph["qas"], task.questions):
-            assert (asked["id"], asked["question"]) == (question.id, question.question)
-            gold = asked["answers"][0]
+        for entry_question, question in zip(paragraph["qas"], task.questions):
+            assert (entry_question["id"], entry_question["question"]) == (question.id, question.question)
+            gold = entry_question["answers"][0]
             assert paragraph["context"].startswith(gold["text"], gold["answer_start"])
-            assert tuple(answer["text"] for answer in asked["answers"]) == question.answers
+            assert tuple(answer["text"] for answer in entry_question["answers"]) == question.answers
 
 
 def test_datasets_have_squads_columns() -> None:

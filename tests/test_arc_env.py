@@ -282,8 +282,8 @@ def test_learners_of_numbers_find_what_is_rewarded(options, name, config, budget
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=30, **free)
     policy = Policy.from_pretrained(options["model"], LoraConfig(r=2, target_modules="all-linear"))
     agent = get_agent(name)(EditReward(envs, toy_reward), policy, seed=0, **config).learn(budget)
-    found = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
-    assert np.mean(found) >= least
+    rewards = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
+    assert np.mean(rewards) >= least
 
 
 @needs_arc

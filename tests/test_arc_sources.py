@@ -57,10 +57,10 @@ def solutions(task: Any = ONE) -> list[Any]:
 def changed(where: tuple[str | int, ...], value: Any) -> dict[str, Any]:
     """ONE with another value at a place."""
     task: Any = copy.deepcopy(ONE)
-    place = task
+    parent = task
     for key in where[:-1]:
-        place = place[key]
-    place[where[-1]] = value
+        parent = parent[key]
+    parent[where[-1]] = value
     return task
 
 
@@ -157,8 +157,8 @@ def test_every_grid_of_arc_is_read_as_it_stands(path: Path) -> None:
 
 @needs_arc
 def test_the_filtered_sets_are_arcs_own_tasks_of_these_ids() -> None:
-    for path, count, whole in ((FILTERED_TRAINING, 12, TRAINING), (FILTERED_EVALUATION, 10, EVALUATION)):
-        filtered, tasks = by_id(load_arc(path)), by_id(arc(whole))
+    for path, count, full in ((FILTERED_TRAINING, 12, TRAINING), (FILTERED_EVALUATION, 10, EVALUATION)):
+        filtered, tasks = by_id(load_arc(path)), by_id(arc(full))
         assert len(filtered) == count
         assert filtered == {name: tasks[name] for name in filtered}
 

@@ -191,9 +191,9 @@ def test_rendering_shows_passage_edit_and_answers(small):
     observation, info = env.reset(seed=0)
     assert observation["context"] in env.render()
     _, _, _, _, info = env.step("A\x1b[2Jfact.")
-    shown = env.render()
-    assert "\x1b[2J" not in shown and "fact." in shown
-    assert all(row["question"] in shown and row["gold"] in shown for row in info["questions"])
+    rendered = env.render()
+    assert "\x1b[2J" not in rendered and "fact." in rendered
+    assert all(row["question"] in rendered and row["gold"] in rendered for row in info["questions"])
 
 
 def test_free_text_is_a_space():
