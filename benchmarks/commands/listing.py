@@ -8,11 +8,11 @@ from typing import Any
 
 import gymnasium as gym
 
-from agents.registry import AGENTS
+from agents.agent_registry import AGENTS
 from benchmarks import CONFIGS, DEFAULTS
 from seal_env.checks import check_choice
 from seal_env.domains import DOMAINS, domain_of, from_keywords, keyword_reference
-from seal_env.domains.reference import details
+from seal_env.domains.keywords import details
 from seal_env.edits import FORMATS
 from seal_env.evaluation.graders import GRADERS
 from seal_env.optimizers import OPTIMIZERS
