@@ -1,4 +1,4 @@
-"""Grids and augmentations: text that comes back, errors that name the slip, changes that can all be undone."""
+"""Grids and augmentations: text is parsed back, errors name the mistake, and every augmentation has an inverse."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from seal_env.tasks.arc.augment import (
 from seal_env.tasks.arc.grids import Grid, GridText, as_grid, fits, grid_text, read_grid, size
 
 STYLES: tuple[GridText, ...] = ("spaced", "labelled")
-# Every augmentation that is not drawn.
+# Every augmentation without random choices.
 FIXED = (IDENTITY, *(augmentation for group in GROUPS.values() for augmentation in group))
 
 
@@ -47,7 +47,7 @@ def grids(draw: st.DrawFn, most: int = 30) -> Grid:
 
 
 def drawn(seed: int) -> tuple[Augmentation, ...]:
-    """Every fixed augmentation, and those that are drawn."""
+    """Every fixed augmentation, and some random ones."""
     rng = random.Random(seed)
     pair = Pair(random_grid(rng, rng.randint(1, 30), rng.randint(1, 30)), random_grid(rng, 30, 30))
     colours = list(range(10))
@@ -99,7 +99,7 @@ def is_row(line: str) -> bool:
 
 
 def oracle(text: str, style: GridText) -> Grid | None:
-    """The docstring of ``read_grid`` once more."""
+    """An independent implementation of the docstring of ``read_grid``."""
     rows = []
     labels = iter(string.ascii_lowercase + "ABCD")
     for line in map(str.strip, text.strip().splitlines()):
@@ -164,14 +164,14 @@ def test_huge_text_is_read_in_no_time(style: GridText) -> None:
     assert time.process_time() - start < 5
 
 
-def test_a_style_that_there_is_not_is_refused() -> None:
+def test_an_unknown_style_is_refused() -> None:
     with pytest.raises(ValueError, match="style must be one of spaced, labelled, got 'bare'"):
         grid_text(((1,),), "bare")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="style must be one of spaced, labelled, got 'bare'"):
         read_grid("1", "bare")  # type: ignore[arg-type]
 
 
-# What is a grid -----------------------------------------------------------------------------------------------------------
+# Valid grids --------------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)

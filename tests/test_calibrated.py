@@ -1,4 +1,4 @@
-"""The calibrated grader: as good as it says on answers it was not fitted to, and not to be talked round."""
+"""The calibrated grader: its stated accuracy holds on answers it was not fitted to, and answers cannot manipulate it."""
 
 from __future__ import annotations
 

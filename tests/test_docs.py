@@ -50,7 +50,7 @@ def test_every_link_and_every_included_file_is_there(page):
             continue
         path, _, anchor = link.partition("#")
         target = page if not path else (page.parent / path).resolve()
-        assert target.is_file(), f"{page.name} links to {link}"
+        assert target.exists(), f"{page.name} links to {link}"
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
     for snippet in _SNIPPET.findall(text):
         assert (ROOT / snippet).is_file(), snippet

@@ -1,4 +1,4 @@
-"""A document's title and text are what a reader sees, and a long one becomes passages that lose nothing."""
+"""A document's title and text are what a reader sees, and a long document is split into passages without loss."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def test_passages_are_documents_under_one_title(tmp_path: Path) -> None:
 
 
 def asked_of(folder: Path, text: str, answers: list[str], words: int) -> dict[str, str]:
-    """The passage that each answer's question went to."""
+    """The passage that each question was assigned to, by answer."""
     (folder / "note.txt").write_text(text, encoding="utf-8")
     questions = [{"question": f"What is {i}?", "answer": answer} for i, answer in enumerate(answers)]
     (folder / "note.questions.json").write_text(json.dumps(questions), encoding="utf-8")
@@ -384,7 +384,7 @@ def test_an_answer_across_the_end_of_a_line_is_found(tmp_path: Path) -> None:
     "text", ["a b c d e f g h i j k l m n o p q r s t u v", "甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未申酉戌亥"]
 )
 def test_no_answer_is_cut_in_two(tmp_path: Path, text: str) -> None:
-    """Wherever it is, and although a cut would be there without the question."""
+    """An answer at a cut moves the cut."""
     words = text.split() if " " in text else list(text)
     between = " " if " " in text else ""
     for first in range(len(words) - 3):

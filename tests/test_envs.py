@@ -67,7 +67,7 @@ def test_equal_seeds_agree_in_everything(small, mode):
 
 
 def test_single_is_batched_is_any_order(small):
-    """100 edits: one by one, 20 at a time, and in a batch of the others in another order."""
+    """Scores 100 edits one by one, 20 at a time, and in another order."""
     keywords = {**small, "reward": "tests.test_envs:mean_loss"}
     texts = edits(100)
     batched = gym.make_vec("SEAL-SQuAD-v0", num_envs=20, **keywords)
@@ -93,11 +93,11 @@ def test_single_is_batched_is_any_order(small):
 
 
 def mean_loss(outcome: Outcome) -> float:
-    """A reward that tells any two updates apart."""
+    """A reward that differs between any two updates."""
     return -float(np.mean(outcome.fit.losses)) if outcome.fit.losses else 0.0
 
 
-def test_what_a_policy_wrote_badly_is_an_outcome(small):
+def test_an_unusable_edit_is_an_outcome(small):
     env = gym.make_vec("SEAL-SQuAD-v0", num_envs=8, reward="tests.test_envs:mean_loss", **small)
     good = edits(1)[0]
     bad = ["", " \n\t ", "a\x00b", "🙂" * 50, None, 7, "\ud800"]

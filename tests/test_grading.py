@@ -1,4 +1,4 @@
-"""Grading by text: what SQuAD's official script says, this says."""
+"""Grading by text agrees with SQuAD's official script."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def test_f1_takes_the_best_accepted_answer() -> None:
     assert f1("Marlin", ("Edda Marlin", "Marlin")) == 1.0
 
 
-def test_nothing_against_nothing_is_right_and_nothing_against_something_is_wrong() -> None:
+def test_an_empty_prediction_is_right_only_if_the_answer_is_empty() -> None:
     assert f1("the", ("a",)) == 1.0
     assert f1("", ("Denver",)) == 0.0
     assert not exact("", ("Denver",))
@@ -108,7 +108,7 @@ def test_each_item_is_graded_once_and_a_missing_verdict_is_an_error() -> None:
         grade(grader, [item, Answered("When?", "", ("1858",))])
 
 
-def test_the_environment_grades_as_it_is_told() -> None:
+def test_the_environment_uses_the_grader_that_is_passed() -> None:
     scores = {}
     for name in ("exact", "f1", "contains"):
         env = gym.make("SEAL-SQuAD-v0", grader=name)

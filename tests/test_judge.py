@@ -1,4 +1,4 @@
-"""Judges: every verdict is right or reported missing, whatever the endpoint does; what is asked once is not asked again."""
+"""Judges: whatever the endpoint does, every verdict is right or reported as missing; verdicts are cached."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ BREAK_OUTS = [
 
 
 class Endpoint(ChatServer):
-    """A judge that says yes where an accepted answer stands in the answer, and makes the trouble it is told to.
+    """A judge that says yes if the answer contains an accepted answer, and that fails as ``trouble`` says.
 
-    ``trouble(answer, n)`` names the trouble of the n-th request about an answer; None: none.
+    ``trouble(answer, n)`` names the failure of the n-th request about an answer; None: no failure.
     """
 
     def __init__(self, trouble: Callable[[str, int], str | None] = lambda answer, n: None) -> None:
@@ -127,7 +127,7 @@ def judge(endpoint: Endpoint, tmp_path: Path) -> Callable[..., Judge]:
 
 
 def items(n: int) -> list[Answered]:
-    """None of which is settled without asking; every other one is right."""
+    """Answers that need the endpoint; every other one is right."""
     return [Answered(f"When was {i}?", f"As to {i}, I would say {1800 + i + i % 2}.", (f"{1800 + i}",)) for i in range(n)]
 
 
@@ -171,7 +171,7 @@ def test_obvious_cases_cost_no_call(judge, endpoint: Endpoint) -> None:
     same = Answered("When?", "the year 1858.", ("in 1858", "Year 1858"))
     assert judge()([*empty, same]) == [False, False, False, True]
     assert not endpoint.bodies
-    # Two that normalize to nothing are not the same for that.
+    # Two answers that normalize to empty strings are not equal for that reason.
     assert judge()([Answered("Plus or minus?", "+", ("-",))]) == [False] and len(endpoint.bodies) == 1
 
 
@@ -271,7 +271,7 @@ def test_an_error_does_not_wait_for_those_that_wait(judge, endpoint: Endpoint) -
     endpoint.trouble = lambda answer, n: "401" if answer == clean(items(9)[8].prediction) else "500"
     grader = judge(concurrency=8, backoff=30)
     start = time.monotonic()
-    # With eight waiting half a minute there is no place for the ninth: it is asked among the first.
+    # While eight requests wait half a minute, a ninth would not start: it must be among the first.
     with pytest.raises(ValueError, match="401"):
         grader(items(9)[::-1])
     assert time.monotonic() - start < 10
@@ -370,7 +370,7 @@ def test_the_key_is_in_the_header_and_nowhere_else(
 
 
 def _everything(error: BaseException) -> str:
-    """Message, chain and the local variables of every frame of ours."""
+    """The message, the chain, and the local variables of every frame in seal_env."""
     trace = traceback.TracebackException.from_exception(error, capture_locals=True)
     frames = [f for f in trace.stack if "seal_env" in f.filename]
     return repr(error) + str(error.__cause__) + repr(error.__context__) + repr([f.locals for f in frames])
@@ -400,7 +400,7 @@ def test_what_a_verdict_depends_on_is_asked_anew(judge, endpoint: Endpoint) -> N
     assert grader.requests == 4
     assert Judge("other", base_url=endpoint.url, cache=str(grader._known.path.parent))([item]) == [True]
     assert len(endpoint.bodies) == 5
-    spaced = Answered(item.question, f"  {item.prediction}\n", item.answers)  # is the same to the model
+    spaced = Answered(item.question, f"  {item.prediction}\n", item.answers)  # blanks do not change the prompt
     assert grader([spaced]) == [True] and len(endpoint.bodies) == 5
 
 
@@ -479,7 +479,7 @@ def test_a_grader_sees_what_another_process_added(judge, endpoint: Endpoint) -> 
     assert len(endpoint.bodies) == 10 and early.cache_hits == 10
 
 
-# What is shown and how the reply is read --------------------------------------------------------------------------------
+# The prompt, and how the reply is read --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", BREAK_OUTS)
@@ -563,7 +563,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 
 def by_hand(folder: str, answered: Sequence[Answered], merged: bool = False, head: str = "") -> list[bool]:
-    """Yes and no by transformers alone, one prompt at a time."""
+    """Verdicts computed with plain transformers, one prompt at a time."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     y, n = tokenizer.convert_tokens_to_ids(["y", "n"])
     verdicts = []
@@ -609,7 +609,7 @@ def test_obvious_cases_need_no_model() -> None:
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, IGNORES_SYSTEM])
-def test_without_a_place_for_the_system_message_the_rule_goes_before_the_data(folder, template: str) -> None:
+def test_without_a_system_message_the_rule_goes_before_the_data(folder, template: str) -> None:
     path = folder(template=template)
     assert LocalJudge(path)(VARIED) == by_hand(path, VARIED, merged=True)
 

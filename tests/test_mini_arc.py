@@ -1,4 +1,4 @@
-"""mini-arc: the same task whenever it is asked for, rules as numpy has them, and splits that are new as functions."""
+"""mini-arc: tasks are deterministic, rules equal their numpy versions, and splits share no function."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def array(*grids: Grid) -> np.ndarray:
 
 
 def gravity(g: np.ndarray, side: int) -> np.ndarray:
-    """To the left (0), up (1), right (2) or down (3)."""
+    """Cells fall to the left (0), up (1), right (2) or down (3)."""
     last = g == 0 if side in (0, 1) else g != 0
     axis = 2 if side in (0, 2) else 1
     return np.take_along_axis(g, np.argsort(last, axis=axis, kind="stable"), axis)
@@ -54,7 +54,7 @@ def mirror(g: np.ndarray, half: int) -> np.ndarray:
 
 
 def spread(g: np.ndarray, side: int) -> np.ndarray:
-    """The top row (0), right column (1), bottom row (2) or left column (3) everywhere."""
+    """Repeats the top row (0), right column (1), bottom row (2) or left column (3)."""
     edge = (g[:, :1, :], g[:, :, -1:], g[:, -1:, :], g[:, :, :1])[side]
     return np.broadcast_to(edge, g.shape)
 
@@ -173,7 +173,7 @@ def test_splits_part_all_pairs_of_kinds() -> None:
 
 
 def test_the_splits_are_known() -> None:
-    """Where this changes, results on them are others."""
+    """A change here changes results on the splits."""
     pairs = {name: "+".join(sorted(splits()[name][0])) for name in SPLITS}
     assert pairs == {"train": "line+recolour", "validation": "border+checker", "test": "cross+mirror"}
     assert [len(splits()[name]) for name in SPLITS] == [54, 12, 54]
@@ -187,7 +187,7 @@ def test_a_split_composes_its_own_pairs_of_kinds(split: str) -> None:
 
 
 def smallest() -> int:
-    """The smallest grids that a config takes."""
+    """The smallest grid size that a config accepts."""
     for n in range(1, 11):
         try:
             return MiniArcConfig(height=n, width=n).height
@@ -238,14 +238,14 @@ def key(outputs: np.ndarray) -> tuple[tuple[int, ...], bytes]:
 
 @cache
 def every_function(height: int, width: int) -> tuple[np.ndarray, dict[Any, str], dict[Any, dict[str, Composition]]]:
-    """Probes; what no, and each single, rule makes of them; and by what they make of them, a composition of each split."""
+    """Inputs; the rules by their outputs on these; and the compositions by their outputs, one for each split."""
     inputs = probes(32, height, width)
     split_of = {pair: name for name, pairs in splits().items() for pair in pairs}
     every = [rule for kind in KINDS for rule in all_rules(kind, PALETTE)]
     singles = {key(inputs): "nothing"} | {key(applied((rule,), inputs)): str(rule) for rule in every}
     rules = [rule for rule in every if rule.kind in COMPOSED]
     compositions: dict[Any, dict[str, Composition]] = {}
-    by_shape: dict[tuple[int, ...], list[Rule]] = {}  # first rules, together where what they make is of one shape
+    by_shape: dict[tuple[int, ...], list[Rule]] = {}  # first rules, by the shape of their outputs
     for rule in rules:
         by_shape.setdefault(applied((rule,), inputs).shape, []).append(rule)
     for firsts in by_shape.values():
@@ -325,7 +325,7 @@ def test_rules_that_hardly_show_give_no_pairs() -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrations_alone_show_both_rules(split: str) -> None:
-    """Else they are solved by less, and only the test has more: no one could know."""
+    """Otherwise the second rule could not be inferred."""
     unclear = {}
     for i in range(300):
         task, rules = mini_task(split, i), rules_of(split, i)
@@ -449,7 +449,7 @@ def test_the_text_of_a_pair_is_the_documented_one() -> None:
     assert ArcPrompts("labelled").prompt([], pair.input) == "Input:\na03\nb00\nOutput:\na"
 
 
-# What is refused ----------------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

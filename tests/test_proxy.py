@@ -1,4 +1,4 @@
-"""Proxies: an edit is rated, nothing is learnt and nothing is asked, and every info says that the reward is approximate."""
+"""Proxies rate an edit without an update and without questions, and every info says that the reward is approximate."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_copies_count_for_nothing() -> None:
     for copied in (BRIDGE, "the iron bridge was built in 1779 by ABRAHAM darby!", "1779", "Abraham Darby."):
         assert covered(copied) == 0.0
         assert covered(copied, "His dam of 1934.") == pytest.approx(1 / 7)
-    assert covered(f"Yes: {BRIDGE} Yes.") == 0.0  # nor does a word more make it anything else
+    assert covered(f"Yes: {BRIDGE} Yes.") == 0.0  # one more word makes no difference
     assert covered("They say it crosses the Severn, is 30.6 metres long") == pytest.approx(2 / 7)
     assert covered("They say it crosses the Severn, is 30.6 metres long", run=5) == 0.0
 
@@ -300,7 +300,7 @@ def test_episodes_are_those_of_the_real_reward(small) -> None:
     assert episodes[0] == episodes[1]
 
 
-def test_places_are_rated_together_as_each_alone(small) -> None:
+def test_sub_environments_get_the_ratings_of_single_environments(small) -> None:
     edits = ["", None, "1874, 1911 and 305.", "x" * 99]
     options = {**small, "inner_loop": {"max_characters": 50}}
     envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=4, **options)
@@ -321,7 +321,7 @@ def test_places_are_rated_together_as_each_alone(small) -> None:
 
 
 def test_documents_without_questions_need_none(small, tmp_path: Path) -> None:
-    """Nor is the model asked to write any: this one finds none, which is an error where questions are needed."""
+    """The model does not write questions either. This one writes none that are usable, which is an error with other rewards."""
     (tmp_path / "otrar.md").write_text("# Otrar\n\nOtrar was a town on the Syr Darya. It fell in 1219.\n")
     env = gym.make("SEAL-SQuAD-v0", **small, dataset=str(tmp_path))
     _, info = env.reset(seed=0)
@@ -393,7 +393,7 @@ def test_what_a_user_passed_wrongly_is_named(small, keywords, message) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_every_proxy_by_name_is_there() -> None:
+def test_every_registered_proxy_can_be_created() -> None:
     assert repr(get_proxy("coverage")) == "Coverage(run=12)"
     assert repr(get_proxy("rubric", {"model": "m"})).startswith("Rubric('m', base_url=")
 

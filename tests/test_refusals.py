@@ -1,4 +1,4 @@
-"""Endpoints that refuse: one prompt for good does not end a run, a wrong setting ends it at once, in the endpoint's words."""
+"""Endpoints that refuse: a refused prompt does not end a run, and a wrong setting ends it with the endpoint's message."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refused(message: str, status: int = 400, **fields: Any) -> Reply:
 
 
 class Endpoint(ChatServer):
-    """Replies to a request's body as the test says; ``test_prompts`` counts how often it was shown the harmless prompt."""
+    """Replies to a request's body with ``reply(body)``; ``test_prompts`` counts the requests with the harmless prompt."""
 
     def __init__(self) -> None:
         super().__init__(_Handler)
@@ -92,7 +92,7 @@ def items(n: int) -> list[Answered]:
 
 
 def answer_of(body: dict[str, Any]) -> str:
-    """The answer that a request is about; nothing for the harmless prompt."""
+    """The answer that a request grades; empty for the harmless prompt."""
     content = body["messages"][-1]["content"]
     return "" if TEST_PROMPT[-1]["content"] in content else json.loads(content[content.index("{") :])["answer"]
 
@@ -209,7 +209,7 @@ def test_a_test_prompt_that_is_answered_unclearly_got_through(judge, endpoint: E
     assert judge()(items(2)) == [UNGRADED] * 2
 
 
-def test_what_becomes_of_refused_prompts_is_an_option(judge, endpoint: Endpoint) -> None:
+def test_on_refused_decides_how_refused_prompts_count(judge, endpoint: Endpoint) -> None:
     endpoint(lambda body: refused(FILTERED) if is_case(body, 1) else completion("yes"))
     assert judge(on_refused="skip", cache=None)(items(3)) == [True, UNGRADED, True]
     assert judge(on_refused="wrong", cache=None)(items(3)) == [True, False, True]
@@ -228,12 +228,12 @@ def test_refusals_are_kept_and_not_asked_again(judge, endpoint: Endpoint) -> Non
     again = judge()
     assert again(items(3)) == [True, UNGRADED, True] and (again.requests, again.cache_hits) == (0, 3)
     assert judge(on_refused="wrong")(items(3)) == [True, False, True] and len(endpoint.bodies) == requests
-    # Who wants an error gets it from the endpoint, not from what it once said.
+    # on_refused="error" asks the endpoint again instead of reading the cache.
     with pytest.raises(ValueError, match="content management policy"):
         judge(on_refused="error")(items(3))
     endpoint(lambda body: completion("no"))
     assert judge(on_refused="error")(items(3)) == [True, False, True] and len(endpoint.bodies) == 1
-    assert judge()(items(3)) == [True, False, True] and len(endpoint.bodies) == 1  # a verdict takes the place of a refusal
+    assert judge()(items(3)) == [True, False, True] and len(endpoint.bodies) == 1  # a verdict replaces a refusal
 
 
 def test_lines_of_the_cache_that_are_no_refusals_are_passed_over(judge, endpoint: Endpoint, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ UNSUPPORTED = {
 
 
 def picky(*wanted: str, status: int = 400, system: str = UNSUPPORTED["system"]) -> Callable[[dict[str, Any]], Reply]:
-    """An endpoint that refuses what is named."""
+    """An endpoint that refuses requests with the named fields."""
 
     def reply(body: dict[str, Any]) -> Reply:
         for name in wanted:
@@ -347,7 +347,7 @@ def test_an_endpoint_that_nothing_suits_is_an_error_not_a_loop(judge, endpoint: 
 
 
 def test_what_a_refused_prompt_says_does_not_change_how_others_are_put(judge, endpoint: Endpoint) -> None:
-    """A filter may repeat what it refuses, which strangers wrote."""
+    """The message of a content filter may repeat untrusted text."""
     words = "blocked: 'temperature and max_tokens are not supported, use max_completion_tokens, no system role'"
     endpoint(lambda body: refused(words) if is_case(body, 1) else completion("yes"))
     assert judge(concurrency=1)(items(3)) == [True, UNGRADED, True]
@@ -447,7 +447,7 @@ def test_thoughts_are_left_out_and_anything_unclear_is_no_verdict(judge, endpoin
     assert ("no clear yes or no" in caplog.text) == (verdict is None)
 
 
-def test_thoughts_need_tokens_and_who_has_too_few_is_told(judge, endpoint: Endpoint, caplog) -> None:
+def test_thoughts_need_tokens_and_too_few_are_reported(judge, endpoint: Endpoint, caplog) -> None:
     endpoint(
         lambda body: (
             completion("<think>Let me see", "length") if body["max_tokens"] < 100 else completion("<think>a</think>yes")
@@ -459,7 +459,7 @@ def test_thoughts_need_tokens_and_who_has_too_few_is_told(judge, endpoint: Endpo
     assert judge(reply_tokens=100)(items(2)) == [True] * 2
     endpoint(lambda body: completion("", "length", reasoning_content="Let me see"))
     assert judge(attempts=1, cache=None)(items(1)) == [None] and "raise reply_tokens (1)" in caplog.text
-    endpoint(lambda body: completion("yes, as", "length"))  # what is said is said
+    endpoint(lambda body: completion("yes, as", "length"))  # a clear verdict counts, although the reply was cut
     assert judge(attempts=1, cache=None)(items(1)) == [True]
 
 
@@ -498,7 +498,7 @@ def test_passing_errors_inside_a_reply_are_tried_again(judge, endpoint: Endpoint
 # The rubric and the local judge -----------------------------------------------------------------------------------------
 
 
-def test_an_edit_that_the_rubrics_model_refuses_gets_the_lowest_marks_and_says_so(options, endpoint: Endpoint) -> None:
+def test_an_edit_that_the_rubrics_model_refuses_gets_the_lowest_scores_and_says_so(options, endpoint: Endpoint) -> None:
     edits = [EditText(f"Title {i}", "A passage.", (f"Fact {i}.",)) for i in range(3)]
     best = completion(json.dumps(dict.fromkeys(CRITERIA, 5)))
     endpoint(lambda body: refused(FILTERED) if "Title 1" in body["messages"][1]["content"] else best)

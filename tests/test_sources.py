@@ -1,4 +1,4 @@
-"""Tasks come from the Almanac, from SQuAD's layouts, tables, the hub and anybody's documents; what cannot be read says why."""
+"""Tasks are read from the Almanac, SQuAD's layouts, tables, the hub and documents; errors name what cannot be read."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def test_a_torn_json_line_is_named_by_its_number(tmp_path: Path, name: str) -> N
     refused(f"{name}, line 3: expected keys and values, got int", tmp_path / name)
 
 
-def test_json_over_several_lines_that_is_broken_is_named_by_its_place(tmp_path: Path) -> None:
+def test_json_over_several_lines_that_is_broken_is_named_by_its_position(tmp_path: Path) -> None:
     (tmp_path / "dev.json").write_text(json.dumps(squad(), indent=1)[:-1], encoding="utf-8")
     refused("dev.json is not JSON: Expecting", tmp_path / "dev.json")
     (tmp_path / "rows.json").write_text(json.dumps(ROWS, indent=1)[:-1], encoding="utf-8")
@@ -470,7 +470,7 @@ def test_a_hub_id_out_of_reach_is_named_with_what_would_work(datasets_cache: Non
     refused("dataset 'nobody/no-such-squad': no option 'almanac'", "nobody/no-such-squad", almanac=AlmanacConfig())
 
 
-# Anybody's documents
+# Documents
 
 
 @pytest.fixture
@@ -535,7 +535,7 @@ def test_a_document_of_one_huge_paragraph_with_nul_bytes_and_emoji_is_cut_into_e
     assert {len(document.context.split()) for document in documents} == {299, 300}
 
 
-# What cannot be read says why
+# Errors
 
 
 def refused(words: str, *args: Any, **options: Any) -> None:

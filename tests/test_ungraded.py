@@ -1,4 +1,4 @@
-"""Answers that nobody will ever grade: their questions are left out of every score, before and after, and counted."""
+"""Ungraded answers: their questions are left out of the scores before and after the update, and counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ refused: set[str] = set()  # answers that the grader below does not grade
 
 
 def picky(answered: Sequence[Answered]) -> list[Verdict]:
-    """Exact match where anything may be graded; ``*`` refuses everything."""
+    """Exact match, but refused answers are ungraded; ``*`` refuses all."""
     return [UNGRADED if {"*", item.prediction} & refused else exact(item.prediction, item.answers) for item in answered]
 
 
@@ -63,7 +63,7 @@ def test_graders_may_leave_answers_out() -> None:
 def test_both_scores_are_about_the_questions_that_have_both_verdicts() -> None:
     outcome = result([True, None, False, True], [True, True, None, False])
     assert (outcome.score_before, outcome.score, outcome.graded) == (1.0, 0.5, 2)
-    assert (outcome.correct_before[1], outcome.correct[2]) == (None, None)  # what there is is not hidden
+    assert (outcome.correct_before[1], outcome.correct[2]) == (None, None)  # verdicts are kept
     assert (outcome.correct[1], outcome.correct_before[2]) == (True, False)
 
 
@@ -174,7 +174,7 @@ def test_a_line_says_null() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A benchmark as a judge leaves it that graded nothing of task 0, and one answer less of every other task."""
+    """A benchmark whose judge graded no answer of task 0, and left out one answer of every other task."""
     pytest.importorskip("plotly")
     from tests.test_report import json_lines, lines_of, write_benchmark
 
