@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agents.agent_config import Preset, check_config
+    from agents.agent_registry import AGENTS, get_agent
     from agents.base import Agent, Callback, Round, ScoredEdit, load_optimizer_state, optimizer_state
     from agents.baselines import (
         BestOfK,
@@ -27,13 +29,11 @@ if TYPE_CHECKING:
         PassageOnly,
         Untrained,
     )
-    from agents.config import Preset, check_config
     from agents.evaluation import evaluate, evaluate_sequences
     from agents.grpo import GRPO, GRPOConfig
     from agents.policy import Completion, Policy
     from agents.ppo import PPO, PPOConfig
     from agents.random_search import RandomSearch, RandomSearchConfig
-    from agents.registry import AGENTS, get_agent
     from agents.rest_em import ReSTEM, ReSTEMConfig
     from agents.saved import open_policy
     from agents.tool_ppo import ToolPPO, ToolPPOConfig
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "base": "Agent Callback Round ScoredEdit load_optimizer_state optimizer_state",
     "baselines": "BestOfK BestOfKConfig FromFile FromFileConfig NoUpdate Oracle OracleConfig PassageOnly Untrained",
-    "config": "Preset check_config",
+    "agent_config": "Preset check_config",
     "evaluation": "evaluate evaluate_sequences",
     "grpo": "GRPO GRPOConfig",
     "policy": "Completion Policy",
     "ppo": "PPO PPOConfig",
     "random_search": "RandomSearch RandomSearchConfig",
-    "registry": "AGENTS get_agent",
+    "agent_registry": "AGENTS get_agent",
     "rest_em": "ReSTEM ReSTEMConfig",
     "saved": "open_policy",
     "tool_ppo": "ToolPPO ToolPPOConfig",

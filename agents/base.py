@@ -31,7 +31,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents.config import NoConfig, Preset
+from agents.agent_config import NoConfig, Preset
 from agents.episodes import Env, begin, score, seal_vector_env
 from agents.policy import Completion, Policy
 from agents.seeding import derive_seed, generator, task_seeds

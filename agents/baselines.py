@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.agent_config import check_config
 from agents.base import Agent, Round, SeedLike, expand_seeds
-from agents.config import check_config
 from agents.seeding import derive_seed
 from seal_env.domains import DOMAINS, EnvConfig
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from agents.agent_config import Preset, check_config
 from agents.base import Agent, Clock, Round, load_optimizer_state, optimizer_state
-from agents.config import Preset, check_config
 from agents.policy import Completion, Policy
 
 ScaleRewards = Literal["group", "batch", "none"]

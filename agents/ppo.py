@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.agent_config import Preset, check_config
 from agents.base import Agent, Clock, Round, ScoredEdit, load_optimizer_state, optimizer_state
-from agents.config import Preset, check_config
 from agents.episodes import instructions_of
 from agents.policy import Completion, Policy
 from agents.sb3 import OneStepVecEnv, seeded, train_metrics

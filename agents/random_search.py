@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents.agent_config import Preset, check_config
 from agents.base import Clock, Round, ScoredEdit, SeedLike
-from agents.config import Preset, check_config
 from agents.policy import Completion
 from agents.tool_agent import ToolAgent
 

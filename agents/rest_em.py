@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
+from agents.agent_config import Preset, check_config
 from agents.base import Agent, Clock, Round, ScoredEdit
-from agents.config import Preset, check_config
 from agents.policy import Completion, Policy
 from agents.seeding import generator
 

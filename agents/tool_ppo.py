@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Categorical
 
+from agents.agent_config import Preset, check_config
 from agents.base import Clock, Round, ScoredEdit, SeedLike, expand_seeds, load_optimizer_state, optimizer_state
-from agents.config import Preset, check_config
 from agents.policy import Completion
 from agents.sb3 import OneStepVecEnv, seeded, train_metrics
 from agents.seeding import generator

@@ -11,7 +11,7 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 
-from agents import Agent, Evaluated, Policy, evaluate, evaluate_sequences, get_agent
+from agents import Agent, Policy, ScoredEdit, evaluate, evaluate_sequences, get_agent
 from agents.baselines import Baseline, FromFile, NoUpdate, Oracle, PassageOnly
 from agents.callbacks import append_lines, edit_line
 from agents.saved import agent_of, open_policy
@@ -38,7 +38,7 @@ class Evaluation:
     """
 
     reward: Estimate
-    results: Sequence[Evaluated]
+    results: Sequence[ScoredEdit]
 
 
 def run(arguments: argparse.Namespace) -> Evaluation:
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> Evaluation:
     return Evaluation(reward, results)
 
 
-def _summary(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) -> Iterator[str]:
+def _summary(config: EnvConfig, reward: Estimate, results: Sequence[ScoredEdit]) -> Iterator[str]:
     """The parts of the line that is printed."""
     interval = f"{reward.value:.3f}" + ("" if reward.low is None else f" [{reward.low:.3f}, {reward.high:.3f}]")
     if config.mode == "continual":
@@ -103,7 +103,7 @@ def _summary(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) 
         yield f"questions without a verdict {ungraded}"
 
 
-def _graded(result: Evaluated) -> bool:
+def _graded(result: ScoredEdit) -> bool:
     """Whether any question has a verdict: a judge may refuse all of them."""
     questions = len(result.info.get("questions", ())) * len(result.info.get("scores", ()))
     return not questions or result.info["ungraded"] < questions

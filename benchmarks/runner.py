@@ -28,7 +28,7 @@ from benchmarks.settings import Settings
 from seal_env.distributed import exit_with_parent, init_worker, shared_pool
 from seal_env.files import atomic_folder, atomic_write, write_json
 
-Job = tuple[str, int]  # label and seed of a run
+RunKey = tuple[str, int]  # label and seed of a run
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Runner:
                 self.run_one(*job, view)
             del pool  # until here, workers live from run to run
 
-    def _is_complete(self, job: Job) -> bool:
+    def _is_complete(self, job: RunKey) -> bool:
         names = ["done.json", *(["continual.jsonl"] if self.settings.evaluation.sequences else [])]
         return all((run_folder(self.folder, *job) / name).is_file() for name in names)
 
-    def _run_in_processes(self, jobs: Sequence[Job], workers: int, view: View) -> None:
+    def _run_in_processes(self, jobs: Sequence[RunKey], workers: int, view: View) -> None:
         context = multiprocessing.get_context("spawn")
         threads = max(1, torch.get_num_threads() // workers)
         manager = SyncManager(ctx=context)
@@ -95,7 +95,7 @@ class Runner:
                         process.terminate()
                     raise
 
-    def _run_in_worker(self, job: Job, events: Any) -> None:
+    def _run_in_worker(self, job: RunKey, events: Any) -> None:
         self.run_one(*job, events.put)
 
     def run_one(self, label: str, seed: int, report: Callable[[Event], None]) -> None:

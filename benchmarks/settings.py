@@ -138,8 +138,8 @@ class Settings:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"agents.{label}: {error}") from error
             for config in (training, evaluation) if agent.learns else (evaluation,):
-                if misfit := agent.type.incompatibility(config):
-                    raise ValueError(f"agents.{label}: {misfit}")
+                if problem := agent.type.incompatibility(config):
+                    raise ValueError(f"agents.{label}: {problem}")
 
     @property
     def training_edits(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seal_env.domains.reference import sections
+from seal_env.domains.keywords import sections
 
 PAGE = Path(__file__).with_suffix(".md")
 _HEAD = """\

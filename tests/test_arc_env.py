@@ -1,4 +1,4 @@
-"""SEAL-ARC-v0: the same environment on few-shot tasks, as text and as numbers, and the agents that play in it."""
+"""SEAL-ARC-v0: the environment on few-shot tasks, with edits as text and as numbers, and the agents in it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EDIT = ToolEdit(True, False, False, False, "train_using_output_tokens", 1e-2, 2)
 
 @pytest.fixture
 def options(model_path):
-    """Keywords of a few-shot environment whose inner loop takes no time."""
+    """Keywords of a few-shot environment with a fast inner loop."""
     return {"model": model_path("toy"), "max_new_tokens": 8, **SMALL}
 
 
@@ -267,7 +267,7 @@ def test_the_bundled_students_limit_is_for_the_grids_that_it_was_made_for(change
 
 
 def toy_reward(edit: str) -> float:
-    """Basic augmentations, outputs only, and a learning rate of 0.001: a third each."""
+    """A third each for basic augmentations, loss on outputs only, and a learning rate of 0.001."""
     if not edit:  # of an environment without a task
         return 0.0
     chosen = ToolEdit.read(edit)
@@ -282,8 +282,8 @@ def test_learners_of_numbers_find_what_is_rewarded(options, name, config, budget
     envs = gym.make_vec("SEAL-ARC-v0", num_envs=30, **free)
     policy = Policy.from_pretrained(options["model"], LoraConfig(r=2, target_modules="all-linear"))
     agent = get_agent(name)(EditReward(envs, toy_reward), policy, seed=0, **config).learn(budget)
-    found = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
-    assert np.mean(found) >= least
+    rewards = [toy_reward(edit) for edit in agent.predict(*envs.reset(seed=1), seed=0)]
+    assert np.mean(rewards) >= least
 
 
 @needs_arc

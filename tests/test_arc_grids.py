@@ -1,4 +1,4 @@
-"""Grids and augmentations: text that comes back, errors that name the slip, changes that can all be undone."""
+"""Grids and augmentations: text is parsed back, errors name the mistake, and every augmentation has an inverse."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from seal_env.tasks.arc.augment import (
 from seal_env.tasks.arc.grids import Grid, GridText, as_grid, fits, grid_text, read_grid, size
 
 STYLES: tuple[GridText, ...] = ("spaced", "labelled")
-FIXED = (IDENTITY, *(one for group in GROUPS.values() for one in group))  # every augmentation that is not drawn
+# Every augmentation without random choices.
+FIXED = (IDENTITY, *(augmentation for group in GROUPS.values() for augmentation in group))
 
 
 def random_grid(rng: random.Random, height: int, width: int) -> Grid:
@@ -46,7 +47,7 @@ def grids(draw: st.DrawFn, most: int = 30) -> Grid:
 
 
 def drawn(seed: int) -> tuple[Augmentation, ...]:
-    """Every fixed augmentation, and those that are drawn."""
+    """Every fixed augmentation, and some random ones."""
     rng = random.Random(seed)
     pair = Pair(random_grid(rng, rng.randint(1, 30), rng.randint(1, 30)), random_grid(rng, 30, 30))
     colours = list(range(10))
@@ -98,7 +99,7 @@ def is_row(line: str) -> bool:
 
 
 def oracle(text: str, style: GridText) -> Grid | None:
-    """The docstring of ``read_grid`` once more."""
+    """An independent implementation of the docstring of ``read_grid``."""
     rows = []
     labels = iter(string.ascii_lowercase + "ABCD")
     for line in map(str.strip, text.strip().splitlines()):
@@ -163,23 +164,23 @@ def test_huge_text_is_read_in_no_time(style: GridText) -> None:
     assert time.process_time() - start < 5
 
 
-def test_a_style_that_there_is_not_is_refused() -> None:
+def test_an_unknown_style_is_refused() -> None:
     with pytest.raises(ValueError, match="style must be one of spaced, labelled, got 'bare'"):
         grid_text(((1,),), "bare")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="style must be one of spaced, labelled, got 'bare'"):
         read_grid("1", "bare")  # type: ignore[arg-type]
 
 
-# What is a grid -----------------------------------------------------------------------------------------------------------
+# Valid grids --------------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
 @given(grid=grids())
 def test_lists_of_lists_are_grids(grid: Grid) -> None:
-    made = as_grid([list(row) for row in grid])
-    assert made == grid == as_grid(grid)
-    assert type(made) is tuple and {type(row) for row in made} == {tuple}
-    assert hash(made) == hash(grid)
+    converted = as_grid([list(row) for row in grid])
+    assert converted == grid == as_grid(grid)
+    assert type(converted) is tuple and {type(row) for row in converted} == {tuple}
+    assert hash(converted) == hash(grid)
 
 
 @pytest.mark.parametrize(
@@ -228,11 +229,11 @@ def test_an_error_is_short_however_large_the_grid() -> None:
 @settings(deadline=None, max_examples=60)
 @given(grid=grids(), seed=st.integers(0, 10**6))
 def test_every_augmentation_has_an_inverse_that_restores_the_grid(grid: Grid, seed: int) -> None:
-    for one in drawn(seed):
-        changed = one.apply(grid)
-        assert one.invert(changed) == grid, one.name
-        assert {type(row) for row in changed} == {tuple} and type(changed) is tuple, one.name
-        assert len({len(row) for row in changed}) == 1, one.name
+    for augmentation in drawn(seed):
+        changed = augmentation.apply(grid)
+        assert augmentation.invert(changed) == grid, augmentation.name
+        assert {type(row) for row in changed} == {tuple} and type(changed) is tuple, augmentation.name
+        assert len({len(row) for row in changed}) == 1, augmentation.name
 
 
 @settings(deadline=None, max_examples=150)
@@ -257,9 +258,9 @@ def test_one_augmentation_after_another_has_an_inverse_too(grid: Grid, seed: int
 def test_every_two_augmentations_have_an_inverse() -> None:
     rng = random.Random(1)
     for grid in (random_grid(rng, *shape) for shape in ((1, 1), (1, 4), (2, 3), (5, 5), (7, 2))):
-        for one in drawn(2):
-            for other in drawn(3):
-                both = one.then(other)
+        for first in drawn(2):
+            for second in drawn(3):
+                both = first.then(second)
                 assert both.invert(both.apply(grid)) == grid, both.name
 
 
@@ -299,8 +300,8 @@ def test_every_augmentation_is_what_numpy_makes(grid: Grid) -> None:
     array = np.array(grid)
     for group, oracles in IN_NUMPY.items():
         assert len(oracles) == len(GROUPS[group])
-        for one, in_numpy in zip(GROUPS[group], oracles):
-            assert one.apply(grid) == as_tuple(in_numpy(array)), one.name
+        for augmentation, in_numpy in zip(GROUPS[group], oracles):
+            assert augmentation.apply(grid) == as_tuple(in_numpy(array)), augmentation.name
 
 
 @settings(deadline=None)
@@ -324,19 +325,19 @@ def test_the_groups_are_as_large_as_seals() -> None:
 
 def test_no_two_augmentations_have_one_name_or_do_the_same() -> None:
     grid = as_grid([[1, 2, 3], [4, 5, 6]])
-    assert len({one.name for one in FIXED}) == len(FIXED)
-    assert len({one.apply(grid) for one in FIXED}) == len(FIXED)
+    assert len({augmentation.name for augmentation in FIXED}) == len(FIXED)
+    assert len({augmentation.apply(grid) for augmentation in FIXED}) == len(FIXED)
 
 
 def test_a_translation_is_drawn_for_the_smallest_grid() -> None:
     def moves(*pairs: Pair) -> set[tuple[int, int]]:
-        found = set()
+        offsets = set()
         for seed in range(300):
             rng = random.Random(seed)
             grid = tuple(tuple(10 * i + j for j in range(6)) for i in range(6))  # every cell another number
             corner = random_translation(pairs, rng).invert(grid)[0][0]
-            found.add((corner // 10, corner % 10))
-        return found
+            offsets.add((corner // 10, corner % 10))
+        return offsets
 
     big, low, narrow = (random_grid(random.Random(0), *shape) for shape in ((6, 6), (2, 6), (6, 3)))
     assert moves(Pair(big, big)) == {(i, j) for i in range(4) for j in range(4)}
@@ -346,9 +347,9 @@ def test_a_translation_is_drawn_for_the_smallest_grid() -> None:
 def test_a_drawn_translation_is_the_same_for_all_pairs_and_depends_on_the_seed_alone() -> None:
     rng = random.Random(5)
     pairs = [Pair(random_grid(rng, 5, 5), random_grid(rng, 5, 5)) for _ in range(3)]
-    one, other = (augmentations("basic", pairs, random.Random(7))[-1] for _ in range(2))
-    assert one.name == other.name and one.pairs(pairs) == other.pairs(pairs)
-    assert one.pairs(pairs) == tuple(Pair(one.apply(pair.input), one.apply(pair.output)) for pair in pairs)
+    first, second = (augmentations("basic", pairs, random.Random(7))[-1] for _ in range(2))
+    assert first.name == second.name and first.pairs(pairs) == second.pairs(pairs)
+    assert first.pairs(pairs) == tuple(Pair(first.apply(pair.input), first.apply(pair.output)) for pair in pairs)
 
 
 @given(seed=st.integers(0, 10**6))

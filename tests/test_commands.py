@@ -253,8 +253,8 @@ def test_the_joint_update_is_that_of_the_corpus_environment(toy, notes, tmp_path
     engine = env.unwrapped.engine
     for edit in texts:
         *_, info = env.step(edit)
-    plan = engine.domain.joint_update(tuple(engine.states[0].sequences), 0)
-    expected = engine.student.fit([plan]).adapters[0]
+    update = engine.domain.joint_update(tuple(engine.states[0].sequences), 0)
+    expected = engine.student.fit([update]).adapters[0]
     assert info["fit_status"] == "trained"
     assert torch.equal(engine.student.load_adapter(out), expected)
 

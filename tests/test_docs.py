@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents import get_agent
-from agents.registry import AGENTS
+from agents.agent_registry import AGENTS
 from seal_env.edits import FORMATS
 from seal_env.edits.parse import EditStatus
 from seal_env.evaluation.graders import GRADERS
@@ -20,7 +20,7 @@ from seal_env.registration import ENVIRONMENTS
 from seal_env.student import FitStatus
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _SNIPPET = re.compile(r"^--8<--\n(.*)\n--8<--$", re.MULTILINE)  # in one line it is Python, which ruff would format
@@ -50,7 +50,7 @@ def test_every_link_and_every_included_file_is_there(page):
             continue
         path, _, anchor = link.partition("#")
         target = page if not path else (page.parent / path).resolve()
-        assert target.is_file(), f"{page.name} links to {link}"
+        assert target.exists(), f"{page.name} links to {link}"
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
     for snippet in _SNIPPET.findall(text):
         assert (ROOT / snippet).is_file(), snippet

@@ -1,4 +1,4 @@
-"""A document's title and text are what a reader sees, and a long one becomes passages that lose nothing."""
+"""A document's title and text are what a reader sees, and a long document is split into passages without loss."""
 
 from __future__ import annotations
 
@@ -219,13 +219,13 @@ MARKUP = ["#", "# a", "<!--", "-->", "\n", "\n\n", "```", "`", " ", "    ", "> "
 @given(st.lists(st.sampled_from([*MARKUP, "\0", "[x](y)", "&lt;", "\n---\n", "+++", "k: v"]), max_size=25).map("".join))
 def test_whatever_the_markup_the_text_is_part_of_the_document_in_its_order(text: str) -> None:
     try:
-        found = parts(text, "note.md", markdown=True)
+        document = parts(text, "note.md", markdown=True)
     except ValueError as error:
         assert "the front matter is not" in str(error)
         return
     characters = iter(text)
-    assert all(character in characters for character in found.text)
-    assert found.removed or found.text == text.strip()
+    assert all(character in characters for character in document.text)
+    assert document.removed or document.text == text.strip()
 
 
 # Files
@@ -358,7 +358,7 @@ def test_passages_are_documents_under_one_title(tmp_path: Path) -> None:
 
 
 def asked_of(folder: Path, text: str, answers: list[str], words: int) -> dict[str, str]:
-    """The passage that each answer's question went to."""
+    """The passage that each question was assigned to, by answer."""
     (folder / "note.txt").write_text(text, encoding="utf-8")
     questions = [{"question": f"What is {i}?", "answer": answer} for i, answer in enumerate(answers)]
     (folder / "note.questions.json").write_text(json.dumps(questions), encoding="utf-8")
@@ -370,21 +370,21 @@ def asked_of(folder: Path, text: str, answers: list[str], words: int) -> dict[st
 
 
 def test_a_question_goes_to_the_passage_that_holds_its_answer(tmp_path: Path) -> None:
-    found = asked_of(tmp_path, " ".join(SENTENCES), ["1203", "in 1239 AFTER"], 100)
-    assert "1203" in found["1203"] and "1239" not in found["1203"] and "in 1239 after" in found["in 1239 AFTER"]
+    passages = asked_of(tmp_path, " ".join(SENTENCES), ["1203", "in 1239 AFTER"], 100)
+    assert "1203" in passages["1203"] and "1239" not in passages["1203"] and "in 1239 after" in passages["in 1239 AFTER"]
 
 
 def test_an_answer_across_the_end_of_a_line_is_found(tmp_path: Path) -> None:
     text = "A town.\n\nIt is on the Syr\nDarya.\n\nIt fell in 一二一\n九年."
-    found = asked_of(tmp_path, text, ["Syr Darya", "一二一九年"], 6)
-    assert "Syr\nDarya" in found["Syr Darya"] and "一二一\n九年" in found["一二一九年"]
+    passages = asked_of(tmp_path, text, ["Syr Darya", "一二一九年"], 6)
+    assert "Syr\nDarya" in passages["Syr Darya"] and "一二一\n九年" in passages["一二一九年"]
 
 
 @pytest.mark.parametrize(
     "text", ["a b c d e f g h i j k l m n o p q r s t u v", "甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未申酉戌亥"]
 )
 def test_no_answer_is_cut_in_two(tmp_path: Path, text: str) -> None:
-    """Wherever it is, and although a cut would be there without the question."""
+    """An answer at a cut moves the cut."""
     words = text.split() if " " in text else list(text)
     between = " " if " " in text else ""
     for first in range(len(words) - 3):
@@ -395,8 +395,8 @@ def test_no_answer_is_cut_in_two(tmp_path: Path, text: str) -> None:
 
 def test_answers_that_no_passage_can_hold_change_nothing(tmp_path: Path) -> None:
     text = " ".join(SENTENCES)
-    found = asked_of(tmp_path, text, [text, "Samarkand"], 100)
-    assert set(found) == {text, "Samarkand"} and set(found.values()) <= set(split(text, 100))
+    passages = asked_of(tmp_path, text, [text, "Samarkand"], 100)
+    assert set(passages) == {text, "Samarkand"} and set(passages.values()) <= set(split(text, 100))
 
 
 def test_answers_that_are_whole_leave_the_passages_as_they_are(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_equal_seeds_agree_in_everything(small, mode):
 
 
 def test_single_is_batched_is_any_order(small):
-    """100 edits: one by one, 20 at a time, and in a batch of the others in another order."""
+    """Scores 100 edits one by one, 20 at a time, and in another order."""
     keywords = {**small, "reward": "tests.test_envs:mean_loss"}
     texts = edits(100)
     batched = gym.make_vec("SEAL-SQuAD-v0", num_envs=20, **keywords)
@@ -93,11 +93,11 @@ def test_single_is_batched_is_any_order(small):
 
 
 def mean_loss(outcome: Outcome) -> float:
-    """A reward that tells any two updates apart."""
+    """A reward that differs between any two updates."""
     return -float(np.mean(outcome.fit.losses)) if outcome.fit.losses else 0.0
 
 
-def test_what_a_policy_wrote_badly_is_an_outcome(small):
+def test_an_unusable_edit_is_an_outcome(small):
     env = gym.make_vec("SEAL-SQuAD-v0", num_envs=8, reward="tests.test_envs:mean_loss", **small)
     good = edits(1)[0]
     bad = ["", " \n\t ", "a\x00b", "🙂" * 50, None, 7, "\ud800"]
@@ -191,9 +191,9 @@ def test_rendering_shows_passage_edit_and_answers(small):
     observation, info = env.reset(seed=0)
     assert observation["context"] in env.render()
     _, _, _, _, info = env.step("A\x1b[2Jfact.")
-    shown = env.render()
-    assert "\x1b[2J" not in shown and "fact." in shown
-    assert all(row["question"] in shown and row["gold"] in shown for row in info["questions"])
+    rendered = env.render()
+    assert "\x1b[2J" not in rendered and "fact." in rendered
+    assert all(row["question"] in rendered and row["gold"] in rendered for row in info["questions"])
 
 
 def test_free_text_is_a_space():

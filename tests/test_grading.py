@@ -1,4 +1,4 @@
-"""Grading by text: what SQuAD's official script says, this says."""
+"""Grading by text agrees with SQuAD's official script."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def test_f1_takes_the_best_accepted_answer() -> None:
     assert f1("Marlin", ("Edda Marlin", "Marlin")) == 1.0
 
 
-def test_nothing_against_nothing_is_right_and_nothing_against_something_is_wrong() -> None:
+def test_an_empty_prediction_is_right_only_if_the_answer_is_empty() -> None:
     assert f1("the", ("a",)) == 1.0
     assert f1("", ("Denver",)) == 0.0
     assert not exact("", ("Denver",))
@@ -87,7 +87,7 @@ def test_graders_are_found_by_name_and_take_their_options() -> None:
 
 
 def begins_with(answered: Sequence[Answered], letter: str = "x") -> list[Verdict]:
-    return [None if not one.prediction else one.prediction[0] == letter for one in answered]
+    return [None if not item.prediction else item.prediction[0] == letter for item in answered]
 
 
 def test_a_function_by_its_path_is_a_grader() -> None:
@@ -96,28 +96,28 @@ def test_a_function_by_its_path_is_a_grader() -> None:
 
 
 def test_each_item_is_graded_once_and_a_missing_verdict_is_an_error() -> None:
-    asked: list[Answered] = []
+    graded: list[Answered] = []
 
     def grader(answered: Sequence[Answered]) -> list[Verdict]:
-        asked.extend(answered)
+        graded.extend(answered)
         return begins_with(answered)
 
     item = Answered("When?", "xyz", ("1858",))
-    assert grade(grader, [item, item]) == {item: True} and asked == [item]
+    assert grade(grader, [item, item]) == {item: True} and graded == [item]
     with pytest.raises(GradingError, match="no verdict on 1 of 2"):
         grade(grader, [item, Answered("When?", "", ("1858",))])
 
 
-def test_the_environment_grades_as_it_is_told() -> None:
+def test_the_environment_uses_the_grader_that_is_passed() -> None:
     scores = {}
     for name in ("exact", "f1", "contains"):
         env = gym.make("SEAL-SQuAD-v0", grader=name)
         observation, _ = env.reset(seed=3)
         _, reward, *_, info = env.step(observation["context"])
-        marks = [
+        verdicts = [
             float(get_grader(name)([Answered(q["question"], q["answer"], (q["gold"],))])[0] or 0) for q in info["questions"]
         ]
-        assert [float(q["correct"]) for q in info["questions"]] == marks  # this passage has one accepted form an answer
+        assert [float(q["correct"]) for q in info["questions"]] == verdicts  # this passage has one accepted form an answer
         scores[name] = reward
     assert scores["exact"] <= scores["f1"]
     with pytest.raises(ValueError, match="grader"):
@@ -126,6 +126,6 @@ def test_the_environment_grades_as_it_is_told() -> None:
 
 def test_a_larger_model_is_graded_as_a_judge_would(model_path) -> None:
     right = [Answered("When did Otrar fall?", "It fell in the year 1219, after five months.", ("1219",))]
-    for keywords, said in [({}, False), ({"model": model_path("toy"), "dataset": "notes"}, True)]:
-        assert KnowledgeConfig(**keywords).make_grader()(right) == [said]
+    for keywords, verdict in [({}, False), ({"model": model_path("toy"), "dataset": "notes"}, True)]:
+        assert KnowledgeConfig(**keywords).make_grader()(right) == [verdict]
     assert KnowledgeConfig(model=model_path("toy")).make_grader()(right) == [False]  # the Almanac lists every accepted form

@@ -1,4 +1,4 @@
-"""Judges: every verdict is right or reported missing, whatever the endpoint does; what is asked once is not asked again."""
+"""Judges: whatever the endpoint does, every verdict is right or reported as missing; verdicts are cached."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ BREAK_OUTS = [
 
 
 class Endpoint(ChatServer):
-    """A judge that says yes where an accepted answer stands in the answer, and makes the trouble it is told to.
+    """A judge that says yes if the answer contains an accepted answer, and that fails as ``trouble`` says.
 
-    ``trouble(answer, n)`` names the trouble of the n-th request about an answer; None: none.
+    ``trouble(answer, n)`` names the failure of the n-th request about an answer; None: no failure.
     """
 
     def __init__(self, trouble: Callable[[str, int], str | None] = lambda answer, n: None) -> None:
         super().__init__(Handler)
         self.trouble = trouble
         self.headers: list[str] = []
-        self.asked: Counter[str] = Counter()
+        self.requests_of: Counter[str] = Counter()
         self.retry_after = "0.01"
         self.over = threading.Event()
 
@@ -72,8 +72,8 @@ class Handler(ChatHandler):
         with self.server.lock:
             self.server.bodies.append(body)
             self.server.headers.append(str(self.headers))
-            n = self.server.asked[data["answer"]]
-            self.server.asked[data["answer"]] += 1
+            n = self.server.requests_of[data["answer"]]
+            self.server.requests_of[data["answer"]] += 1
         right = any(gold.lower() in data["answer"].lower() for gold in data["accepted_answers"])
         match self.server.trouble(data["answer"], n) if self.path == "/v1/chat/completions" else "404":
             case None:
@@ -100,9 +100,9 @@ class Handler(ChatHandler):
             case "null":
                 self.send(200, b'{"choices": [{"message": {"content": null}}], "usage": null}')
             case status:  # the key comes back, as some endpoints do
-                told = {"error": {"message": f"no such thing,\nyou sent {self.headers['Authorization']}"}}
+                reply = {"error": {"message": f"no such thing,\nyou sent {self.headers['Authorization']}"}}
                 after = {"Retry-After": self.server.retry_after} if status == "429" else {}
-                self.send(int(status), json.dumps(told).encode(), **after)
+                self.send(int(status), json.dumps(reply).encode(), **after)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def judge(endpoint: Endpoint, tmp_path: Path) -> Callable[..., Judge]:
 
 
 def items(n: int) -> list[Answered]:
-    """None of which is settled without asking; every other one is right."""
+    """Answers that need the endpoint; every other one is right."""
     return [Answered(f"When was {i}?", f"As to {i}, I would say {1800 + i + i % 2}.", (f"{1800 + i}",)) for i in range(n)]
 
 
@@ -171,7 +171,7 @@ def test_obvious_cases_cost_no_call(judge, endpoint: Endpoint) -> None:
     same = Answered("When?", "the year 1858.", ("in 1858", "Year 1858"))
     assert judge()([*empty, same]) == [False, False, False, True]
     assert not endpoint.bodies
-    # Two that normalize to nothing are not the same for that.
+    # Two answers that normalize to empty strings are not equal for that reason.
     assert judge()([Answered("Plus or minus?", "+", ("-",))]) == [False] and len(endpoint.bodies) == 1
 
 
@@ -183,19 +183,19 @@ def test_whatever_the_endpoint_does_a_verdict_is_right_or_missing(judge, endpoin
 
     endpoint.trouble = trouble
     grader = judge(attempts=3, timeout=0.5, concurrency=16)
-    asked, expected = items(60), truth(60)
-    first = grader(asked)
+    batch, expected = items(60), truth(60)
+    first = grader(batch)
     assert all(verdict in (None, right) for verdict, right in zip(first, expected))
     missing = first.count(None)
     assert 0 < missing < 60
     endpoint.trouble = lambda answer, n: "500"
     before = grader.requests
     with pytest.raises(GradingError, match=f"no verdict on {missing} of 60"):
-        grade(grader, asked)
+        grade(grader, batch)
     assert grader.requests - before == 3 * missing
     endpoint.trouble = lambda answer, n: None
     again = judge()
-    assert again(asked) == expected
+    assert again(batch) == expected
     assert again.requests == missing
 
 
@@ -225,13 +225,13 @@ def test_retry_after_is_honoured_and_too_long_a_wait_is_left_for_the_next_call(j
     start = time.monotonic()
     assert judge()(items(4)) == truth(4)
     assert 0.3 <= time.monotonic() - start < 10
-    endpoint.asked.clear()
+    endpoint.requests_of.clear()
     endpoint.bodies.clear()
     endpoint.retry_after = formatdate(time.time() + 3600, usegmt=True)
     start = time.monotonic()
     assert judge(cache=None)(items(4)) == [None] * 4
     assert len(endpoint.bodies) == 4 and time.monotonic() - start < 10
-    endpoint.asked.clear()
+    endpoint.requests_of.clear()
     endpoint.retry_after = "soon, \u00b2"  # nonsense counts for nothing
     assert judge(cache=None)(items(4)) == truth(4)
 
@@ -258,11 +258,11 @@ def test_a_refusal_is_one_line_at_once(judge, endpoint: Endpoint, status: str) -
     with pytest.raises(ValueError) as caught:
         grader(items(50))
     assert time.monotonic() - start < 10
-    told = str(caught.value)
-    assert "\n" not in told
+    message = str(caught.value)
+    assert "\n" not in message
     for part in (endpoint.url, "'m'", "OPENAI_API_KEY", status):
-        assert part in told
-    assert ("no such thing, you sent Bearer ***" in told) == (status not in ("401", "403"))
+        assert part in message
+    assert ("no such thing, you sent Bearer ***" in message) == (status not in ("401", "403"))
     # Of these two it is not clear whether they are about the prompt until a harmless one is refused as well.
     assert len(endpoint.bodies) <= 2 + (status in ("400", "422"))
 
@@ -271,7 +271,7 @@ def test_an_error_does_not_wait_for_those_that_wait(judge, endpoint: Endpoint) -
     endpoint.trouble = lambda answer, n: "401" if answer == clean(items(9)[8].prediction) else "500"
     grader = judge(concurrency=8, backoff=30)
     start = time.monotonic()
-    # With eight waiting half a minute there is no place for the ninth: it is asked among the first.
+    # While eight requests wait half a minute, a ninth would not start: it must be among the first.
     with pytest.raises(ValueError, match="401"):
         grader(items(9)[::-1])
     assert time.monotonic() - start < 10
@@ -286,13 +286,13 @@ def test_an_error_does_not_wait_for_an_endpoint_that_stalls(judge, endpoint: End
 
 
 def test_verdicts_before_an_error_are_kept(judge, endpoint: Endpoint) -> None:
-    asked = items(10)
-    endpoint.trouble = lambda answer, n: "401" if answer == clean(asked[9].prediction) else None
+    batch = items(10)
+    endpoint.trouble = lambda answer, n: "401" if answer == clean(batch[9].prediction) else None
     with pytest.raises(ValueError, match="401"):
-        judge(concurrency=1)(asked)
+        judge(concurrency=1)(batch)
     endpoint.trouble = lambda answer, n: None
     again = judge()
-    assert again(asked) == truth(10)
+    assert again(batch) == truth(10)
     assert again.requests <= 2
 
 
@@ -350,29 +350,29 @@ def test_the_key_is_in_the_header_and_nowhere_else(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     grader = judge(attempts=2, timeout=1.0)
-    found: list[str] = []
+    texts: list[str] = []
     for trouble in [None, *TROUBLES, "400", "401", "403", "404"]:
         endpoint.trouble = lambda answer, n, trouble=trouble: trouble
         try:
             grader([Answered("When?", f"In 1858, {trouble}", ("1858",))])
         except ValueError as error:
-            found.append(_everything(error))
-    assert len(found) == 4
+            texts.append(_everything(error))
+    assert len(texts) == 4
     assert all(f"Bearer {KEY}" in headers for headers in endpoint.headers)
     assert all(KEY not in json.dumps(body) for body in endpoint.bodies)
     assert len(caplog.records) > 20
-    found += [record.getMessage() + repr(vars(record)) for record in caplog.records]
-    found += [repr(grader), repr(vars(grader)), *capfd.readouterr()]
-    for text in found:
+    texts += [record.getMessage() + repr(vars(record)) for record in caplog.records]
+    texts += [repr(grader), repr(vars(grader)), *capfd.readouterr()]
+    for text in texts:
         assert KEY not in text
     files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert files and all(KEY.encode() not in path.read_bytes() + str(path).encode() for path in files)
 
 
 def _everything(error: BaseException) -> str:
-    """Message, chain and the local variables of every frame of ours."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    frames = [f for f in told.stack if "seal_env" in f.filename]
+    """The message, the chain, and the local variables of every frame in seal_env."""
+    trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = [f for f in trace.stack if "seal_env" in f.filename]
     return repr(error) + str(error.__cause__) + repr(error.__context__) + repr([f.locals for f in frames])
 
 
@@ -388,19 +388,19 @@ def test_a_second_run_asks_nothing(judge, endpoint: Endpoint) -> None:
 
 
 def test_what_a_verdict_depends_on_is_asked_anew(judge, endpoint: Endpoint) -> None:
-    one = items(1)[0]
+    item = items(1)[0]
     others = [
-        Answered("When then?", one.prediction, one.answers),
-        Answered(one.question, "1859, I would say.", one.answers),
-        Answered(one.question, one.prediction, ("1859",)),
+        Answered("When then?", item.prediction, item.answers),
+        Answered(item.question, "1859, I would say.", item.answers),
+        Answered(item.question, item.prediction, ("1859",)),
     ]
     grader = judge()
-    assert grader([one]) == [True]
+    assert grader([item]) == [True]
     assert grader(others) == [True, False, False]
     assert grader.requests == 4
-    assert Judge("other", base_url=endpoint.url, cache=str(grader._known.path.parent))([one]) == [True]
+    assert Judge("other", base_url=endpoint.url, cache=str(grader._known.path.parent))([item]) == [True]
     assert len(endpoint.bodies) == 5
-    spaced = Answered(one.question, f"  {one.prediction}\n", one.answers)  # is the same to the model
+    spaced = Answered(item.question, f"  {item.prediction}\n", item.answers)  # blanks do not change the prompt
     assert grader([spaced]) == [True] and len(endpoint.bodies) == 5
 
 
@@ -467,8 +467,8 @@ def test_processes_share_a_cache(judge, endpoint: Endpoint, tmp_path: Path) -> N
     (file,) = (tmp_path / "cache").iterdir()
     lines = [json.loads(line) for line in file.read_text().splitlines() if line]
     assert len(lines) == len(endpoint.bodies) and len({line["key"] for line in lines}) == 80
-    asked = len(endpoint.bodies)
-    assert judge()(items(80)) == truth(80) and len(endpoint.bodies) == asked
+    requests = len(endpoint.bodies)
+    assert judge()(items(80)) == truth(80) and len(endpoint.bodies) == requests
 
 
 def test_a_grader_sees_what_another_process_added(judge, endpoint: Endpoint) -> None:
@@ -479,7 +479,7 @@ def test_a_grader_sees_what_another_process_added(judge, endpoint: Endpoint) -> 
     assert len(endpoint.bodies) == 10 and early.cache_hits == 10
 
 
-# What is shown and how the reply is read --------------------------------------------------------------------------------
+# The prompt, and how the reply is read --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", BREAK_OUTS)
@@ -563,12 +563,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 
 def by_hand(folder: str, answered: Sequence[Answered], merged: bool = False, head: str = "") -> list[bool]:
-    """Yes and no by transformers alone, one prompt at a time."""
+    """Verdicts computed with plain transformers, one prompt at a time."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     y, n = tokenizer.convert_tokens_to_ids(["y", "n"])
     verdicts = []
-    for one in answered:
-        chat = messages(one)
+    for item in answered:
+        chat = messages(item)
         if merged:
             chat = [{"role": "user", "content": chat[0]["content"] + "\n\n" + chat[1]["content"]}]
         ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -590,8 +590,8 @@ def test_the_local_verdict_is_what_plain_transformers_finds_likelier(folder, sha
 def test_the_local_verdict_does_not_depend_on_neighbours(folder) -> None:
     path = folder()
     reader = _reader(path, "cpu", "float32", False)
-    sequences = [reader.tokens(reader.text(messages(one))) for one in VARIED]
-    alone = [reader.margins([one])[0] for one in sequences]
+    sequences = [reader.tokens(reader.text(messages(item))) for item in VARIED]
+    alone = [reader.margins([sequence])[0] for sequence in sequences]
     assert len(set(map(len, sequences))) > 5 and reader.keeps
     for size in (3, 16):
         reader.known.clear()
@@ -609,7 +609,7 @@ def test_obvious_cases_need_no_model() -> None:
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, IGNORES_SYSTEM])
-def test_without_a_place_for_the_system_message_the_rule_goes_before_the_data(folder, template: str) -> None:
+def test_without_a_system_message_the_rule_goes_before_the_data(folder, template: str) -> None:
     path = folder(template=template)
     assert LocalJudge(path)(VARIED) == by_hand(path, VARIED, merged=True)
 

@@ -1,4 +1,4 @@
-"""mini-arc: the same task whenever it is asked for, rules as numpy has them, and splits that are new as functions."""
+"""mini-arc: tasks are deterministic, rules equal their numpy versions, and splits share no function."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def array(*grids: Grid) -> np.ndarray:
 
 
 def gravity(g: np.ndarray, side: int) -> np.ndarray:
-    """To the left (0), up (1), right (2) or down (3)."""
+    """Cells fall to the left (0), up (1), right (2) or down (3)."""
     last = g == 0 if side in (0, 1) else g != 0
     axis = 2 if side in (0, 2) else 1
     return np.take_along_axis(g, np.argsort(last, axis=axis, kind="stable"), axis)
@@ -54,7 +54,7 @@ def mirror(g: np.ndarray, half: int) -> np.ndarray:
 
 
 def spread(g: np.ndarray, side: int) -> np.ndarray:
-    """The top row (0), right column (1), bottom row (2) or left column (3) everywhere."""
+    """Repeats the top row (0), right column (1), bottom row (2) or left column (3)."""
     edge = (g[:, :1, :], g[:, :, -1:], g[:, -1:, :], g[:, :, :1])[side]
     return np.broadcast_to(edge, g.shape)
 
@@ -66,8 +66,8 @@ def swap_lines(g: np.ndarray, axis: int, first: int) -> np.ndarray:
     return np.take(g, order, 1 + axis)
 
 
-def swap_colours(g: np.ndarray, one: int, other: int) -> np.ndarray:
-    return np.where(g == one, other, np.where(g == other, one, g))
+def swap_colours(g: np.ndarray, first: int, second: int) -> np.ndarray:
+    return np.where(g == first, second, np.where(g == second, first, g))
 
 
 def border(g: np.ndarray, colour: int) -> np.ndarray:
@@ -140,8 +140,8 @@ def test_every_rule_is_what_numpy_makes(kind: str) -> None:
     for height, width in ((1, 1), (2, 2), (3, 3), (2, 5), (4, 3), (10, 10)):
         grids = probes(6, height, width)
         for rule in all_rules(kind):
-            made = array(*(rule(tuple(map(tuple, grid.tolist()))) for grid in grids))
-            assert np.array_equal(made, applied((rule,), grids)), rule
+            outputs = array(*(rule(tuple(map(tuple, grid.tolist()))) for grid in grids))
+            assert np.array_equal(outputs, applied((rule,), grids)), rule
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -163,19 +163,19 @@ def test_rules_are_applied_in_order() -> None:
 
 
 def test_splits_part_all_pairs_of_kinds() -> None:
-    found = splits()
-    assert set(found) == set(SPLITS)
-    every = [pair for name in SPLITS for pair in found[name]]
+    pairs = splits()
+    assert set(pairs) == set(SPLITS)
+    every = [pair for name in SPLITS for pair in pairs[name]]
     assert len(every) == len(set(every))
     assert set(every) == {frozenset(pair) for pair in combinations_with_replacement(COMPOSED, 2)}
     assert len(COMPOSED) >= 12
-    assert all(found.values())
+    assert all(pairs.values())
 
 
 def test_the_splits_are_known() -> None:
-    """Where this changes, results on them are others."""
-    found = {name: "+".join(sorted(splits()[name][0])) for name in SPLITS}
-    assert found == {"train": "line+recolour", "validation": "border+checker", "test": "cross+mirror"}
+    """A change here changes results on the splits."""
+    pairs = {name: "+".join(sorted(splits()[name][0])) for name in SPLITS}
+    assert pairs == {"train": "line+recolour", "validation": "border+checker", "test": "cross+mirror"}
     assert [len(splits()[name]) for name in SPLITS] == [54, 12, 54]
 
 
@@ -187,7 +187,7 @@ def test_a_split_composes_its_own_pairs_of_kinds(split: str) -> None:
 
 
 def smallest() -> int:
-    """The smallest grids that a config takes."""
+    """The smallest grid size that a config accepts."""
     for n in range(1, 11):
         try:
             return MiniArcConfig(height=n, width=n).height
@@ -238,21 +238,21 @@ def key(outputs: np.ndarray) -> tuple[tuple[int, ...], bytes]:
 
 @cache
 def every_function(height: int, width: int) -> tuple[np.ndarray, dict[Any, str], dict[Any, dict[str, Composition]]]:
-    """Probes; what no, and each single, rule makes of them; and by what they make of them, a composition of each split."""
+    """Inputs; the rules by their outputs on these; and the compositions by their outputs, one for each split."""
     inputs = probes(32, height, width)
     split_of = {pair: name for name, pairs in splits().items() for pair in pairs}
     every = [rule for kind in KINDS for rule in all_rules(kind, PALETTE)]
     singles = {key(inputs): "nothing"} | {key(applied((rule,), inputs)): str(rule) for rule in every}
     rules = [rule for rule in every if rule.kind in COMPOSED]
     compositions: dict[Any, dict[str, Composition]] = {}
-    by_shape: dict[tuple[int, ...], list[Rule]] = {}  # first rules, together where what they make is of one shape
+    by_shape: dict[tuple[int, ...], list[Rule]] = {}  # first rules, by the shape of their outputs
     for rule in rules:
         by_shape.setdefault(applied((rule,), inputs).shape, []).append(rule)
     for firsts in by_shape.values():
         between = np.concatenate([applied((rule,), inputs) for rule in firsts])
         for second in rules:
-            made = applied((second,), between)
-            for first, outputs in zip(firsts, np.split(made, len(firsts))):
+            after = applied((second,), between)
+            for first, outputs in zip(firsts, np.split(after, len(firsts))):
                 split = split_of[frozenset((first.kind, second.kind))]
                 compositions.setdefault(key(outputs), {}).setdefault(split, (first, second))
     return inputs, singles, compositions
@@ -265,10 +265,10 @@ def test_no_task_is_a_single_rule_or_a_composition_of_another_split(split: str, 
     wrong = {}
     for i in range(1500 if (height, width) == (3, 3) else 300):
         rules = rules_of(split, i, height, width)
-        made = key(applied(relabelled(rules), inputs))
-        assert split in compositions[made], "the enumeration holds every composition"
-        same = [singles[made]] if made in singles else []
-        same += [f"{name}: {named(other)}" for name, other in compositions[made].items() if name != split]
+        signature = key(applied(relabelled(rules), inputs))
+        assert split in compositions[signature], "the enumeration holds every composition"
+        same = [singles[signature]] if signature in singles else []
+        same += [f"{name}: {named(other)}" for name, other in compositions[signature].items() if name != split]
         if same:
             wrong[i] = f"{named(rules)} is {', '.join(same)}"
     assert not wrong, f"{len(wrong)} tasks"
@@ -325,12 +325,12 @@ def test_rules_that_hardly_show_give_no_pairs() -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrations_alone_show_both_rules(split: str) -> None:
-    """Else they are solved by less, and only the test has more: no one could know."""
+    """Otherwise the second rule could not be inferred."""
     unclear = {}
     for i in range(300):
         task, rules = mini_task(split, i), rules_of(split, i)
         for fewer in (rules[:1], rules[1:]):
-            if all(compose(fewer, one) == other for one, other in task.demonstrations):
+            if all(compose(fewer, grid_in) == grid_out for grid_in, grid_out in task.demonstrations):
                 unclear[i] = f"{named(rules)} shows {fewer[0]} only"
     assert not unclear
 
@@ -365,16 +365,18 @@ def test_splits_stay_where_the_seed_changes() -> None:
 
 
 def test_ids_tell_tasks_and_questions_apart() -> None:
-    made = [MiniArc(MiniArcConfig(seed=seed, tests=2)).task(split, i) for seed in (0, 1) for split in SPLITS for i in range(20)]
-    assert len({task.id for task in made}) == len(made)
-    questions = [question.id for task in made for question in task.questions]
+    tasks = [
+        MiniArc(MiniArcConfig(seed=seed, tests=2)).task(split, i) for seed in (0, 1) for split in SPLITS for i in range(20)
+    ]
+    assert len({task.id for task in tasks}) == len(tasks)
+    questions = [question.id for task in tasks for question in task.questions]
     assert len(set(questions)) == len(questions)
 
 
 def test_a_thousand_tasks_are_made_in_a_few_seconds() -> None:
     start = time.process_time()
-    made = {MiniArc(MiniArcConfig(seed=3)).task("train", i).context for i in range(1000)}
-    assert len(made) == 1000
+    contexts = {MiniArc(MiniArcConfig(seed=3)).task("train", i).context for i in range(1000)}
+    assert len(contexts) == 1000
     assert time.process_time() - start < 5
 
 
@@ -397,11 +399,11 @@ def test_making_a_task_always_ends_quickly(config: MiniArcConfig, split: str) ->
 def test_context_and_questions_hold_the_grids() -> None:
     for i in range(20):
         task = MiniArc(MiniArcConfig(tests=2)).task("validation", i)
-        shown = []
+        pairs = []
         for block in task.context.split("\n\n"):
-            given, made = block.removeprefix("Input:\n").split("\nOutput:\n")
-            shown.append(Pair(grid(given), grid(made)))
-        assert tuple(shown) == task.demonstrations
+            given, expected = block.removeprefix("Input:\n").split("\nOutput:\n")
+            pairs.append(Pair(grid(given), grid(expected)))
+        assert tuple(pairs) == task.demonstrations
         assert [grid(question.question) for question in task.questions] == [test.input for test in task.tests]
         assert [grid(question.answers[0]) for question in task.questions] == [test.output for test in task.tests]
         assert all(read_grid(question.answers[0]) == test.output for question, test in zip(task.questions, task.tests))
@@ -447,7 +449,7 @@ def test_the_text_of_a_pair_is_the_documented_one() -> None:
     assert ArcPrompts("labelled").prompt([], pair.input) == "Input:\na03\nb00\nOutput:\na"
 
 
-# What is refused ----------------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Proxies: an edit is rated, nothing is learnt and nothing is asked, and every info says that the reward is approximate."""
+"""Proxies rate an edit without an update and without questions, and every info says that the reward is approximate."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_names_and_numbers_are_wanted_but_not_those_of_the_title_nor_what_begins
 
 
 @pytest.mark.parametrize(
-    ("segments", "said"),
+    ("segments", "count"),
     [
         (["Abraham Darby built it."], 2),
         (["Who built it? ABRAHAM DARBY'S men."], 2),
@@ -70,15 +70,15 @@ def test_names_and_numbers_are_wanted_but_not_those_of_the_title_nor_what_begins
         (["", "---"], 0),
     ],
 )
-def test_coverage_is_the_share_that_an_edit_says(segments: list[str], said: int) -> None:
-    assert covered(*segments) == pytest.approx(said / 7)
+def test_coverage_is_the_share_that_an_edit_says(segments: list[str], count: int) -> None:
+    assert covered(*segments) == pytest.approx(count / 7)
 
 
 def test_copies_count_for_nothing() -> None:
     for copied in (BRIDGE, "the iron bridge was built in 1779 by ABRAHAM darby!", "1779", "Abraham Darby."):
         assert covered(copied) == 0.0
         assert covered(copied, "His dam of 1934.") == pytest.approx(1 / 7)
-    assert covered(f"Yes: {BRIDGE} Yes.") == 0.0  # nor does a word more make it anything else
+    assert covered(f"Yes: {BRIDGE} Yes.") == 0.0  # one more word makes no difference
     assert covered("They say it crosses the Severn, is 30.6 metres long") == pytest.approx(2 / 7)
     assert covered("They say it crosses the Severn, is 30.6 metres long", run=5) == 0.0
 
@@ -99,9 +99,9 @@ def test_coverage_is_a_share_and_saying_more_never_lowers_it(context: str, segme
 
 def test_a_proxy_sees_what_would_be_learnt_without_title_and_passage() -> None:
     task = Document(TITLE, BRIDGE)
-    found = [edit_text(parse(edit, task, EditSettings(), 0), task) for edit in ("One.\n\nTwo.\n", BRIDGE, "", None)]
-    assert [one.segments for one in found] == [("One.", "Two."), (), (), ()]
-    assert {(one.title, one.context) for one in found} == {(TITLE, BRIDGE)}
+    texts = [edit_text(parse(edit, task, EditSettings(), 0), task) for edit in ("One.\n\nTwo.\n", BRIDGE, "", None)]
+    assert [text.segments for text in texts] == [("One.", "Two."), (), (), ()]
+    assert {(text.title, text.context) for text in texts} == {(TITLE, BRIDGE)}
 
 
 # The rubric -------------------------------------------------------------------------------------------------------------
@@ -123,9 +123,9 @@ class _Handler(ChatHandler):
         body = self.body()
         title = json.loads(body["messages"][1]["content"])["title"]
         with self.server.lock:
-            asked = sum(json.loads(one["messages"][1]["content"])["title"] == title for one in self.server.bodies)
+            earlier = sum(json.loads(request["messages"][1]["content"])["title"] == title for request in self.server.bodies)
             self.server.bodies.append(body)
-        self.send_reply(self.server.reply(title, asked))
+        self.send_reply(self.server.reply(title, earlier))
 
 
 def scores(length: Any = 5, diversity: Any = 4, quality: Any = 4, correctness: Any = 5, **more: Any) -> str:
@@ -154,9 +154,9 @@ def notes(n: int) -> list[EditText]:
 def test_the_sum_of_the_scores_is_scaled_to_run_from_0_to_1(rubric, marker: Marker) -> None:
     replies = [scores(1, 1, 1, 1), scores(5, 5, 5, 5), scores(5, 4, 4, 5), f"\n {scores(1, 2, 3, 4)} "]
     marker.reply = lambda title, n: replies[int(title.split()[-1])]
-    found = rubric()(notes(4))
-    assert [one.reward for one in found] == [0, 1, 14 / 16, 6 / 16]
-    assert found[2].components == {"length": 5, "diversity": 4, "quality": 4, "correctness": 5}
+    ratings = rubric()(notes(4))
+    assert [rating.reward for rating in ratings] == [0, 1, 14 / 16, 6 / 16]
+    assert ratings[2].components == {"length": 5, "diversity": 4, "quality": 4, "correctness": 5}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_anything_but_four_scores_is_nonsense(reply: str) -> None:
 
 def test_nonsense_is_asked_again_and_then_missing_and_named(rubric, marker: Marker, caplog) -> None:
     marker.reply = lambda title, n: scores() if n == 1 or title == "Title 2" else "Very good!"
-    assert [one.reward for one in rubric()(notes(3))] == [14 / 16] * 3
+    assert [rating.reward for rating in rubric()(notes(3))] == [14 / 16] * 3
     assert len(marker.bodies) == 5
     marker.reply = lambda title, n: "Very good!"
     with pytest.raises(GradingError, match="no rating of 2 of 5 edits"):
@@ -201,11 +201,11 @@ def test_nonsense_is_asked_again_and_then_missing_and_named(rubric, marker: Mark
 def test_scores_are_kept_by_content_and_an_edit_without_text_costs_no_call(rubric, marker: Marker) -> None:
     empty = [EditText(TITLE, BRIDGE, ()), EditText(TITLE, BRIDGE, (" \u200b\n", ""))]
     first = rubric(price_in=2.0, price_out=8.0)
-    found = first([*notes(3), *notes(3), *empty])
-    assert [one.reward for one in found] == [14 / 16] * 6 + [0, 0]
+    ratings = first([*notes(3), *notes(3), *empty])
+    assert [rating.reward for rating in ratings] == [14 / 16] * 6 + [0, 0]
     assert (first.requests, first.tokens_in, first.cost) == (3, 1200, pytest.approx((1200 * 2 + 90 * 8) / 1e6))
     again = rubric()
-    assert again(notes(3)) == found[:3] and (again.requests, again.cache_hits) == (0, 3)
+    assert again(notes(3)) == ratings[:3] and (again.requests, again.cache_hits) == (0, 3)
     again([EditText("Title 0", BRIDGE, ("Fact 0", ".")), EditText("Title 0", BRIDGE[:-1], ("Fact 0.",))])
     assert again.requests == 2
 
@@ -230,7 +230,7 @@ def test_passage_and_edit_are_data_that_nothing_gets_out_of(title: str, segments
     assert json.loads(user["content"]) == {
         "title": clean(title),
         "passage": clean(context),
-        "notes": [one for one in map(clean, segments) if one],
+        "notes": [note for note in map(clean, segments) if note],
     }
     assert user["content"].count("[") == user["content"].count("]") == 1
     assert not re.search(r"[<>|\n\r\u2028\u2029\u202e]", user["content"])
@@ -257,7 +257,7 @@ def test_gymnasium_finds_nothing_wrong(small) -> None:
     with pytest.warns(UserWarning) as caught:
         check_env(gym.make("SEAL-SQuAD-v0", **small).unwrapped)
     accepted = ("minimum value is -infinity", "maximum value is infinity", "render", "not a numpy array", "rewards")
-    assert [str(one.message) for one in caught if not any(word in str(one.message) for word in accepted)] == []
+    assert [str(warning.message) for warning in caught if not any(word in str(warning.message) for word in accepted)] == []
 
 
 def test_nothing_is_learnt_and_nothing_is_asked(small) -> None:
@@ -289,18 +289,18 @@ def test_real_rewards_are_not_called_approximate(small) -> None:
 
 
 def test_episodes_are_those_of_the_real_reward(small) -> None:
-    found = []
+    episodes = []
     for reward in ("proxy", "score"):
         env = gym.make("SEAL-SQuAD-v0", **{**small, "reward": reward})
         seen = [env.reset(seed=4)[1]["task_id"]]
         for edit in ("One.", "Two."):
             env.step(edit)
             seen.append(env.reset()[1]["task_id"])
-        found.append(seen)
-    assert found[0] == found[1]
+        episodes.append(seen)
+    assert episodes[0] == episodes[1]
 
 
-def test_places_are_rated_together_as_each_alone(small) -> None:
+def test_sub_environments_get_the_ratings_of_single_environments(small) -> None:
     edits = ["", None, "1874, 1911 and 305.", "x" * 99]
     options = {**small, "inner_loop": {"max_characters": 50}}
     envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=4, **options)
@@ -321,7 +321,7 @@ def test_places_are_rated_together_as_each_alone(small) -> None:
 
 
 def test_documents_without_questions_need_none(small, tmp_path: Path) -> None:
-    """Nor is the model asked to write any: this one finds none, which is an error where questions are needed."""
+    """The model does not write questions either. This one writes none that are usable, which is an error with other rewards."""
     (tmp_path / "otrar.md").write_text("# Otrar\n\nOtrar was a town on the Syr Darya. It fell in 1219.\n")
     env = gym.make("SEAL-SQuAD-v0", **small, dataset=str(tmp_path))
     _, info = env.reset(seed=0)
@@ -339,10 +339,13 @@ def test_a_function_of_your_own_is_a_proxy(small) -> None:
 
 
 def test_a_function_that_is_no_proxy_is_named(small) -> None:
-    for options, said in (({}, r"returns one seal_env.rewards.Rating per edit"), ({"components": {"title": 1.0}}, "got title")):
+    for options, message in (
+        ({}, r"returns one seal_env.rewards.Rating per edit"),
+        ({"components": {"title": 1.0}}, "got title"),
+    ):
         env = gym.make("SEAL-SQuAD-v0", **small, proxy=f"{__name__}:short", proxy_options=options)
         env.reset(seed=0)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             env.step("One.")
 
 
@@ -368,7 +371,7 @@ def test_rendering_says_that_the_reward_is_approximate(small) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keywords", "said"),
+    ("keywords", "message"),
     [
         ({"proxy": "coverge"}, "Did you mean 'coverage'"),
         ({"proxy": "nowhere:fn"}, "cannot be imported"),
@@ -384,13 +387,13 @@ def test_rendering_says_that_the_reward_is_approximate(small) -> None:
         ({"reward": "prox"}, "Did you mean 'proxy'"),
     ],
 )
-def test_what_a_user_passed_wrongly_is_named(small, keywords, said) -> None:
-    with pytest.raises(ValueError, match=said) as caught:
+def test_what_a_user_passed_wrongly_is_named(small, keywords, message) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         gym.make("SEAL-SQuAD-v0", **{**small, **keywords})
     assert "\n" not in str(caught.value)
 
 
-def test_every_proxy_by_name_is_there() -> None:
+def test_every_registered_proxy_can_be_created() -> None:
     assert repr(get_proxy("coverage")) == "Coverage(run=12)"
     assert repr(get_proxy("rubric", {"model": "m"})).startswith("Rubric('m', base_url=")
 
@@ -451,12 +454,12 @@ def test_what_needs_scores_is_refused_where_there_are_none(small) -> None:
 @pytest.mark.parametrize("name", ["no_update", "passage_only", "untrained", "best_of_k", "oracle"])
 def test_baselines_are_evaluated(small, name: str) -> None:
     agent = learner(name, small)
-    found = evaluate(agent, agent.env, [0, 1, 2])
-    assert [one.task for one in found] == [0, 1, 2] and all(one.info["approximate"] for one in found)
+    results = evaluate(agent, agent.env, [0, 1, 2])
+    assert [result.task for result in results] == [0, 1, 2] and all(result.info["approximate"] for result in results)
     if name in ("no_update", "passage_only"):
-        assert all(one.reward == 0 for one in found)
+        assert all(result.reward == 0 for result in results)
     if name == "oracle":
-        assert all(one.reward > 0.3 for one in found)
+        assert all(result.reward > 0.3 for result in results)
 
 
 # seal-bench -------------------------------------------------------------------------------------------------------------
@@ -511,4 +514,4 @@ def test_what_a_command_prints_of_a_proxy_is_called_approximate(small, capsys) -
     options = [f"-P={key}={json.dumps(value)}" for key, value in small.items()]
     arguments = ["eval", "--agent", "passage_only", "--env", "SEAL-SQuAD-v0", "--tasks", "2", *options]
     assert main(arguments) == 0
-    assert "reward 0.000" in (said := capsys.readouterr().out) and "approximate" in said and "gain" not in said
+    assert "reward 0.000" in (printed := capsys.readouterr().out) and "approximate" in printed and "gain" not in printed

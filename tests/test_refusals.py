@@ -1,4 +1,4 @@
-"""Endpoints that refuse: one prompt for good does not end a run, a wrong setting ends it at once, in the endpoint's words."""
+"""Endpoints that refuse: a refused prompt does not end a run, and a wrong setting ends it with the endpoint's message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Reply = tuple[int, Any]  # status and JSON
 FILTERED = "The response was filtered due to the prompt triggering the content management policy."
 
 
-def said(content: Any, finish: str = "stop", **message: Any) -> Reply:
+def completion(content: Any, finish: str = "stop", **message: Any) -> Reply:
     return 200, {"choices": [{"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}]}
 
 
@@ -39,11 +39,11 @@ def refused(message: str, status: int = 400, **fields: Any) -> Reply:
 
 
 class Endpoint(ChatServer):
-    """Replies to a request's body as the test says; ``test_prompts`` counts how often it was shown the harmless prompt."""
+    """Replies to a request's body with ``reply(body)``; ``test_prompts`` counts the requests with the harmless prompt."""
 
     def __init__(self) -> None:
         super().__init__(_Handler)
-        self.reply: Callable[[dict[str, Any]], Reply] = lambda body: said("yes")
+        self.reply: Callable[[dict[str, Any]], Reply] = lambda body: completion("yes")
 
     def __call__(self, reply: Callable[[dict[str, Any]], Reply]) -> None:
         self.bodies.clear()
@@ -92,7 +92,7 @@ def items(n: int) -> list[Answered]:
 
 
 def answer_of(body: dict[str, Any]) -> str:
-    """The answer that a request is about; nothing for the harmless prompt."""
+    """The answer that a request grades; empty for the harmless prompt."""
     content = body["messages"][-1]["content"]
     return "" if TEST_PROMPT[-1]["content"] in content else json.loads(content[content.index("{") :])["answer"]
 
@@ -112,14 +112,14 @@ REFUSED = {
     "a list": (400, [{"error": {"code": 400, "message": "The prompt was blocked"}}]),
     "a string": (400, {"error": "prompt blocked"}),
     "no JSON object": (400, "blocked"),
-    "filtered reply": said(None, "content_filter"),
-    "filtered half-way": said("ye", "content_filter"),
+    "filtered reply": completion(None, "content_filter"),
+    "filtered half-way": completion("ye", "content_filter"),
     "error in a 200": refused("content_filter: " + FILTERED, 200),
     "status in a 200": refused("Input was flagged", 200, code=400),
     "string in a 200": (200, {"error": "prompt blocked"}),
     "an echo in a 200": refused("blocked: 'rate limit, try again, invalid API key'", 200, type="invalid_request_error"),
     "error of a choice": (200, {"choices": [{"error": {"code": 422, "message": "blocked"}, "finish_reason": "error"}]}),
-    "the model's refusal": said(None, refusal="I'm sorry, I cannot assist with that."),
+    "the model's refusal": completion(None, refusal="I'm sorry, I cannot assist with that."),
 }
 
 
@@ -128,7 +128,7 @@ REFUSED = {
 def test_one_refused_prompt_is_left_out_and_the_others_are_judged(
     judge, endpoint: Endpoint, caplog: pytest.LogCaptureFixture, name: str, concurrency: int
 ) -> None:
-    endpoint(lambda body: REFUSED[name] if is_case(body, 1) else said("yes"))
+    endpoint(lambda body: REFUSED[name] if is_case(body, 1) else completion("yes"))
     grader = judge(concurrency=concurrency)
     assert list(grade(grader, items(5)).values()) == [True, None, True, True, True]
     assert grader(items(3)) == [True, UNGRADED, True]
@@ -137,7 +137,7 @@ def test_one_refused_prompt_is_left_out_and_the_others_are_judged(
 
 
 def test_the_log_says_why_in_the_endpoints_words_without_the_key(judge, endpoint: Endpoint, caplog, tmp_path: Path) -> None:
-    endpoint(lambda body: refused(f"flagged,\nyou sent Bearer {KEY}") if is_case(body, 0) else said("yes"))
+    endpoint(lambda body: refused(f"flagged,\nyou sent Bearer {KEY}") if is_case(body, 0) else completion("yes"))
     assert list(grade(judge(), items(2)).values()) == [None, True]
     assert "1 of 2 answers: HTTP 400, flagged, you sent Bearer *** (1)" in caplog.text
     kept = "".join(path.read_text() for path in (tmp_path / "cache").iterdir())
@@ -145,7 +145,7 @@ def test_the_log_says_why_in_the_endpoints_words_without_the_key(judge, endpoint
 
 
 def test_whichever_are_refused_the_verdicts_are_the_same_whatever_the_order(judge, endpoint: Endpoint) -> None:
-    endpoint(lambda body: refused(FILTERED) if is_case(body, *range(0, 40, 3)) else said("yes"))
+    endpoint(lambda body: refused(FILTERED) if is_case(body, *range(0, 40, 3)) else completion("yes"))
     expected = [UNGRADED if i % 3 == 0 else True for i in range(40)]
     for concurrency in (1, 3, 16, 40):
         grader = judge(concurrency=concurrency, cache=None)
@@ -155,7 +155,7 @@ def test_whichever_are_refused_the_verdicts_are_the_same_whatever_the_order(judg
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_where_every_prompt_is_refused_a_harmless_one_decides(judge, endpoint: Endpoint, count: int) -> None:
-    endpoint(lambda body: refused(FILTERED) if answer_of(body) else said("Yes, there are."))
+    endpoint(lambda body: refused(FILTERED) if answer_of(body) else completion("Yes, there are."))
     assert judge()(items(count)) == [UNGRADED] * count
     endpoint(lambda body: refused("Unknown parameter: 'messages'"))
     with pytest.raises(ValueError, match="HTTP 400, Unknown parameter: 'messages'; the key is taken from OPENAI_API_KEY"):
@@ -177,7 +177,7 @@ def test_a_wrong_setting_is_an_error_at_once_in_the_endpoints_words(judge, endpo
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "message"),
     [
         (refused("Incorrect API key provided", 401), "HTTP 401, the key was refused"),
         (refused("no access to this model", 403), "HTTP 403, the key was refused"),
@@ -186,9 +186,9 @@ def test_a_wrong_setting_is_an_error_at_once_in_the_endpoints_words(judge, endpo
         (refused("The model `m` does not exist", 200, code=404), "HTTP 200, The model `m` does not exist"),
     ],
 )
-def test_what_is_never_about_one_prompt_is_an_error_at_once(judge, endpoint: Endpoint, reply: Reply, told: str) -> None:
-    endpoint(lambda body: reply if is_case(body, 2) else said("yes"))
-    with pytest.raises(ValueError, match=told) as caught:
+def test_what_is_never_about_one_prompt_is_an_error_at_once(judge, endpoint: Endpoint, reply: Reply, message: str) -> None:
+    endpoint(lambda body: reply if is_case(body, 2) else completion("yes"))
+    with pytest.raises(ValueError, match=message) as caught:
         judge(concurrency=1)(items(50))
     assert endpoint.test_prompts == 0 and len(endpoint.bodies) == 3 and KEY[:9] not in str(caught.value)
 
@@ -198,17 +198,19 @@ def test_a_test_prompt_that_fails_in_passing_decides_nothing(judge, endpoint: En
     with pytest.raises(GradingError, match="no verdict on 2 of 2"):
         grade(judge(attempts=2), items(2))
     assert "no verdict on 2 of 2 answers: HTTP 503 (2)" in caplog.text
-    endpoint(lambda body: refused(FILTERED) if answer_of(body) else (503, {}) if endpoint.test_prompts < 2 else said("yes"))
+    endpoint(
+        lambda body: refused(FILTERED) if answer_of(body) else (503, {}) if endpoint.test_prompts < 2 else completion("yes")
+    )
     assert judge()(items(2)) == [UNGRADED] * 2
 
 
 def test_a_test_prompt_that_is_answered_unclearly_got_through(judge, endpoint: Endpoint) -> None:
-    endpoint(lambda body: refused(FILTERED) if answer_of(body) else said("I think that"))
+    endpoint(lambda body: refused(FILTERED) if answer_of(body) else completion("I think that"))
     assert judge()(items(2)) == [UNGRADED] * 2
 
 
-def test_what_becomes_of_refused_prompts_is_an_option(judge, endpoint: Endpoint) -> None:
-    endpoint(lambda body: refused(FILTERED) if is_case(body, 1) else said("yes"))
+def test_on_refused_decides_how_refused_prompts_count(judge, endpoint: Endpoint) -> None:
+    endpoint(lambda body: refused(FILTERED) if is_case(body, 1) else completion("yes"))
     assert judge(on_refused="skip", cache=None)(items(3)) == [True, UNGRADED, True]
     assert judge(on_refused="wrong", cache=None)(items(3)) == [True, False, True]
     with pytest.raises(
@@ -220,18 +222,18 @@ def test_what_becomes_of_refused_prompts_is_an_option(judge, endpoint: Endpoint)
 
 
 def test_refusals_are_kept_and_not_asked_again(judge, endpoint: Endpoint) -> None:
-    endpoint(lambda body: refused(FILTERED) if is_case(body, 1) else said("yes"))
+    endpoint(lambda body: refused(FILTERED) if is_case(body, 1) else completion("yes"))
     assert judge()(items(3)) == [True, UNGRADED, True]
-    asked = len(endpoint.bodies)
+    requests = len(endpoint.bodies)
     again = judge()
     assert again(items(3)) == [True, UNGRADED, True] and (again.requests, again.cache_hits) == (0, 3)
-    assert judge(on_refused="wrong")(items(3)) == [True, False, True] and len(endpoint.bodies) == asked
-    # Who wants an error gets it from the endpoint, not from what it once said.
+    assert judge(on_refused="wrong")(items(3)) == [True, False, True] and len(endpoint.bodies) == requests
+    # on_refused="error" asks the endpoint again instead of reading the cache.
     with pytest.raises(ValueError, match="content management policy"):
         judge(on_refused="error")(items(3))
-    endpoint(lambda body: said("no"))
+    endpoint(lambda body: completion("no"))
     assert judge(on_refused="error")(items(3)) == [True, False, True] and len(endpoint.bodies) == 1
-    assert judge()(items(3)) == [True, False, True] and len(endpoint.bodies) == 1  # a verdict takes the place of a refusal
+    assert judge()(items(3)) == [True, False, True] and len(endpoint.bodies) == 1  # a verdict replaces a refusal
 
 
 def test_lines_of_the_cache_that_are_no_refusals_are_passed_over(judge, endpoint: Endpoint, tmp_path: Path) -> None:
@@ -246,17 +248,17 @@ def test_lines_of_the_cache_that_are_no_refusals_are_passed_over(judge, endpoint
 
 
 def test_an_environment_goes_on_and_says_how_many(options, endpoint: Endpoint) -> None:
-    endpoint(lambda body: refused(FILTERED) if "e" in answer_of(body) else said("no"))
+    endpoint(lambda body: refused(FILTERED) if "e" in answer_of(body) else completion("no"))
     env = gym.make("SEAL-SQuAD-v0", grader="judge", grader_options=options)
     observation, _ = env.reset(seed=3)
     _, reward, *_, info = env.step(observation["context"])
     rows = info["questions"]
     assert info["ungraded"] == sum(None in (row["correct"], row["correct_before"]) for row in rows) > 0
     assert reward == info["score"]
-    asked = len(endpoint.bodies)
+    requests = len(endpoint.bodies)
     again = gym.make("SEAL-SQuAD-v0", grader="judge", grader_options=options)
     again.reset(seed=3)
-    assert again.step(observation["context"])[4] == info and len(endpoint.bodies) == asked
+    assert again.step(observation["context"])[4] == info and len(endpoint.bodies) == requests
 
 
 def test_the_command_goes_on_and_a_wrong_setting_is_one_line(options, endpoint: Endpoint, capsys) -> None:
@@ -268,7 +270,7 @@ def test_the_command_goes_on_and_a_wrong_setting_is_one_line(options, endpoint: 
     assert run() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("seal-bench: judge 'm' at ") and "HTTP 400, no such parameter" in line
-    endpoint(lambda body: refused(FILTERED) if answer_of(body) else said("yes"))
+    endpoint(lambda body: refused(FILTERED) if answer_of(body) else completion("yes"))
     assert run() == 0
     assert "questions without a verdict" in capsys.readouterr().out
 
@@ -283,13 +285,13 @@ UNSUPPORTED = {
 
 
 def picky(*wanted: str, status: int = 400, system: str = UNSUPPORTED["system"]) -> Callable[[dict[str, Any]], Reply]:
-    """An endpoint that refuses what is named."""
+    """An endpoint that refuses requests with the named fields."""
 
     def reply(body: dict[str, Any]) -> Reply:
         for name in wanted:
             if name in body or (name == "system" and body["messages"][0]["role"] == "system"):
                 return refused(system if name == "system" else UNSUPPORTED[name], status, param=name)
-        return said("yes" if "case 0" not in answer_of(body) else "no")
+        return completion("yes" if "case 0" not in answer_of(body) else "no")
 
     return reply
 
@@ -345,9 +347,9 @@ def test_an_endpoint_that_nothing_suits_is_an_error_not_a_loop(judge, endpoint: 
 
 
 def test_what_a_refused_prompt_says_does_not_change_how_others_are_put(judge, endpoint: Endpoint) -> None:
-    """A filter may repeat what it refuses, which strangers wrote."""
+    """The message of a content filter may repeat untrusted text."""
     words = "blocked: 'temperature and max_tokens are not supported, use max_completion_tokens, no system role'"
-    endpoint(lambda body: refused(words) if is_case(body, 1) else said("yes"))
+    endpoint(lambda body: refused(words) if is_case(body, 1) else completion("yes"))
     assert judge(concurrency=1)(items(3)) == [True, UNGRADED, True]
     assert all(body["temperature"] == 0 and body["max_tokens"] == 8 and len(body["messages"]) == 2 for body in endpoint.bodies)
 
@@ -362,16 +364,16 @@ def test_refused_prompts_are_known_as_such_where_requests_are_put_differently(ju
 def test_further_fields_are_sent_and_verdicts_kept_apart_by_them(judge, endpoint: Endpoint) -> None:
     plain = judge()
     extra = {"chat_template_kwargs": {"enable_thinking": False}, "temperature": None, "max_tokens": 99, "seed": 7}
-    endpoint(lambda body: said("no" if "seed" in body else "yes"))
+    endpoint(lambda body: completion("no" if "seed" in body else "yes"))
     assert (plain(items(2)), judge(extra_body=extra)(items(2))) == ([True] * 2, [False] * 2)
     body = endpoint.bodies[-1]
     assert {name: body.get(name) for name in extra} == extra and "temperature" not in body and body["model"] == "m"
-    asked = len(endpoint.bodies)
+    requests = len(endpoint.bodies)
     same = {"seed": 7, **{name: extra[name] for name in reversed(extra)}}
     assert judge(extra_body=same)(items(2)) == [False] * 2 and judge(extra_body={})(items(2)) == [True] * 2
-    assert len(endpoint.bodies) == asked
+    assert len(endpoint.bodies) == requests
     judge(extra_body={**extra, "seed": 8})(items(2))
-    assert len(endpoint.bodies) == asked + 2
+    assert len(endpoint.bodies) == requests + 2
     judge(extra_body={"max_completion_tokens": 500})(items(1))
     assert endpoint.bodies[-1]["max_completion_tokens"] == 500 and "max_tokens" not in endpoint.bodies[-1]
 
@@ -411,23 +413,26 @@ def test_fields_that_cannot_be_sent_are_named(judge, extra: Any, named: str) -> 
 @pytest.mark.parametrize(
     ("reply", "verdict"),
     [
-        (said("<think>\n\n</think>\n\nyes"), True),
-        (said("<think>They say no, but yes or no?</think>No."), False),
-        (said("\n<think>a</think> yes"), True),
-        (said("It says 1219, so</think>\n\nyes"), True),  # the chat template opened the thoughts
-        (said("yes", reasoning_content="no, no, no"), True),
-        (said([{"type": "text", "text": "yes"}]), True),
-        (said([{"type": "thinking", "thinking": "no"}, {"type": "text", "text": "y"}, {"type": "text", "text": "es"}]), True),
-        (said("<think>yes"), None),
-        (said("<think>yes</think>"), None),
-        (said("<think>a</think>\n<think>b</think>yes"), True),
-        (said("[THINK]no[/THINK]yes"), True),
-        (said("yes <think>or</think> no"), None),
-        (said("no <think>or</think> yes"), None),
-        (said(None, reasoning_content="yes"), None),
-        (said([]), None),
-        (said([{"type": "image_url", "text": "yes"}, "yes", None]), None),
-        (said({"text": "yes"}), None),
+        (completion("<think>\n\n</think>\n\nyes"), True),
+        (completion("<think>They say no, but yes or no?</think>No."), False),
+        (completion("\n<think>a</think> yes"), True),
+        (completion("It says 1219, so</think>\n\nyes"), True),  # the chat template opened the thoughts
+        (completion("yes", reasoning_content="no, no, no"), True),
+        (completion([{"type": "text", "text": "yes"}]), True),
+        (
+            completion([{"type": "thinking", "thinking": "no"}, {"type": "text", "text": "y"}, {"type": "text", "text": "es"}]),
+            True,
+        ),
+        (completion("<think>yes"), None),
+        (completion("<think>yes</think>"), None),
+        (completion("<think>a</think>\n<think>b</think>yes"), True),
+        (completion("[THINK]no[/THINK]yes"), True),
+        (completion("yes <think>or</think> no"), None),
+        (completion("no <think>or</think> yes"), None),
+        (completion(None, reasoning_content="yes"), None),
+        (completion([]), None),
+        (completion([{"type": "image_url", "text": "yes"}, "yes", None]), None),
+        (completion({"text": "yes"}), None),
         ((200, {"choices": [{"message": None}]}), None),
         ((200, {"choices": [None]}), None),
         ((200, {"choices": {}}), None),
@@ -442,15 +447,19 @@ def test_thoughts_are_left_out_and_anything_unclear_is_no_verdict(judge, endpoin
     assert ("no clear yes or no" in caplog.text) == (verdict is None)
 
 
-def test_thoughts_need_tokens_and_who_has_too_few_is_told(judge, endpoint: Endpoint, caplog) -> None:
-    endpoint(lambda body: said("<think>Let me see", "length") if body["max_tokens"] < 100 else said("<think>a</think>yes"))
+def test_thoughts_need_tokens_and_too_few_are_reported(judge, endpoint: Endpoint, caplog) -> None:
+    endpoint(
+        lambda body: (
+            completion("<think>Let me see", "length") if body["max_tokens"] < 100 else completion("<think>a</think>yes")
+        )
+    )
     with pytest.raises(GradingError):
         grade(judge(attempts=1), items(2))
     assert "no verdict on 2 of 2 answers: cut off while thinking: raise reply_tokens (2)" in caplog.text
     assert judge(reply_tokens=100)(items(2)) == [True] * 2
-    endpoint(lambda body: said("", "length", reasoning_content="Let me see"))
+    endpoint(lambda body: completion("", "length", reasoning_content="Let me see"))
     assert judge(attempts=1, cache=None)(items(1)) == [None] and "raise reply_tokens (1)" in caplog.text
-    endpoint(lambda body: said("yes, as", "length"))  # what is said is said
+    endpoint(lambda body: completion("yes, as", "length"))  # a clear verdict counts, although the reply was cut
     assert judge(attempts=1, cache=None)(items(1)) == [True]
 
 
@@ -472,15 +481,15 @@ def test_no_thoughts_are_nothing_to_leave_out() -> None:
     ids=str,
 )
 def test_passing_errors_inside_a_reply_are_tried_again(judge, endpoint: Endpoint, caplog, error: Any) -> None:
-    asked = Counter[str]()
+    attempts_by_answer = Counter[str]()
 
     def reply(body: dict[str, Any]) -> Reply:
-        asked[answer_of(body)] += 1
-        return (200, {"error": error}) if asked[answer_of(body)] <= 2 else said("yes")
+        attempts_by_answer[answer_of(body)] += 1
+        return (200, {"error": error}) if attempts_by_answer[answer_of(body)] <= 2 else completion("yes")
 
     endpoint(reply)
     assert judge()(items(2)) == [True] * 2 and endpoint.test_prompts == 0
-    asked.clear()
+    attempts_by_answer.clear()
     assert judge(attempts=2, cache=None)(items(2)) == [None] * 2
     words = error if isinstance(error, str) else error["message"]
     assert f"no verdict on 2 of 2 answers: HTTP 200, {words} (2)" in caplog.text
@@ -489,17 +498,19 @@ def test_passing_errors_inside_a_reply_are_tried_again(judge, endpoint: Endpoint
 # The rubric and the local judge -----------------------------------------------------------------------------------------
 
 
-def test_an_edit_that_the_rubrics_model_refuses_gets_the_lowest_marks_and_says_so(options, endpoint: Endpoint) -> None:
+def test_an_edit_that_the_rubrics_model_refuses_gets_the_lowest_scores_and_says_so(options, endpoint: Endpoint) -> None:
     edits = [EditText(f"Title {i}", "A passage.", (f"Fact {i}.",)) for i in range(3)]
-    best = said(json.dumps(dict.fromkeys(CRITERIA, 5)))
+    best = completion(json.dumps(dict.fromkeys(CRITERIA, 5)))
     endpoint(lambda body: refused(FILTERED) if "Title 1" in body["messages"][1]["content"] else best)
     lowest = Rating(0.0, {**dict.fromkeys(CRITERIA, 1), "refused": 1})
-    found = list(rate(Rubric(**options), edits).values())
+    ratings = list(rate(Rubric(**options), edits).values())
     assert (
-        [rating.reward for rating in found] == [1.0, 0.0, 1.0] and found[1] == lowest and "refused" not in found[0].components
+        [rating.reward for rating in ratings] == [1.0, 0.0, 1.0]
+        and ratings[1] == lowest
+        and "refused" not in ratings[0].components
     )
-    asked = len(endpoint.bodies)
-    assert rate(Rubric(**options), edits)[edits[1]] == lowest and len(endpoint.bodies) == asked
+    requests = len(endpoint.bodies)
+    assert rate(Rubric(**options), edits)[edits[1]] == lowest and len(endpoint.bodies) == requests
     with pytest.raises(ValueError, match="content management policy"):
         rate(Rubric(**options, on_refused="error"), edits)
     with pytest.raises(ValueError, match="on_refused must be one of lowest, error, got 'skip'"):
@@ -512,7 +523,7 @@ def test_a_rubrics_wrong_setting_is_an_error_and_its_model_may_think(options, en
     with pytest.raises(ValueError, match=r"rubric 'm' at .* HTTP 400, no such parameter"):
         rate(Rubric(**options), edits)
     assert rubrics.TEST_PROMPT[1]["content"] in [body["messages"][1]["content"] for body in endpoint.bodies]
-    endpoint(lambda body: said("<think>{}</think>" + json.dumps(dict.fromkeys(CRITERIA, 5))))
+    endpoint(lambda body: completion("<think>{}</think>" + json.dumps(dict.fromkeys(CRITERIA, 5))))
     assert rate(Rubric(**options, reply_tokens=500), edits)[edits[0]].reward == 1.0
     assert endpoint.bodies[-1]["max_tokens"] == 500
 
@@ -520,7 +531,9 @@ def test_a_rubrics_wrong_setting_is_an_error_and_its_model_may_think(options, en
 def test_a_proxys_refused_edit_goes_into_the_info(options, endpoint: Endpoint) -> None:
     endpoint(
         lambda body: (
-            refused(FILTERED) if "Fact 1" in body["messages"][1]["content"] else said(json.dumps(dict.fromkeys(CRITERIA, 5)))
+            refused(FILTERED)
+            if "Fact 1" in body["messages"][1]["content"]
+            else completion(json.dumps(dict.fromkeys(CRITERIA, 5)))
         )
     )
     envs = gym.make_vec("SEAL-SQuAD-v0", num_envs=2, reward="proxy", proxy="rubric", proxy_options=options)

@@ -1,4 +1,4 @@
-"""Drawings of ARC tasks, in a terminal and as pictures: what is drawn is what is in the grids."""
+"""ARC tasks in a terminal and as images show the cells of the grids."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_arc = pytest.mark.skipif(not ARC.is_dir(), reason=f"ARC's tasks are not at
 
 
 def drawn(height: int, width: int, seed: int = 0) -> Grid:
-    """A grid with all colours, where there is room."""
+    """A grid with all colours, if it has enough cells."""
     rng = random.Random(seed)
     cells = [*range(10), *rng.choices(range(10), k=height * width)][: height * width]
     rng.shuffle(cells)
@@ -36,7 +36,7 @@ def drawn(height: int, width: int, seed: int = 0) -> Grid:
 
 
 def mixed() -> tuple[ArcTask, list[list[Grid]]]:
-    """All sizes beside each other, and tests with two attempts, one and none."""
+    """Grids of all sizes, and tests with two, one and no attempts."""
     shapes = [
         ((30, 30), (3, 3)),
         ((1, 1), (30, 2)),
@@ -56,7 +56,7 @@ def small() -> tuple[ArcTask, list[list[Grid]]]:
 
 
 def arc(name: str) -> tuple[ArcTask, list[list[Grid]]]:
-    """One of ARC's tasks, as it was published."""
+    """A published task of ARC."""
     challenge = json.loads((ARC / "arc-agi_evaluation_challenges.json").read_text())[name]
     truths = json.loads((ARC / "arc-agi_evaluation_solutions.json").read_text())[name]
     demonstrations = [Pair(as_grid(pair["input"]), as_grid(pair["output"])) for pair in challenge["train"]]
@@ -72,7 +72,7 @@ TASKS = [
 
 
 def read_back(text: str) -> list[tuple[str, list[tuple[str, Grid]]]]:
-    """Names, headings and grids of a drawing without colours."""
+    """Parse names, headings and grids of a rendering without colours."""
     _, *blocks = text.split("\n\n")
     drawing = []
     for name, headings, *lines in (block.split("\n") for block in blocks):

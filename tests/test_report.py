@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import math
 import random
@@ -501,6 +502,12 @@ def test_metrics_that_cannot_be_added_are_named(folder, tmp_path, registry):
             register_metric(metric)
     with pytest.raises(ValueError, match=r"no metric 'lenght'\. Did you mean 'length'"):
         report.run(arguments(folder, "--out", tmp_path, "--metric", "lenght"))
+
+
+def test_every_path_of_the_key_map_can_be_imported():
+    for path in renamed_keys._MAP["paths"].values():
+        module, _, name = path.partition(":")
+        assert hasattr(importlib.import_module(module), name or "__name__"), path
 
 
 def test_a_run_directory_with_old_names_is_read_with_the_new_ones(tmp_path, folder, monkeypatch):

@@ -1,4 +1,4 @@
-"""Tasks come from the Almanac, from SQuAD's layouts, tables, the hub and anybody's documents; what cannot be read says why."""
+"""Tasks are read from the Almanac, SQuAD's layouts, tables, the hub and documents; errors name what cannot be read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def squad(*qas: dict[str, Any], context: str = OTRAR) -> dict[str, Any]:
     return {"version": "v2.0", "data": [{"title": "Otrar", "paragraphs": [{"context": context, "qas": list(qas)}]}]}
 
 
-def asked(question: str, *answers: tuple[str, int], **more: Any) -> dict[str, Any]:
+def squad_question(question: str, *answers: tuple[str, int], **more: Any) -> dict[str, Any]:
     return {"question": question, "answers": [{"text": text, "answer_start": start} for text, start in answers], **more}
 
 
@@ -122,9 +122,9 @@ def test_the_authors_evaluation_set_is_the_first_200_of_seed_42() -> None:
         (p["title"], p["context"], [(q["question"], (q["answer"],)) for q in p["questions"]]) for p in passages[:200]
     ]
     assert (len(source), sum(len(task.questions) for task in source)) == (200, 974)
-    whole = load_tasks(SQUAD_VAL)
-    assert (len(whole), sum(len(task.questions) for task in whole)) == (2067, 10570)
-    assert len({task.id for task in whole}) == 2067 and len({q.id for task in whole for q in task.questions}) == 10570
+    everything = load_tasks(SQUAD_VAL)
+    assert (len(everything), sum(len(task.questions) for task in everything)) == (2067, 10570)
+    assert len({task.id for task in everything}) == 2067 and len({q.id for task in everything for q in task.questions}) == 10570
 
 
 # SQuAD's own JSON
@@ -132,14 +132,14 @@ def test_the_authors_evaluation_set_is_the_first_200_of_seed_42() -> None:
 
 def test_squad_json_is_a_task_a_paragraph_with_the_first_answer_as_gold(tmp_path: Path) -> None:
     answers = [("The Shah", 20), ("Shah", 24), ("The Shah", 20)]
-    source = load_tasks(write_json(tmp_path / "dev.json", squad(asked("Who fled?", *answers, id="5733"))))
+    source = load_tasks(write_json(tmp_path / "dev.json", squad(squad_question("Who fled?", *answers, id="5733"))))
     assert list(source) == [Task("Otrar", OTRAR, (Question("Who fled?", ("The Shah", "Shah"), 20, "5733"),), "dev-0")]
 
 
 def test_impossible_questions_are_skipped_and_paragraphs_that_have_no_others(tmp_path: Path) -> None:
-    data = squad(asked("Who fled?", ("The Shah", 20)), asked("Who won?", is_impossible=True))
+    data = squad(squad_question("Who fled?", ("The Shah", 20)), squad_question("Who won?", is_impossible=True))
     data["data"][0]["paragraphs"] += [
-        {"context": "X.", "qas": [asked("Why?", is_impossible=True)]},
+        {"context": "X.", "qas": [squad_question("Why?", is_impossible=True)]},
         {"context": "Y.", "qas": []},
     ]
     source = load_tasks(write_json(tmp_path / "dev.json", data))
@@ -148,7 +148,7 @@ def test_impossible_questions_are_skipped_and_paragraphs_that_have_no_others(tmp
 
 @pytest.mark.parametrize("start", [19, -1, 10**6, None, "20"])
 def test_a_start_that_is_off_is_dropped_and_not_an_error(tmp_path: Path, start: Any) -> None:
-    source = load_tasks(write_json(tmp_path / "dev.json", squad(asked("Who fled?", ("The Shah", start)))))
+    source = load_tasks(write_json(tmp_path / "dev.json", squad(squad_question("Who fled?", ("The Shah", start)))))
     assert source[0].questions[0].answer_start is None
 
 
@@ -162,7 +162,9 @@ def test_the_almanac_comes_back_from_the_squad_that_it_wrote(tmp_path: Path) -> 
 
 def test_ids_that_stand_twice_are_replaced_so_that_all_are_unique(tmp_path: Path) -> None:
     data = squad(
-        asked("Who fled?", ("The Shah", 20), id="x"), asked("Who ran?", ("The Shah", 20), id="x"), asked("Who?", ("Shah", 24))
+        squad_question("Who fled?", ("The Shah", 20), id="x"),
+        squad_question("Who ran?", ("The Shah", 20), id="x"),
+        squad_question("Who?", ("Shah", 24)),
     )
     (task,) = load_tasks(write_json(tmp_path / "dev.json", data))
     assert [question.id for question in task.questions] == ["dev-0-0", "dev-0-1", "dev-0-2"]
@@ -304,7 +306,7 @@ def test_a_torn_json_line_is_named_by_its_number(tmp_path: Path, name: str) -> N
     refused(f"{name}, line 3: expected keys and values, got int", tmp_path / name)
 
 
-def test_json_over_several_lines_that_is_broken_is_named_by_its_place(tmp_path: Path) -> None:
+def test_json_over_several_lines_that_is_broken_is_named_by_its_position(tmp_path: Path) -> None:
     (tmp_path / "dev.json").write_text(json.dumps(squad(), indent=1)[:-1], encoding="utf-8")
     refused("dev.json is not JSON: Expecting", tmp_path / "dev.json")
     (tmp_path / "rows.json").write_text(json.dumps(ROWS, indent=1)[:-1], encoding="utf-8")
@@ -468,7 +470,7 @@ def test_a_hub_id_out_of_reach_is_named_with_what_would_work(datasets_cache: Non
     refused("dataset 'nobody/no-such-squad': no option 'almanac'", "nobody/no-such-squad", almanac=AlmanacConfig())
 
 
-# Anybody's documents
+# Documents
 
 
 @pytest.fixture
@@ -533,7 +535,7 @@ def test_a_document_of_one_huge_paragraph_with_nul_bytes_and_emoji_is_cut_into_e
     assert {len(document.context.split()) for document in documents} == {299, 300}
 
 
-# What cannot be read says why
+# Errors
 
 
 def refused(words: str, *args: Any, **options: Any) -> None:
@@ -590,9 +592,9 @@ def test_json_that_is_not_squad_says_which_key_is_missing(tmp_path: Path) -> Non
     bad("paragraph 1, question 1: no key 'question'", squad({"answers": []}))
     bad("paragraph 1, question 1: no answer to 'Who?' (keys 'answer' or 'answers')", squad({"question": "Who?"}))
     bad("holds no question that has an answer", squad({"question": "Who?", "answers": []}))
-    bad("question 1: answer must not be empty, got ' '", squad(asked("Who?", (" ", 0))))
+    bad("question 1: answer must not be empty, got ' '", squad(squad_question("Who?", (" ", 0))))
     bad("question 1: answer must be text, got NoneType", squad({"question": "Who?", "answers": [{"answer_start": 3}]}))
-    bad("context must not be empty", squad(asked("Who?", ("x", 0)), context=" "))
+    bad("context must not be empty", squad(squad_question("Who?", ("x", 0)), context=" "))
     bad("holds no question that has an answer", squad())
     bad("holds no question that has an answer", [])
     bad("neither SQuAD's 'data' nor a list of passages, but '3'", 3)

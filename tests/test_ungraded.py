@@ -1,4 +1,4 @@
-"""Answers that nobody will ever grade: their questions are left out of every score, before and after, and counted."""
+"""Ungraded answers: their questions are left out of the scores before and after the update, and counted."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ refused: set[str] = set()  # answers that the grader below does not grade
 
 
 def picky(answered: Sequence[Answered]) -> list[Verdict]:
-    """Exact match where anything may be graded; ``*`` refuses everything."""
-    return [UNGRADED if {"*", one.prediction} & refused else exact(one.prediction, one.answers) for one in answered]
+    """Exact match, but refused answers are ungraded; ``*`` refuses all."""
+    return [UNGRADED if {"*", item.prediction} & refused else exact(item.prediction, item.answers) for item in answered]
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +61,10 @@ def test_graders_may_leave_answers_out() -> None:
 
 
 def test_both_scores_are_about_the_questions_that_have_both_verdicts() -> None:
-    one = result([True, None, False, True], [True, True, None, False])
-    assert (one.score_before, one.score, one.graded) == (1.0, 0.5, 2)
-    assert (one.correct_before[1], one.correct[2]) == (None, None)  # what there is is not hidden
-    assert (one.correct[1], one.correct_before[2]) == (True, False)
+    outcome = result([True, None, False, True], [True, True, None, False])
+    assert (outcome.score_before, outcome.score, outcome.graded) == (1.0, 0.5, 2)
+    assert (outcome.correct_before[1], outcome.correct[2]) == (None, None)  # verdicts are kept
+    assert (outcome.correct[1], outcome.correct_before[2]) == (True, False)
 
 
 def test_a_task_without_a_graded_question_is_left_out_of_the_outcome() -> None:
@@ -159,11 +159,11 @@ def test_eval_counts_what_has_no_verdict_and_leaves_such_tasks_out(capsys, tmp_p
     assert "without a verdict" not in run(3)
     lines = [json.loads(line) for line in (tmp_path / "edits.jsonl").read_text().splitlines()]
     refused.update(question["answer"] for question in lines[0]["questions"])
-    told = run(3)
+    output = run(3)
     again = [json.loads(line) for line in (tmp_path / "edits.jsonl").read_text().splitlines()]
     left_out = sum(None in (q["correct_before"], q["correct"]) for line in again for q in line["questions"])
-    assert f"questions without a verdict {left_out}" in told and left_out >= len(lines[0]["questions"])
-    assert again[0]["score"] == 0.0 and f"reward {np.mean([line['reward'] for line in again[1:]]):.3f} " in told
+    assert f"questions without a verdict {left_out}" in output and left_out >= len(lines[0]["questions"])
+    assert again[0]["score"] == 0.0 and f"reward {np.mean([line['reward'] for line in again[1:]]):.3f} " in output
 
 
 def test_a_line_says_null() -> None:
@@ -174,7 +174,7 @@ def test_a_line_says_null() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A benchmark as a judge leaves it that graded nothing of task 0, and one answer less of every other task."""
+    """A benchmark whose judge graded no answer of task 0, and left out one answer of every other task."""
     pytest.importorskip("plotly")
     from tests.test_report import json_lines, lines_of, write_benchmark
 
@@ -216,8 +216,8 @@ def test_reports_leave_them_out_of_accuracies_and_say_how_many(folder: Path, tmp
     report.run(arguments(folder, "--out", tmp_path / "out"))
     with (tmp_path / "out" / "table.csv").open() as file:
         assert {row["ungraded"] for row in csv.DictReader(file)} == {"24"}
-    shown = Page((tmp_path / "out" / "report.html").read_text()).json("edit-data")
-    verdicts = [q[4:] for run in shown["runs"] for point in run["points"] for q in point["rows"]["0"][3]]
+    edit_data = Page((tmp_path / "out" / "report.html").read_text()).json("edit-data")
+    verdicts = [q[4:] for run in edit_data["runs"] for point in run["points"] for q in point["rows"]["0"][3]]
     assert all(None in pair for pair in verdicts) and any(pair[0] is not None for pair in verdicts)
 
 
@@ -248,7 +248,7 @@ def test_a_benchmark_that_nothing_was_graded_in_is_reported_all_the_same(tmp_pat
 
 def unless(answered: Sequence[Answered], but: str = "") -> list[Verdict]:
     """Exact match, but for questions that begin with ``but``."""
-    return [UNGRADED if one.question.startswith(but) else exact(one.prediction, one.answers) for one in answered]
+    return [UNGRADED if item.question.startswith(but) else exact(item.prediction, item.answers) for item in answered]
 
 
 @pytest.mark.parametrize(("but", "left"), [("When", 1), ("W", 0)])
@@ -261,12 +261,12 @@ def test_replayed_runs_are_graded_without_them(tmp_path: Path, but: str, left: i
     replay.add_arguments(parser)
     name = f"{__name__}:unless"
     arguments = [str(tmp_path / "runs"), "--grader", name, "--grader-options", f"but={but}"]
-    sections = {one.title.split()[0].rstrip(",:"): one for one in replay.run(parser.parse_args(arguments))}
+    sections = {section.title.split()[0].rstrip(",:"): section for section in replay.run(parser.parse_args(arguments))}
     assert not any("nan" in cell for name in ("Evaluation", "Joint") for row in sections[name].rows for cell in row.cells)
     row = sections["Evaluation"][f"iter2, by {name}"]
     if not left:
         assert row.ours is None and row.note == f"{2 * PASSAGES} of {2 * PASSAGES} answers not graded"
         return
-    asked = [one["completions"][0]["questions"][1] for one in written["eval/iter2.json"]["articles"]]
-    assert row.ours.value == pytest.approx(100 * mean([question["adapter_correct"] for question in asked]))
+    questions = [article["completions"][0]["questions"][1] for article in written["eval/iter2.json"]["articles"]]
+    assert row.ours.value == pytest.approx(100 * mean([question["adapter_correct"] for question in questions]))
     assert row.note.endswith(f"; {PASSAGES} of {2 * PASSAGES} answers not graded")

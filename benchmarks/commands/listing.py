@@ -9,12 +9,12 @@ from typing import Any
 
 import gymnasium as gym
 
-from agents.registry import AGENTS
+from agents.agent_registry import AGENTS
 from benchmarks import CONFIGS, DEFAULTS
 from seal_env.checks import check_choice
 from seal_env.domains import DOMAINS, domain_of, keyword_reference
 from seal_env.domains.config import UPDATES
-from seal_env.domains.reference import details
+from seal_env.domains.keywords import details
 from seal_env.edits import FORMATS
 from seal_env.evaluation.graders import GRADERS
 from seal_env.optimizers import OPTIMIZERS

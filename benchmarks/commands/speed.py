@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from seal_env.checks import check_at_least, check_choice
 
 if TYPE_CHECKING:
-    from benchmarks.measurements.speed import Timing
+    from benchmarks.measurements.timings import Timing
 
 EXAMPLES = """examples:
   seal-bench speed --quick
@@ -71,6 +71,6 @@ def run(arguments: argparse.Namespace) -> list[Timing]:
     if arguments.plot:
         importlib.import_module("matplotlib")  # fails before half an hour of measuring, not after
 
-    from benchmarks.measurements.speed import measure
+    from benchmarks.measurements.timings import measure
 
     return measure(arguments)

@@ -21,7 +21,7 @@ from benchmarks.gpu.profiling import busy_seconds
 from benchmarks.gpu.suite import Check, Context, check
 from benchmarks.measurements.peak import peak_rate, synchronize
 from benchmarks.measurements.reference import PeftLoop
-from benchmarks.measurements.speed import peak_memory_mib, reset_peak_memory, training_operations
+from benchmarks.measurements.timings import peak_memory_mib, reset_peak_memory, training_operations
 from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
 from seal_env.student import Student
 from seal_env.student.fit import FitResult, FitStatus

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seal_env.domains import DOMAINS, EnvConfig, from_keywords
-from seal_env.domains.reference import keywords_text
+from seal_env.domains.keywords import keywords_text
 from seal_env.domains.render import show
 from seal_env.envs.engine import Engine, EpisodeState
 from seal_env.envs.spaces import FreeText

@@ -35,9 +35,9 @@ DATASETS.register(
     "almanac", "seal_env.tasks.almanac.almanac:load", "generated articles about invented people, towns, ships, ...; endless"
 )
 DATASETS.register(
-    "path", "seal_env.tasks.files:load_path", "a file of questions, or a folder of documents or tables: dataset='notes'"
+    "path", "seal_env.tasks.task_files:load_path", "a file of questions, or a folder of documents or tables: dataset='notes'"
 )
-DATASETS.register("hub", "seal_env.tasks.files:load_hub", "a dataset of the Hugging Face hub: dataset='rajpurkar/squad'")
+DATASETS.register("hub", "seal_env.tasks.task_files:load_hub", "a dataset of the Hugging Face hub: dataset='rajpurkar/squad'")
 DATASETS.register("mini-arc", "seal_env.tasks.arc.mini:load", "generated few-shot tasks on small grids; endless")
 _ARC = "seal_env.tasks.arc.arc_sources"
 DATASETS.register("mini-arc-filtered", f"{_ARC}:load_filtered", "those of mini-arc that the bundled student can learn")
@@ -179,8 +179,8 @@ def load_tasks(
     Args:
         dataset: one of
             - a name in :data:`DATASETS` (``seal-bench list datasets``);
-            - a path to a file or folder (:func:`seal_env.tasks.files.load_path`);
-            - a hub id such as ``rajpurkar/squad`` (:func:`seal_env.tasks.files.load_hub`);
+            - a path to a file or folder (:func:`seal_env.tasks.task_files.load_path`);
+            - a hub id such as ``rajpurkar/squad`` (:func:`seal_env.tasks.task_files.load_hub`);
             - a function ``load(split, **options)``, or its path ``package.module:load``;
             - a list of tasks or records, a ``datasets.Dataset``, or a mapping from splits to these (:func:`from_memory`).
 
@@ -239,7 +239,7 @@ def from_memory(split: str, *, data: Any, columns: Mapping[str, str] | None = No
         split: a key of ``data``, if that is a mapping; else ``train``, ``validation`` or ``test``, which are all the same.
         data: a list of tasks, of documents or of records (``seal_env.tasks.records``), a ``datasets.Dataset`` of records, or a
             mapping from splits to one of these, such as a ``datasets.DatasetDict``.
-        columns: see :func:`seal_env.tasks.files.load_path`.
+        columns: see :func:`seal_env.tasks.task_files.load_path`.
     """
     if isinstance(data, Mapping):
         if split not in data:
