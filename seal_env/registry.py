@@ -199,10 +199,10 @@ class Registry(Generic[T]):
                 return entry.name
         module, name = getattr(key, "__module__", None), getattr(key, "__qualname__", None)
         if module and name and module != "__main__":
-            found = sys.modules.get(module)
+            imported = sys.modules.get(module)
             for attribute in name.split("."):
-                found = getattr(found, attribute, None)
-            if found is key:
+                imported = getattr(imported, attribute, None)
+            if imported is key:
                 return f"{module}:{name}"
         raise ValueError(
             f"the {self.kind} {key!r} cannot be saved or sent to another process: define it in a module and name it"

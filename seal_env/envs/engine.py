@@ -30,7 +30,7 @@ from seal_env.domains import DOMAINS, Domain, EnvConfig
 from seal_env.domains.self_questions import has_questions
 from seal_env.edits import ParsedEdit
 from seal_env.evaluation.scoring import Outcome, Scorer, ScoreRequest, TaskResult
-from seal_env.rewards import Proxy, Rating, Reward, edit_text, rate
+from seal_env.rewards import Proxy, Reward, edit_text, rate
 from seal_env.student import Student, load_base
 from seal_env.student.requests import run_updates
 from seal_env.tasks import Task
@@ -258,7 +258,7 @@ class Engine:
         if not outcomes:
             return 0.0, info
         continual = self.config.mode == "continual"
-        scored = [_newest_passage(outcome) for outcome in outcomes] if continual else outcomes
+        scored = [replace(outcome, results=outcome.results[-1:]) for outcome in outcomes] if continual else outcomes
         reward = float(np.mean([self.reward(outcome) for outcome in _graded(scored)]))
         info |= _outcome_info(scored, seeds)
         if continual:
@@ -290,19 +290,12 @@ class Engine:
         results = []
         for state, edit, proxy_input in zip(self.states, edits, proxy_inputs):
             rating = ratings[proxy_input]
-            results.append(self._advance(state, float(rating.reward), self._rating_info(state, edit, rating)))
+            info = {**self._task_info(state), "status": str(edit.status), "sequences": len(edit.sequences)}
+            info["components"] = tuple(rating.components)
+            if taken := sorted(info.keys() & rating.components.keys()):
+                raise ValueError(f"a proxy's scores need names that the info does not have yet, got {', '.join(taken)}")
+            results.append(self._advance(state, float(rating.reward), {**info, **rating.components}))
         return results
-
-    def _rating_info(self, state: EpisodeState, edit: ParsedEdit, rating: Rating) -> dict[str, Any]:
-        info = {
-            **self._task_info(state),
-            "status": str(edit.status),
-            "sequences": len(edit.sequences),
-            "components": tuple(rating.components),
-        }
-        if taken := sorted(info.keys() & rating.components.keys()):
-            raise ValueError(f"a proxy's scores need names that the info does not have yet, got {', '.join(taken)}")
-        return {**info, **rating.components}
 
     def _advance(self, state: EpisodeState, reward: float, info: dict[str, Any]) -> StepResult:
         state.last_info, state.last_task = info, state.task
@@ -390,11 +383,6 @@ class Engine:
         return StudentSpec(*base, config.lora_options(), fingerprint(shared_base(*base)[0]))
 
 
-def _newest_passage(outcome: Outcome) -> Outcome:
-    """The outcome restricted to the newest passage."""
-    return replace(outcome, results=outcome.results[-1:])
-
-
 def _retention(outcome: Outcome) -> float:
     """Mean change of the score on earlier passages that are graded; 0 if there are none."""
     earlier = [result for result in outcome.results[:-1] if result.graded]
@@ -427,16 +415,7 @@ def _outcome_info(outcomes: list[Outcome], seeds: list[int]) -> dict[str, Any]:
 
 
 def _question_rows(result: TaskResult) -> list[dict[str, Any]]:
-    return [
-        {
-            "question": question.question,
-            "gold": question.answers[0],
-            "answer_before": before,
-            "answer": after,
-            "correct_before": was,
-            "correct": now,
-        }
-        for question, before, after, was, now in zip(
-            result.task.questions, result.answers_before, result.answers, result.correct_before, result.correct
-        )
-    ]
+    names = ("question", "gold", "answer_before", "answer", "correct_before", "correct")
+    texts = [(question.question, question.answers[0]) for question in result.task.questions]
+    answers = zip(texts, result.answers_before, result.answers, result.correct_before, result.correct)
+    return [dict(zip(names, (*text, *values))) for text, *values in answers]

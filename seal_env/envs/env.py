@@ -28,7 +28,20 @@ MAX_TEXT = 1 << 23
 class _EngineMixin:
     """What both environments offer by their :class:`~seal_env.envs.engine.Engine`."""
 
+    config: EnvConfig
+    metadata: dict[str, Any]
     _engine: Engine | None
+
+    def _make_engine(self, num_envs: int, render_mode: str | None, keywords: Mapping[str, Any]) -> Engine:
+        config = from_keywords(keywords)
+        modes = list(DOMAINS.get(config.domain).render_modes)
+        if render_mode is not None and render_mode not in modes:
+            choices = f"{', '.join(modes)} or None in domain {config.domain!r}"
+            raise ValueError(f"render_mode must be one of {choices}, got {render_mode!r}")
+        self.metadata, self.render_mode = {**self.metadata, "render_modes": modes}, render_mode
+        engine = Engine(config, num_envs)
+        self.config = engine.config
+        return engine
 
     @property
     def engine(self) -> Engine:
@@ -139,11 +152,7 @@ class SealEnv(_EngineMixin, gym.Env[dict[str, Any], str]):
     metadata = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 1}  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None, **keywords: Any) -> None:
-        self.config: EnvConfig = from_keywords(keywords)
-        self.metadata = {**self.metadata, "render_modes": _check_render_mode(self.config, render_mode)}
-        self.render_mode = render_mode
-        self._engine = Engine(self.config, num_envs=1)
-        self.config = self._engine.config
+        self._engine = self._make_engine(1, render_mode, keywords)
         self.observation_space, self.action_space = _spaces(self._engine)
         self._action: object = ""
 
@@ -198,11 +207,8 @@ class SealVectorEnv(_EngineMixin, VectorEnv[dict[str, Any], Sequence[str], NDArr
     def __init__(self, num_envs: int = 1, render_mode: str | None = None, **keywords: Any) -> None:
         if not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
-        self.config: EnvConfig = from_keywords(keywords)
-        self.metadata = {**self.metadata, "render_modes": _check_render_mode(self.config, render_mode)}
-        self.num_envs, self.render_mode = num_envs, render_mode
-        self._engine = Engine(self.config, num_envs=num_envs)
-        self.config = self._engine.config
+        self.num_envs = num_envs
+        self._engine = self._make_engine(num_envs, render_mode, keywords)
         self.single_observation_space, self.single_action_space = _spaces(self._engine)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -273,14 +279,6 @@ def _spaces(engine: Engine) -> tuple[Dict, Space[str]]:
     if engine.adapter_observation != "none":
         parts["adapter"] = Box(-np.inf, np.inf, engine.adapter_shape, np.float32)
     return Dict(parts), FreeText(MAX_EDIT)
-
-
-def _check_render_mode(config: EnvConfig, mode: str | None) -> list[str]:
-    """The render modes of the environment's domain; ``mode`` must be one of them or None."""
-    modes = list(DOMAINS.get(config.domain).render_modes)
-    if mode is not None and mode not in modes:
-        raise ValueError(f"render_mode must be one of {', '.join(modes)} or None in domain {config.domain!r}, got {mode!r}")
-    return modes
 
 
 def _text(engine: Engine, state: EpisodeState, action: object, brief: bool = False) -> str:

@@ -44,14 +44,10 @@ class FreeText(Text):
         return isinstance(other, FreeText) and other.max_length == self.max_length
 
 
-@flatdim.register(FreeText)
-def _flatdim(space: FreeText) -> int:
-    return space.max_length
-
-
-@flatten_space.register(FreeText)
-def _flatten_space(space: FreeText) -> Box:
-    return Box(_PADDING, 0x10FFFF, (space.max_length,), np.int32)
+flatdim.register(FreeText)(lambda space: space.max_length)
+flatten_space.register(FreeText)(lambda space: Box(_PADDING, 0x10FFFF, (space.max_length,), np.int32))
+unflatten.register(FreeText)(lambda space, x: "".join(chr(point) for point in x if point != _PADDING))  # type: ignore[misc]
+batch_differing_spaces.register(FreeText)(batch_differing_spaces.dispatch(Text))  # type: ignore[misc]  # it dispatches on the exact type
 
 
 @flatten.register(FreeText)
@@ -59,14 +55,6 @@ def _flatten(space: FreeText, x: str) -> NDArray[np.int32]:  # type: ignore[misc
     points = np.full(space.max_length, _PADDING, np.int32)
     points[: len(x)] = [ord(character) for character in x]
     return points
-
-
-@unflatten.register(FreeText)
-def _unflatten(space: FreeText, x: NDArray[np.int32]) -> str:  # type: ignore[misc]
-    return "".join(chr(point) for point in x if point != _PADDING)
-
-
-batch_differing_spaces.register(FreeText)(batch_differing_spaces.dispatch(Text))  # type: ignore[misc]  # it dispatches on the exact type
 
 
 class _SharedTexts(Sequence[str]):
@@ -105,9 +93,8 @@ class _SharedTexts(Sequence[str]):
         return tuple(self)
 
 
-@create_shared_memory.register(FreeText)
-def _create_shared_memory(space: FreeText, n: int = 1, ctx: Any = multiprocessing) -> _SharedTexts:
-    return _SharedTexts(n, space.max_length)
+create_shared_memory.register(FreeText)(lambda space, n=1, ctx=multiprocessing: _SharedTexts(n, space.max_length))
+read_from_shared_memory.register(FreeText)(lambda space, shared_memory, n=1: shared_memory)
 
 
 @write_to_shared_memory.register(FreeText)
@@ -115,8 +102,3 @@ def _write_to_shared_memory(space: FreeText, index: int, value: str, shared_memo
     if not space.contains(value):
         raise ValueError(f"{space} holds texts of at most {space.max_length} characters, got {value!r:.80}")
     shared_memory.write(index, value)
-
-
-@read_from_shared_memory.register(FreeText)
-def _read_from_shared_memory(space: FreeText, shared_memory: _SharedTexts, n: int = 1) -> _SharedTexts:
-    return shared_memory

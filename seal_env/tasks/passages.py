@@ -8,6 +8,7 @@ So text with wrapped lines, as from a PDF, is cut between its sentences.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby, pairwise
 
 import regex
@@ -31,6 +32,7 @@ _SENTENCE_END = regex.compile(
     rf"(?:\.{_NO_SENTENCE_END}|[\p{{STerm}}…--.]){_CLOSING}\s+(?=\P{{Ll}})|[\p{{STerm}}&&[{_UNSPACED}]]{_CLOSING}\s*",
     regex.V1 | regex.MULTILINE,
 )
+_PARAGRAPH_END, _LINE_END = regex.compile("\n\n"), regex.compile("\n")
 _LIST_ITEM = regex.compile(r"[ \t]*(?:[-*+•–|>#]|\d{1,3}[.)][ \t])")  # noqa: RUF001
 _SHORT_LINE = 0.7  # of the longest line: a line shorter than that was not wrapped
 _BLANK = regex.compile(rf"[{_BLANKS}]+|(?<=[，、；：])")  # noqa: RUF001
@@ -117,36 +119,24 @@ def _pieces(text: str, span: Span, most: int, uncut: Sequence[Span], level: int 
     yield span, length
 
 
-def _paragraphs(text: str) -> Iterator[int]:
-    return (match.end() for match in regex.finditer("\n\n", text))
+def _ends(pattern: regex.Pattern[str], text: str) -> Iterator[int]:
+    return (match.end() for match in pattern.finditer(text))
 
 
 def _unwrapped_lines(text: str) -> Iterator[int]:
     """Beginnings of lines that were not wrapped: after the end of a sentence, after a short line, or with a list item."""
-    sentences = set(_sentences(text))
+    sentences = set(_ends(_SENTENCE_END, text))
     longest = max(map(len, text.split("\n")))
     start = 0
-    for end in _lines(text):
+    for end in _ends(_LINE_END, text):
         line = text[start:end].rstrip("\n")
         if end in sentences or len(line) < _SHORT_LINE * longest or _LIST_ITEM.match(text, end):
             yield end
         start = end
 
 
-def _sentences(text: str) -> Iterator[int]:
-    return (match.end() for match in _SENTENCE_END.finditer(text))
-
-
-def _lines(text: str) -> Iterator[int]:
-    return (match.end() for match in regex.finditer("\n", text))
-
-
-def _blanks(text: str) -> Iterator[int]:
-    return (match.end() for match in _BLANK.finditer(text))
-
-
-def _characters(text: str) -> Iterator[int]:
-    return (match.end() for match in _CHARACTERS.finditer(text))
-
-
-_LEVELS: list[Callable[[str], Iterator[int]]] = [_paragraphs, _unwrapped_lines, _sentences, _lines, _blanks, _characters]
+_LEVELS: list[Callable[[str], Iterator[int]]] = [
+    partial(_ends, _PARAGRAPH_END),
+    _unwrapped_lines,
+    *(partial(_ends, pattern) for pattern in (_SENTENCE_END, _LINE_END, _BLANK, _CHARACTERS)),
+]

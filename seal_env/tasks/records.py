@@ -112,7 +112,8 @@ def parse_question(record: Mapping[str, Any], context: str, where: str, hint: st
         raise ValueError(f"{where}: no answer to {text[:80]!r} (keys 'answer' or 'answers'), only {keys_of(record)}{hint}")
     answers = [pair for value in given if not _is_nothing(value) for pair in _annotated(value)]
     if not answers:
-        return Unanswerable.MARKED if any(map(_is_empty_annotation, given)) else Unanswerable.LACKING
+        marked = any(isinstance(value, Mapping) and not _annotated(value) for value in given)  # {text: []}: the hub's SQuAD 2.0
+        return Unanswerable.MARKED if marked else Unanswerable.LACKING
     texts = [_checked(answer, "answer", where) for answer, _ in answers]
     start = answers[0][1]
     if not isinstance(start, int) or start < 0 or not context.startswith(texts[0], start):
@@ -153,6 +154,11 @@ def value_of(record: Mapping[str, Any], key: str, where: str, hint: str = "") ->
     return record[key]
 
 
+def list_of(record: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """``record[key]``, which must be a list."""
+    return listed(value_of(record, key, where), key, where)
+
+
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
     """``value``, which must have keys and values."""
     if not isinstance(value, Mapping):
@@ -180,13 +186,11 @@ def keys_of(record: Mapping[str, Any]) -> str:
 
 def _paragraphs(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     """The paragraphs of SQuAD JSON as records."""
-    for at, article in numbered_items(listed(value_of(data, "data", where), "data", where), where, "article"):
-        article = mapping(article, at)
-        for here, paragraph in numbered_items(listed(value_of(article, "paragraphs", at), "paragraphs", at), at, "paragraph"):
+    for at, article in numbered_items(list_of(data, "data", where), where, "article"):
+        for here, paragraph in numbered_items(list_of(mapping(article, at), "paragraphs", at), at, "paragraph"):
             paragraph = mapping(paragraph, here)
             record = {"title": value_of(article, "title", at), "context": value_of(paragraph, "context", here)}
-            questions = listed(value_of(paragraph, "qas", here), "qas", here)
-            if questions:
+            if questions := list_of(paragraph, "qas", here):
                 yield here, {**record, "questions": questions}
 
 
@@ -207,11 +211,6 @@ def _annotated(value: Any) -> list[tuple[Any, Any]]:
 def _is_nothing(value: Any) -> bool:
     """Whether ``value`` means that there is no answer: null, NaN (a missing cell of Parquet), empty text or an empty list."""
     return value is None or value != value or (isinstance(value, str) and not value.strip()) or value in ([], ())
-
-
-def _is_empty_annotation(value: Any) -> bool:
-    """Whether ``value`` is ``{text: []}``, which marks an unanswerable question in the hub's SQuAD 2.0."""
-    return isinstance(value, Mapping) and not _annotated(value)
 
 
 def _is_true(value: Any) -> bool:

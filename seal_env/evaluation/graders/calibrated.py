@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -428,7 +429,7 @@ def features(question: str, gold: str, text: str) -> list[float]:
         _shared_letters("".join(wanted), joined),
         _shared_letters("".join(wanted), joined_first),
         _longest_piece("".join(wanted)[:80], joined_first),
-        _longest_run(content, _content(there)) / len(content),
+        SequenceMatcher(None, content, _content(there), autojunk=False).find_longest_match().size / len(content),
         float(f" {' '.join(_stems(wanted))} " in all_stems),
         float(sum(stem in named for stem in missing)),
         float(sum(_is_number(stem) for stem in missing)),
@@ -490,16 +491,6 @@ def _longest_piece(wanted: str, there: str) -> float:
         while i + longest < len(wanted) and wanted[i : i + longest + 1] in there:
             longest += 1
     return longest / len(wanted)
-
-
-def _longest_run(wanted: Sequence[str], there: Sequence[str]) -> int:
-    """Length of the longest run of words that both have."""
-    longest = 0
-    before = [0] * (len(there) + 1)
-    for stem in wanted:
-        now = [0] + [before[j] + 1 if stem == other else 0 for j, other in enumerate(there)]
-        longest, before = max(longest, *now), now
-    return longest
 
 
 def _number_distances(wanted: Sequence[str], there: Sequence[str], in_question: Sequence[str]) -> tuple[float, float]:

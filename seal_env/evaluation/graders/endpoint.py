@@ -29,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -49,6 +49,16 @@ _PROMPT_REFUSED = (400, 413, 422)  # where the endpoint takes another prompt; wh
 _BUSY = re.compile(
     r"rate.?limit|too many|overloaded|over capacity|time.?out|timed out|unavailable|server.?error|try again", re.I
 )
+# Changes to a request, since endpoints differ in what they accept, and the words in an endpoint's message that ask for each.
+_COMPLETION_TOKENS = "max_completion_tokens in place of max_tokens"
+_NO_TEMPERATURE = "no temperature"
+_NO_SYSTEM = "the instruction in the user's message"
+_CHANGES = {
+    _COMPLETION_TOKENS: "max_completion_tokens",
+    _NO_TEMPERATURE: "temperature",
+    _NO_SYSTEM: "system|developer instruction|roles must alternate",
+}
+_Form = frozenset[str]  # of a request: those of _CHANGES that are made
 _ABOUT_KEY = re.compile(r"api.?key|unauthori[sz]ed|authenticat|permission", re.I)
 
 _log = logging.getLogger(__name__)
@@ -89,40 +99,7 @@ class _Denied:
     why: str
 
 
-@dataclass(frozen=True)
-class _Form:
-    """The form of a request; endpoints differ in what they accept.
-
-    Attributes:
-        tokens: field that limits the reply.
-        temperature: whether the request sets temperature 0; without it, the endpoint's default holds.
-        system: whether the instruction is a system message; if not, it precedes the data in the user message.
-    """
-
-    tokens: str = "max_tokens"
-    temperature: bool = True
-    system: bool = True
-
-    def adapted(self, why: str) -> _Form | None:
-        """The form that the endpoint's message ``why`` asks for; None if it asks for none."""
-        why = why.lower()
-        if self.tokens == "max_tokens" and "max_completion_tokens" in why:
-            return replace(self, tokens="max_completion_tokens")
-        if self.temperature and "temperature" in why:
-            return replace(self, temperature=False)
-        if self.system and re.search(r"system|developer instruction|roles must alternate", why):
-            return replace(self, system=False)
-        return None
-
-    def __str__(self) -> str:
-        changes = {
-            "max_completion_tokens in place of max_tokens": self.tokens != "max_tokens",
-            "no temperature": not self.temperature,
-            "the instruction in the user's message": not self.system,
-        }
-        return ", ".join(change for change, applies in changes.items() if applies)
-
-
+@dataclass(eq=False, repr=False)
 class Endpoint(ABC, Generic[Value]):
     """Sends prompts to a model, many at a time, and reads values from its replies. Subclasses define prompts and values.
 
@@ -177,58 +154,48 @@ class Endpoint(ABC, Generic[Value]):
     version: ClassVar[int]  # of the rule; increase it when replies are read in another way
     refusals: ClassVar[tuple[str, ...]]  # choices of on_refused, with "error"; the first is the default
     test_prompt: ClassVar[Messages]  # short and harmless, with the form of all others
-    reply_tokens: int
 
-    def __init__(
-        self,
-        model: str,
-        base_url: str = "https://api.openai.com/v1",
-        api_key_env: str = "OPENAI_API_KEY",
-        cache: str | Path | None = "auto",
-        concurrency: int = 16,
-        attempts: int = 6,
-        timeout: float = 60.0,
-        backoff: float = 1.0,
-        price_in: float | None = None,
-        price_out: float | None = None,
-        reply_tokens: int | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        on_refused: str | None = None,
-    ) -> None:
-        if not isinstance(model, str) or not model:
-            raise ValueError(f"model must be a name that the endpoint knows, got {model!r}")
-        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", api_key_env):  # not repeated: it may be the key itself
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str = "OPENAI_API_KEY"
+    cache: str | Path | None = "auto"
+    concurrency: int = 16
+    attempts: int = 6
+    timeout: float = 60.0
+    backoff: float = 1.0
+    price_in: float | None = None
+    price_out: float | None = None
+    reply_tokens: int | None = None  # a subclass sets its default
+    extra_body: Mapping[str, Any] | None = None
+    on_refused: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model:
+            raise ValueError(f"model must be a name that the endpoint knows, got {self.model!r}")
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):  # not repeated: it may be the key itself
             raise ValueError("api_key_env must be the name of an environment variable, in capitals, such as OPENAI_API_KEY")
-        self._local = _is_local(_checked_url(base_url))
-        check_count("concurrency", concurrency)
-        check_count("attempts", attempts)
-        check_at_least("backoff", backoff, 0)
-        if timeout <= 0:
-            raise ValueError(f"timeout must be above 0 seconds, got {timeout!r}")
-        if (price_in is None) != (price_out is None):
-            raise ValueError(f"price_in and price_out go together, got {price_in!r} and {price_out!r}")
-        if reply_tokens is not None:
-            check_count("reply_tokens", reply_tokens)
-            self.reply_tokens = reply_tokens
-        self.extra_body = _checked_body(extra_body)
-        self.on_refused = self.refusals[0] if on_refused is None else on_refused
+        self._local = _is_local(_checked_url(self.base_url))
+        self.base_url = self.base_url.rstrip("/")
+        check_count("concurrency", self.concurrency)
+        check_count("attempts", self.attempts)
+        check_at_least("backoff", self.backoff, 0)
+        if self.timeout <= 0:
+            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout!r}")
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError(f"price_in and price_out go together, got {self.price_in!r} and {self.price_out!r}")
+        if self.reply_tokens is None:
+            self.reply_tokens = type(self).reply_tokens
+        check_count("reply_tokens", self.reply_tokens)
+        self._extra_body = _checked_body(self.extra_body)
+        self.on_refused = self.refusals[0] if self.on_refused is None else self.on_refused
         check_choice("on_refused", self.on_refused, self.refusals)
-        self.model = model
-        self.base_url = base_url.rstrip("/")
-        self.api_key_env = api_key_env
-        self.concurrency = concurrency
-        self.attempts = attempts
-        self.timeout = timeout
-        self.backoff = backoff
-        self.price_in = price_in
-        self.price_out = price_out
         self.requests = self.cache_hits = self.tokens_in = self.tokens_out = 0
         self._counting = threading.Lock()
         self._jitter = random.Random()
         self._testing = threading.Lock()
         self._accepted: _Form | None = None  # in which the endpoint took the test prompt
-        name = re.sub(r"[^\w.-]+", "-", model)[:80]
-        folder = default_cache() if cache == "auto" else Path(cache).expanduser() if cache is not None else None
+        name = re.sub(r"[^\w.-]+", "-", self.model)[:80]
+        folder = default_cache() if self.cache == "auto" else None if self.cache is None else Path(self.cache).expanduser()
         self._known = _Kept[Value](folder and folder / f"{name}-{self._hash(self.system)[:12]}.jsonl", self.is_value)
 
     def __repr__(self) -> str:
@@ -256,31 +223,27 @@ class Endpoint(ABC, Generic[Value]):
         """The value or refusal of each prompt, or None if all attempts failed; equal prompts are sent once."""
         keys = [self._hash(prompt) for prompt in prompts]
         self._known.read()
-        unknown = {key: prompt for key, prompt in zip(keys, prompts) if self._is_unknown(key)}
+        unknown = {key: prompt for key, prompt in zip(keys, prompts) if self._is_unknown(self._known.get(key))}
         self.cache_hits += sum(key not in unknown for key in keys)
         if unknown:
             self._ask_all(unknown)
         return [self._known.get(key) for key in keys]
 
-    def _is_unknown(self, key: str) -> bool:
-        known = self._known.get(key)
+    def _is_unknown(self, known: Value | Refusal | None) -> bool:
         return known is None or (isinstance(known, Refusal) and self.on_refused == "error")
 
     def _hash(self, prompt: Messages | str) -> str:
-        extra = [json.dumps(self.extra_body, sort_keys=True)] if self.extra_body else []
+        extra = [json.dumps(self._extra_body, sort_keys=True)] if self._extra_body else []
         return hashlib.sha256(json.dumps([self.version, self.model, self.base_url, prompt, *extra]).encode()).hexdigest()
-
-    def _check_key(self) -> None:
-        if not _key(self.api_key_env) and not self._local:
-            raise ValueError(f"{self._at()}: no API key; set the environment variable {self.api_key_env}")
-        if not re.fullmatch(r"[!-~]*", _key(self.api_key_env)):
-            raise ValueError(f"{self._at()}: the key in {self.api_key_env} has characters other than visible ASCII")
 
     def _at(self) -> str:
         return f"{self.what} {self.model!r} at {self.base_url}"
 
     def _client(self) -> httpx2.Client:
-        self._check_key()
+        if not _key(self.api_key_env) and not self._local:
+            raise ValueError(f"{self._at()}: no API key; set the environment variable {self.api_key_env}")
+        if not re.fullmatch(r"[!-~]*", _key(self.api_key_env)):
+            raise ValueError(f"{self._at()}: the key in {self.api_key_env} has characters other than visible ASCII")
         return httpx2.Client(
             headers={"Authorization": f"Bearer {_key(self.api_key_env)}"} if _key(self.api_key_env) else {},
             timeout=self.timeout,
@@ -346,7 +309,7 @@ class Endpoint(ABC, Generic[Value]):
                 return accepted
             if accepted != form:
                 result = self._request(client, prompt, accepted)
-        return Refusal(_cut(result.why)) if isinstance(result, Refusal) else result
+        return Refusal(result.why[:_WHY]) if isinstance(result, Refusal) else result
 
     def _accepted_form(self, client: httpx2.Client, stop: threading.Event) -> _Form | _Failed:
         """The form in which the endpoint accepts the test prompt, determined once.
@@ -363,17 +326,19 @@ class Endpoint(ABC, Generic[Value]):
                 form = _Form()
                 try:
                     while isinstance(result := self._request(client, self.test_prompt, form), Refusal):
-                        other = form.adapted(result.why)
-                        if other is None:
-                            raise ValueError(self._error(_cut(result.why)))
-                        form = other
+                        why = result.why.lower()
+                        change = next((c for c, words in _CHANGES.items() if c not in form and re.search(words, why)), None)
+                        if change is None:
+                            raise ValueError(self._error(result.why[:_WHY]))
+                        form |= {change}
                 except ValueError:
                     stop.set()  # before the next thread gets here
                     raise
                 if isinstance(result, _Failed) and not result.answered:
                     return result
-                if form != _Form():
-                    _log.warning("%s: requests have the form that the endpoint asks for: %s", self._at(), form)
+                if form:
+                    changes = ", ".join(change for change in _CHANGES if change in form)
+                    _log.warning("%s: requests have the form that the endpoint asks for: %s", self._at(), changes)
                 self._accepted = form
             return self._accepted
 
@@ -402,25 +367,25 @@ class Endpoint(ABC, Generic[Value]):
             status = _status_of(error)
         message = f"HTTP {response.status_code}, {self._words(error or reply) or response.reason_phrase}"
         if status in _AGAIN or status >= 500:
-            why = _cut(message) if response.is_success else f"HTTP {status}"
+            why = message[:_WHY] if response.is_success else f"HTTP {status}"
             return _Failed(why, _retry_after(response.headers.get("Retry-After", "")))
         if status in _PROMPT_REFUSED:
             return Refusal(message)
         if not 200 <= status < 300:
             # The endpoint's message about the key is left out, since it may repeat some of it.
-            return _Denied(f"HTTP {response.status_code}, the key was refused" if status in _KEY_REFUSED else _cut(message))
+            return _Denied(f"HTTP {response.status_code}, the key was refused" if status in _KEY_REFUSED else message[:_WHY])
         self._count(reply)
         return self._read_choice(choice)
 
     def _body(self, prompt: Messages, form: _Form) -> dict[str, Any]:
-        if not form.system:
+        if _NO_SYSTEM in form:
             prompt = [{"role": "user", "content": "\n\n".join(message["content"] for message in prompt)}]
         body: dict[str, Any] = {"model": self.model, "messages": prompt}
-        if form.temperature:
+        if _NO_TEMPERATURE not in form:
             body["temperature"] = 0
-        if "max_completion_tokens" not in self.extra_body:
-            body[form.tokens] = self.reply_tokens
-        return {name: value for name, value in {**body, **self.extra_body}.items() if value is not None}
+        if "max_completion_tokens" not in self._extra_body:
+            body["max_completion_tokens" if _COMPLETION_TOKENS in form else "max_tokens"] = self.reply_tokens
+        return {name: value for name, value in {**body, **self._extra_body}.items() if value is not None}
 
     def _read_choice(self, choice: Mapping[str, Any]) -> Value | Refusal | _Failed:
         message = choice.get("message")
@@ -621,7 +586,3 @@ def _status_of(error: Any) -> int:
     if _ABOUT_KEY.search(named):
         return 401
     return 429 if _BUSY.search(named or str(fields.get("message"))) else 400
-
-
-def _cut(why: str) -> str:
-    return why[:_WHY]

@@ -11,7 +11,7 @@ from typing import Any
 
 from seal_env.evaluation.graders.endpoint import Endpoint, Refusal
 from seal_env.evaluation.graders.grader import UNGRADED, Answered, Verdict
-from seal_env.evaluation.graders.judge_prompt import SYSTEM, TEST_PROMPT, VERSION, messages, read_verdict, settled
+from seal_env.evaluation.graders.judge_prompt import SYSTEM, TEST_PROMPT, VERSION, judge_all, read_verdict
 
 
 class Judge(Endpoint[bool]):
@@ -32,12 +32,10 @@ class Judge(Endpoint[bool]):
     refusals, test_prompt = ("skip", "wrong", "error"), TEST_PROMPT
 
     def __call__(self, answered: Sequence[Answered]) -> list[Verdict]:
-        verdicts: list[Verdict] = [settled(item) for item in answered]
-        open_items = [i for i, verdict in enumerate(verdicts) if verdict is None]
         refused = UNGRADED if self.on_refused == "skip" else False
-        for i, verdict in zip(open_items, self.ask([messages(answered[i]) for i in open_items])):
-            verdicts[i] = refused if isinstance(verdict, Refusal) else verdict
-        return verdicts
+        return judge_all(
+            answered, lambda prompts: [refused if isinstance(value, Refusal) else value for value in self.ask(prompts)]
+        )
 
     def read(self, reply: str) -> bool | None:
         return read_verdict(reply)

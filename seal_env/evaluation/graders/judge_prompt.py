@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 
-from seal_env.evaluation.graders.grader import Answered
+from seal_env.evaluation.graders.grader import Answered, Verdict
 from seal_env.tasks.answer_match import exact, normalize
 
 VERSION = 1  # of the rule; increase it when replies are parsed or answers settled differently
@@ -44,6 +45,16 @@ def settled(item: Answered) -> bool | None:
     if exact(item.prediction, item.answers) and normalize(item.prediction):
         return True
     return None if clean(item.prediction) else False
+
+
+def judge_all(answered: Sequence[Answered], ask: Callable[[list[Messages]], Sequence[Verdict]]) -> list[Verdict]:
+    """The verdict on each answer; ``ask`` returns those of a model for the prompts of answers that are not :func:`settled`."""
+    verdicts: list[Verdict] = [settled(item) for item in answered]
+    open_items = [i for i, verdict in enumerate(verdicts) if verdict is None]
+    if open_items:
+        for i, verdict in zip(open_items, ask([messages(answered[i]) for i in open_items])):
+            verdicts[i] = verdict
+    return verdicts
 
 
 def messages(item: Answered) -> Messages:

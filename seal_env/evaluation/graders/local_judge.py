@@ -12,6 +12,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jinja2 import TemplateError
@@ -19,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.checks import check_choice, check_count
 from seal_env.evaluation.graders.grader import UNGRADED, Answered, Verdict
-from seal_env.evaluation.graders.judge_prompt import TEST_PROMPT, Messages, messages, settled
+from seal_env.evaluation.graders.judge_prompt import TEST_PROMPT, Messages, judge_all
 from seal_env.student.loading import check_device, check_dtype, load_base
 
 REFUSALS = ("skip", "wrong", "error")  # for a prompt that the model cannot read
@@ -27,6 +28,7 @@ REFUSALS = ("skip", "wrong", "error")  # for a prompt that the model cannot read
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class LocalJudge:
     """Grades with any Hugging Face causal LM that has a chat template.
 
@@ -49,38 +51,28 @@ class LocalJudge:
             even a short prompt, or with ``on_refused="error"`` a prompt longer than it can read.
     """
 
-    def __init__(
-        self,
-        model: str,
-        device: str = "cpu",
-        dtype: str = "float32",
-        trust_remote_code: bool = False,
-        batch_size: int = 16,
-        on_refused: str = "skip",
-    ) -> None:
-        check_count("batch_size", batch_size)
-        check_choice("on_refused", on_refused, REFUSALS)
-        check_dtype(dtype)
-        check_device(device)
-        self.model = model
-        self.device = device
-        self.dtype = dtype
-        self.trust_remote_code = trust_remote_code
-        self.batch_size = batch_size
-        self.on_refused = on_refused
+    model: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+    batch_size: int = 16
+    on_refused: str = "skip"
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size)
+        check_choice("on_refused", self.on_refused, REFUSALS)
+        check_dtype(self.dtype)
+        check_device(self.device)
 
     def __repr__(self) -> str:
         return f"LocalJudge({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
 
     def __call__(self, answered: Sequence[Answered]) -> list[Verdict]:
-        verdicts: list[Verdict] = [settled(item) for item in answered]
-        open_items = [i for i, verdict in enumerate(verdicts) if verdict is None]
-        if open_items:
-            reader = _reader(self.model, self.device, self.dtype, self.trust_remote_code)
-            prompts = [messages(answered[i]) for i in open_items]
-            for i, verdict in zip(open_items, reader.verdicts(prompts, self.batch_size, self.on_refused)):
-                verdicts[i] = verdict
-        return verdicts
+        return judge_all(answered, self._ask)
+
+    def _ask(self, prompts: Sequence[Messages]) -> list[Verdict]:
+        reader = _reader(self.model, self.device, self.dtype, self.trust_remote_code)
+        return reader.verdicts(prompts, self.batch_size, self.on_refused)
 
 
 @functools.lru_cache(maxsize=2)

@@ -19,7 +19,7 @@ from seal_env.tasks.arc.arc_task import ArcTask
 from seal_env.tasks.arc.augment import Pair
 from seal_env.tasks.arc.grids import as_grid
 from seal_env.tasks.arc.mini import MiniArc
-from seal_env.tasks.records import listed, mapping, numbered_items, value_of
+from seal_env.tasks.records import list_of, listed, mapping, numbered_items, value_of
 from seal_env.tasks.sources import TaskSource, check_split, load_source, source_of
 from seal_env.tasks.tables import read_json
 
@@ -167,10 +167,7 @@ def _solved(records: Mapping[str, Any], path: Path, beside: Path) -> dict[str, A
         here, there = f"{path}, task {name!r}", f"{beside}, task {name!r}"
         if name not in solutions:
             raise ValueError(f"{there}: no solutions, and the task is in {path}")
-        tests, outputs = (
-            listed(value_of(mapping(record, here), "test", here), "test", here),
-            listed(solutions[name], name, there),
-        )
+        tests, outputs = list_of(mapping(record, here), "test", here), listed(solutions[name], name, there)
         if len(tests) != len(outputs):
             raise ValueError(f"{there}: there must be a solution for each test, {len(tests)}, got {len(outputs)}")
         pairs = zip(numbered_items(tests, here, "test"), numbered_items(outputs, there, "solution"))
@@ -203,7 +200,7 @@ def _task(name: str, record: Any, source: str, hint: str = "") -> ArcTask:
 
 def _pairs(record: Mapping[str, Any], key: str, where: str, word: str, hint: str = "") -> list[Pair]:
     pairs = []
-    for at, pair in numbered_items(listed(value_of(record, key, where), key, where), where, word):
+    for at, pair in numbered_items(list_of(record, key, where), where, word):
         given, expected = value_of(mapping(pair, at), "input", at), value_of(pair, "output", at, hint)
         pairs.append(Pair(as_grid(given, f"{at}: the input"), as_grid(expected, f"{at}: the output")))
     return pairs

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from seal_env.tasks.arc.grids import COLOURS, Grid, size
@@ -42,47 +43,42 @@ class Augmentation:
         )
 
 
-def _repeat_rows(grid: Grid, times: int) -> Grid:
-    return tuple(row for row in grid for _ in range(times))
+def _enlarged(grid: Grid, rows: int, columns: int) -> Grid:
+    return tuple(tuple(c for c in row for _ in range(columns)) for row in grid for _ in range(rows))
 
 
-def _repeat_columns(grid: Grid, times: int) -> Grid:
-    return tuple(tuple(c for c in row for _ in range(times)) for row in grid)
+def _every_other(grid: Grid, rows: int, columns: int) -> Grid:
+    return tuple(row[::columns] for row in grid[::rows])
 
 
-def _beside(left: Grid, right: Grid) -> Grid:
-    return tuple(a + b for a, b in zip(left, right))
-
-
-def _halves(axis: int, second: bool) -> Callable[[Grid], Grid]:
+def _half(grid: Grid, axis: int, second: bool = False) -> Grid:
     """The first or second half along an axis."""
-
-    def half(grid: Grid) -> Grid:
-        if axis == 1:
-            middle = len(grid[0]) // 2
-            return tuple(row[middle:] if second else row[:middle] for row in grid)
-        return grid[len(grid) // 2 :] if second else grid[: len(grid) // 2]
-
-    return half
+    if axis == 1:
+        return transpose(_half(transpose(grid), 0, second))
+    middle = len(grid) // 2
+    return grid[middle:] if second else grid[:middle]
 
 
-def _rotation(times: int) -> Augmentation:
-    return Augmentation(f"rotate {90 * times}", lambda g: rot90(g, times), lambda g: rot90(g, -times))
+def _joined(first: Grid, second: Grid, axis: int) -> Grid:
+    """One above the other (axis 0) or side by side (axis 1)."""
+    return first + second if axis == 0 else tuple(a + b for a, b in zip(first, second))
 
 
-def _flip(axis: int) -> Augmentation:
-    return Augmentation(f"flip {axis}", lambda g: flip(g, axis), lambda g: flip(g, axis))
+def _size(name: str, rows: int, columns: int) -> Augmentation:
+    return Augmentation(name, lambda g: _enlarged(g, rows, columns), lambda g: _every_other(g, rows, columns))
 
 
 def _reflection(axis: int, before: bool) -> Augmentation:
     """The grid and its mirror image side by side, the image first if ``before``."""
+    return Augmentation(
+        f"reflect {axis}{' before' if before else ''}",
+        lambda g: _joined(flip(g, axis), g, axis) if before else _joined(g, flip(g, axis), axis),
+        lambda g: _half(g, axis, second=before),
+    )
 
-    def reflect(grid: Grid) -> Grid:
-        image = flip(grid, axis)
-        first, second = (image, grid) if before else (grid, image)
-        return first + second if axis == 0 else _beside(first, second)
 
-    return Augmentation(f"reflect {axis}{' before' if before else ''}", reflect, _halves(axis, second=before))
+def _repetition(axis: int) -> Augmentation:
+    return Augmentation(f"repeat {axis}", lambda g: _joined(g, g, axis), lambda g: _half(g, axis))
 
 
 def translation(down: int, right: int) -> Augmentation:
@@ -102,26 +98,15 @@ def colour_permutation(new: Sequence[int]) -> Augmentation:
 
 IDENTITY = Augmentation("identity", lambda g: g, lambda g: g)
 TRANSPOSITION = Augmentation("transpose", transpose, transpose)
-ROTATIONS = tuple(_rotation(times) for times in (1, 2, 3))
-FLIPS = (_flip(0), _flip(1))
-RESOLUTION = Augmentation(
-    "resolution x2", lambda g: _repeat_columns(_repeat_rows(g, 2), 2), lambda g: tuple(row[::2] for row in g[::2])
-)
+ROTATIONS = tuple(Augmentation(f"rotate {90 * n}", partial(rot90, times=n), partial(rot90, times=-n)) for n in (1, 2, 3))
+FLIPS = tuple(Augmentation(f"flip {axis}", partial(flip, axis=axis), partial(flip, axis=axis)) for axis in (0, 1))
+RESOLUTION = _size("resolution x2", 2, 2)
 
 BASIC = (*ROTATIONS, *FLIPS, *(_reflection(axis, before) for axis in (0, 1) for before in (True, False)), TRANSPOSITION)
-SIZE = (
-    RESOLUTION,
-    Augmentation("height x2", lambda g: _repeat_rows(g, 2), lambda g: g[::2]),
-    Augmentation("width x2", lambda g: _repeat_columns(g, 2), lambda g: tuple(row[::2] for row in g)),
-)
+SIZE = (RESOLUTION, _size("height x2", 2, 1), _size("width x2", 1, 2))
 CHAIN = tuple(first.then(RESOLUTION) for first in (ROTATIONS[0], ROTATIONS[2], ROTATIONS[1], *FLIPS, TRANSPOSITION))
-REPEAT = (
-    Augmentation("repeat 0", lambda g: g * 2, _halves(0, second=False)),
-    Augmentation("repeat 1", lambda g: tuple(row * 2 for row in g), _halves(1, second=False)),
-    Augmentation(
-        "repeat both", lambda g: tuple(row * 2 for row in g) * 2, lambda g: tuple(r[: len(r) // 2] for r in g[: len(g) // 2])
-    ),
-)
+_DOWN, _ACROSS = _repetition(0), _repetition(1)
+REPEAT = (_DOWN, _ACROSS, replace(_ACROSS.then(_DOWN), name="repeat both"))
 GROUPS = {"basic": BASIC, "size": SIZE, "chain": CHAIN, "repeat": REPEAT}
 
 

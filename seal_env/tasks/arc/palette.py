@@ -62,7 +62,9 @@ def panel_rows(task: ArcTask, attempts: Sequence[Sequence[Grid]] | None = None) 
         name = f"test {i}"
         truth = _panel("truth", pair.output, name)
         grids = [as_grid(grid, f"attempt {n} of {name}") for n, grid in enumerate(tried, 1)]
-        panels = [_attempt(f"attempt {n}", grid, grid == truth.grid) for n, grid in enumerate(grids, 1)]
+        attempted = [(n, grid, grid == truth.grid) for n, grid in enumerate(grids, 1)]
+        # In words, for readers who do not see the colours.
+        panels = [Panel(f"attempt {n} {'✓ right' if right else '✗ wrong'}", grid, right) for n, grid, right in attempted]
         rows.append(PanelRow(name, (_panel("input", pair.input, name), *panels, truth)))
     return rows
 
@@ -87,9 +89,3 @@ def dark(colour: int) -> bool:
 
 def _panel(heading: str, grid: Grid, name: str) -> Panel:
     return Panel(heading, as_grid(grid, f"the {heading} of {name}"))
-
-
-def _attempt(heading: str, grid: Grid, right: bool) -> Panel:
-    return Panel(
-        f"{heading} {'✓ right' if right else '✗ wrong'}", grid, right
-    )  # in words, for readers who do not see the colours

@@ -53,56 +53,14 @@ def _swap_lines(grid: Grid, axis: int, first: int) -> Grid:
     return tuple(rows)
 
 
-def _swap_colours(grid: Grid, first: int, second: int) -> Grid:
-    return _recoloured(grid, {first: second, second: first})
-
-
-def _recolour(grid: Grid, old: int, new: int) -> Grid:
-    return _recoloured(grid, {old: new})
-
-
-def _fill(grid: Grid, colour: int) -> Grid:
-    """Paint the background."""
-    return _recoloured(grid, {0: colour})
-
-
 def _keep(grid: Grid, colour: int) -> Grid:
     """Keep only this colour."""
     return tuple(tuple(c if c == colour else 0 for c in row) for row in grid)
 
 
-def _border(grid: Grid, colour: int) -> Grid:
-    """Paint the outermost cells."""
-    last, end = len(grid) - 1, len(grid[0]) - 1
-    return tuple(
-        tuple(colour if i in (0, last) or j in (0, end) else c for j, c in enumerate(row)) for i, row in enumerate(grid)
-    )
-
-
-def _gravity(grid: Grid, turns: int) -> Grid:
-    """Let coloured cells fall to the left (0), up (1), right (2) or down (3)."""
-    turned = rot90(grid, turns)
-    fallen: Grid = tuple(tuple(sorted(row, key=lambda c: c == 0)) for row in turned)
-    return rot90(fallen, -turns)
-
-
-def _sort(grid: Grid, turns: int) -> Grid:
-    """Sort lines by their number of coloured cells, ascending and stable."""
-    turned = rot90(grid, turns)
-    return rot90(tuple(sorted(turned, key=lambda row: sum(c > 0 for c in row))), -turns)
-
-
-def _mirror(grid: Grid, turns: int) -> Grid:
-    """Reflect one half onto the other."""
-    turned = rot90(grid, turns)
-    width = len(turned[0])
-    return rot90(tuple(tuple(row[min(j, width - 1 - j)] for j in range(width)) for row in turned), -turns)
-
-
-def _spread(grid: Grid, turns: int) -> Grid:
-    """Copy the outermost line of one side onto all others."""
-    turned = rot90(grid, turns)
-    return rot90((turned[0],) * len(turned), -turns)
+def _turned(change: Function) -> Function:
+    """``change`` from another side: of the grid rotated by ``turns``, which is then rotated back."""
+    return lambda grid, turns: rot90(change(rot90(grid, turns)), -turns)
 
 
 def _line(grid: Grid, axis: int, index: int, colour: int) -> Grid:
@@ -113,31 +71,15 @@ def _line(grid: Grid, axis: int, index: int, colour: int) -> Grid:
     return (*grid[:at], (colour,) * len(grid[0]), *grid[at + 1 :])
 
 
-def _diagonal(grid: Grid, anti: int, colour: int) -> Grid:
-    """Paint the diagonal, or (``anti``) the antidiagonal."""
-    last = len(grid[0]) - 1
-    return _painted(grid, colour, lambda i, j: i == (last - j if anti else j))
+def _paint(where: Callable[..., bool]) -> Function:
+    """Paint the cells for which ``where(row, column, last row, last column, *parameters)`` is true."""
 
+    def paint(grid: Grid, *parameters: int) -> Grid:
+        *rest, colour = parameters
+        last = len(grid) - 1, len(grid[0]) - 1
+        return tuple(tuple(colour if where(i, j, *last, *rest) else c for j, c in enumerate(row)) for i, row in enumerate(grid))
 
-def _corners(grid: Grid, colour: int) -> Grid:
-    """Paint the four corners."""
-    ends = (0, len(grid) - 1), (0, len(grid[0]) - 1)
-    return _painted(grid, colour, lambda i, j: i in ends[0] and j in ends[1])
-
-
-def _cross(grid: Grid, colour: int) -> Grid:
-    """Paint the middle row and the middle column."""
-    row, column = len(grid) // 2, len(grid[0]) // 2
-    return _painted(grid, colour, lambda i, j: i == row or j == column)
-
-
-def _checker(grid: Grid, colour: int) -> Grid:
-    """Paint every other cell, from the first on."""
-    return _painted(grid, colour, lambda i, j: (i + j) % 2 == 0)
-
-
-def _painted(grid: Grid, colour: int, where: Callable[[int, int], bool]) -> Grid:
-    return tuple(tuple(colour if where(i, j) else c for j, c in enumerate(row)) for i, row in enumerate(grid))
+    return paint
 
 
 def _recoloured(grid: Grid, new: dict[int, int]) -> Grid:
@@ -163,26 +105,34 @@ def _each(*values: Sequence[int]) -> tuple[Parameters, ...]:
     return tuple(product(*values))
 
 
+_SIDES = _each((0, 1, 2, 3))  # quarter turns
+
 KINDS: dict[str, Kind] = {
     "rotate": Kind(rot90, _each((1, 2, 3))),
     "flip": Kind(flip, _each((0, 1))),
     "transpose": Kind(transpose, _each((0, 1))),
     "shift": Kind(shift, ((0, 1), (0, -1), (1, 0), (-1, 0))),
     "swap_lines": Kind(_swap_lines, _each((0, 1), (0, 1))),
-    "gravity": Kind(_gravity, _each((0, 1, 2, 3))),
-    "sort": Kind(_sort, _each((0, 1, 2, 3))),
-    "mirror": Kind(_mirror, _each((0, 1, 2, 3))),
-    "spread": Kind(_spread, _each((0, 1, 2, 3))),
-    "swap_colours": Kind(_swap_colours, ((),), colours=2),
-    "recolour": Kind(_recolour, ((),), colours=2),
-    "fill": Kind(_fill, ((),), colours=1),
+    # Coloured cells fall to the left (0), up (1), right (2) or down (3).
+    "gravity": Kind(_turned(lambda grid: tuple(tuple(sorted(row, key=lambda c: c == 0)) for row in grid)), _SIDES),
+    # Lines are sorted by their number of coloured cells, ascending and stable.
+    "sort": Kind(_turned(lambda grid: tuple(sorted(grid, key=lambda row: sum(c > 0 for c in row)))), _SIDES),
+    # One half is reflected onto the other.
+    "mirror": Kind(
+        _turned(lambda grid: tuple(row[: (len(row) + 1) // 2] + row[: len(row) // 2][::-1] for row in grid)), _SIDES
+    ),
+    # The outermost line of one side is copied onto all others.
+    "spread": Kind(_turned(lambda grid: (grid[0],) * len(grid)), _SIDES),
+    "swap_colours": Kind(lambda grid, first, second: _recoloured(grid, {first: second, second: first}), ((),), colours=2),
+    "recolour": Kind(lambda grid, old, new: _recoloured(grid, {old: new}), ((),), colours=2),
+    "fill": Kind(lambda grid, colour: _recoloured(grid, {0: colour}), ((),), colours=1),  # the background
     "keep": Kind(_keep, ((),), colours=1),
-    "border": Kind(_border, ((),), colours=1),
+    "border": Kind(_paint(lambda i, j, last, end: i in (0, last) or j in (0, end)), ((),), colours=1),
     "line": Kind(_line, _each((0, 1), (0, 1, 2)), colours=1),
-    "diagonal": Kind(_diagonal, _each((0, 1)), colours=1),
-    "corners": Kind(_corners, ((),), colours=1),
-    "cross": Kind(_cross, ((),), colours=1),
-    "checker": Kind(_checker, ((),), colours=1),
+    "diagonal": Kind(_paint(lambda i, j, last, end, anti: i == (end - j if anti else j)), _each((0, 1)), colours=1),
+    "corners": Kind(_paint(lambda i, j, last, end: i in (0, last) and j in (0, end)), ((),), colours=1),
+    "cross": Kind(_paint(lambda i, j, last, end: i == (last + 1) // 2 or j == (end + 1) // 2), ((),), colours=1),
+    "checker": Kind(_paint(lambda i, j, last, end: (i + j) % 2 == 0), ((),), colours=1),
 }
 NEW = ("diagonal", "corners", "cross", "checker")  # the bundled student was not trained on these, not even as single rules
 KNOWN = tuple(kind for kind in KINDS if kind not in NEW)
