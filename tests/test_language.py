@@ -86,12 +86,6 @@ RETIRED = {
     "write_about": "save_metadata",
 }
 
-# Modules that still define some of them. This table only shrinks.
-PENDING = {
-    "seal_env/registry.py": {"found"},
-    "seal_env/tasks/almanac/names.py": {"place"},
-    "seal_env/tasks/almanac/values.py": {"place"},
-}
 
 # Phrases that the docs may not use, as patterns, and what to write in their place.
 RETIRED_PHRASES = {
@@ -133,7 +127,7 @@ def test_no_module_defines_a_retired_identifier(directory):
         f"{path.relative_to(ROOT)}:{line}: {name}, write {RETIRED[name]}"
         for path in sorted((ROOT / directory).rglob("*.py"))
         for name, line in definitions(ast.parse(path.read_text(encoding="utf-8")))
-        if name in RETIRED.keys() - PENDING.get(path.relative_to(ROOT).as_posix(), set())
+        if name in RETIRED
     ]
     assert not problems, "\n".join(problems)
 
