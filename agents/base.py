@@ -42,6 +42,8 @@ from seal_env.student import FitStatus
 from seal_env.student.loading import base_name
 
 SeedLike = int | Sequence[int]
+Observations = Mapping[str, Any]  # of a vector environment
+Infos = Sequence[Mapping[str, Any]]  # of each sub-environment's reset
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,7 @@ class Agent(ABC):
             return f"agents learn from episodes of one update, and mode={config.mode!r} has {config.updates}"
         return ""
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         """Write a self-edit for each observation, sampled by the policy.
 
         Args:
@@ -322,7 +322,9 @@ class Agent(ABC):
         """
         repeated = [task for task in tasks for _ in range(samples)]
         chosen = self.task_seeds("collect", repeated) if seeds is None else seeds
-        return self._score(repeated, chosen, lambda part, prompts: self.policy.sample(prompts, chosen[part], top_p=top_p))
+        return score_episodes(
+            self.env, repeated, chosen, lambda part, o, _: self.policy.sample(o["instruction"], chosen[part], top_p=top_p)
+        )
 
     def rescore(self, edits: Sequence[ScoredEdit]) -> list[ScoredEdit]:
         """Score the same edits again, with other seeds."""
@@ -340,24 +342,30 @@ class Agent(ABC):
             seeds: seeds of the updates; by default those of this round. Equal seeds compare edits of a task on equal terms.
         """
         chosen = self.task_seeds("collect", tasks) if seeds is None else seeds
-        return self._score(tasks, chosen, lambda part, prompts: completions[part])
+        return score_episodes(self.env, tasks, chosen, lambda part, *_: completions[part])
 
-    def _score(
-        self, tasks: Sequence[int], seeds: Sequence[int], write: Callable[[slice, Sequence[str]], Sequence[Completion]]
-    ) -> list[ScoredEdit]:
-        """Run a one-step episode for each task, ``env.num_envs`` at a time; ``write`` gets a slice and its instructions."""
-        scored: list[ScoredEdit] = []
-        for start in range(0, len(tasks), self.env.num_envs):
-            part = slice(start, start + self.env.num_envs)
-            observations, _ = begin(self.env, tasks[part], seeds[part])
-            instructions = observations["instruction"]
-            completions = write(part, instructions)
-            results = score(self.env, [completion.text for completion in completions])
-            scored += [
-                ScoredEdit(task, instruction, completion, reward, info)
-                for task, instruction, completion, (reward, info) in zip(tasks[part], instructions, completions, results)
-            ]
-        return scored
+
+def score_episodes(
+    env: Env,
+    tasks: Sequence[int],
+    seeds: Sequence[int],
+    write: Callable[[slice, Observations, Infos], Sequence[Completion]],
+) -> list[ScoredEdit]:
+    """Run a one-step episode for each task, ``env.num_envs`` at a time.
+
+    ``write`` gets the slice of tasks with their observations and infos, and returns a completion for each.
+    """
+    scored: list[ScoredEdit] = []
+    for start in range(0, len(tasks), env.num_envs):
+        part = slice(start, start + env.num_envs)
+        observations, infos = begin(env, tasks[part], seeds[part])
+        instructions, completions = observations["instruction"], write(part, observations, infos)
+        results = score(env, [completion.text for completion in completions])
+        scored += [
+            ScoredEdit(task, instruction, completion, reward, info)
+            for task, instruction, completion, (reward, info) in zip(tasks[part], instructions, completions, results)
+        ]
+    return scored
 
 
 def expand_seeds(seed: SeedLike, count: int) -> list[int]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.agent_config import check_config
-from agents.base import Agent, Round, SeedLike, expand_seeds
+from agents.base import Agent, Infos, Observations, Round, SeedLike, expand_seeds
 from agents.seeding import derive_seed
 from seal_env.domains import DOMAINS, EnvConfig
 
@@ -26,9 +25,7 @@ class NoUpdate(Baseline):
 
     uses_policy = False
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         return [""] * len(observations["context"])
 
 
@@ -42,9 +39,7 @@ class PassageOnly(Baseline):
         few_shot = "passage_only is for passages: a few-shot task's edit is a choice of tools"
         return super().incompatibility(config) or ("" if DOMAINS.get(config.domain).context_is_edit else few_shot)
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         return list(observations["context"])
 
 
@@ -75,9 +70,7 @@ class BestOfK(Baseline):
     Config = BestOfKConfig
     config: BestOfKConfig
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         if infos is None:
             raise ValueError("best_of_k needs the infos of the reset: it scores edits of the same tasks")
         tasks, k = [int(info["task_indices"][0]) for info in infos], self.config.k
@@ -111,9 +104,7 @@ class Oracle(Baseline):
     def incompatibility(cls, config: EnvConfig) -> str:
         return super().incompatibility(config) or DOMAINS.get(config.domain).oracle_problem(config)
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         if infos is None:
             raise ValueError("oracle needs the infos of the reset, which identify the tasks")
         edit = self.seal_env.engine.domain.oracle_edit
@@ -151,9 +142,7 @@ class FromFile(Baseline):
         super().__init__(*args, **options)
         self.edit_of = _read_edits(Path(self.config.path))
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         contexts = [context.strip() for context in observations["context"]]
         for context in contexts:
             if context not in self.edit_of:

@@ -21,8 +21,8 @@ from agents.evaluation import evaluate
 from seal_env.files import atomic_write
 
 
-class LogEdits(Callback):
-    """Append a JSON line for every scored edit. On resuming, lines of rounds after the checkpoint are dropped first.
+class _JSONLines(Callback):
+    """Appends JSON lines to a file. On resuming, lines of rounds after the checkpoint are dropped first.
 
     Args:
         path: file of JSON lines.
@@ -30,6 +30,10 @@ class LogEdits(Callback):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+
+
+class LogEdits(_JSONLines):
+    """Append a JSON line for every scored edit."""
 
     def on_start(self, agent: Agent) -> None:
         drop_lines(self.path, lambda line: line["round"] < agent.rounds)
@@ -45,15 +49,8 @@ class LogEdits(Callback):
         return True
 
 
-class LogRounds(Callback):
-    """Append a JSON line for every round: edits so far, metrics, and seconds of each phase.
-
-    Args:
-        path: file of JSON lines.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+class LogRounds(_JSONLines):
+    """Append a JSON line for every round: edits so far, metrics, and seconds of each phase."""
 
     def on_start(self, agent: Agent) -> None:
         drop_lines(self.path, lambda line: line["edits"] <= agent.edits)
@@ -269,27 +266,13 @@ class StopEarly(Callback):
 
 def edit_line(edit: ScoredEdit) -> dict[str, Any]:
     """The JSON line of a scored edit."""
-    info = {name: edit.info[name] for name in (*_LOGGED, *edit.info.get("components", ())) if name in edit.info}
+    info = {name: edit.info[name] for name in (*_LOGGED.split(), *edit.info.get("components", ())) if name in edit.info}
     questions = [dict(question) for question in edit.info.get("questions", ())]
     return {"task": edit.task, "reward": edit.reward, "text": edit.edit, **finite(info), "questions": questions}
 
 
 _LOGGED = (
-    "title",
-    "task_id",
-    "label_free",
-    "approximate",
-    "status",
-    "problem",
-    "fit_status",
-    "score_before",
-    "score",
-    "gain",
-    "scores",
-    "seeds",
-    "sequences",
-    "steps",
-    "tokens",
+    "title task_id label_free approximate status problem fit_status score_before score gain scores seeds sequences steps tokens"
 )
 
 

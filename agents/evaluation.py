@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.base import Agent, ScoredEdit
-from agents.episodes import Env, act, begin, score, seal_vector_env
+from agents.base import Agent, Infos, Observations, ScoredEdit, score_episodes
+from agents.episodes import Env, act, begin, seal_vector_env
 from agents.policy import Completion
 from agents.seeding import derive_seed, task_seeds
 
@@ -24,18 +24,12 @@ def evaluate(agent: Agent, env: Env, tasks: Sequence[int], *, seed: int = 0) -> 
     """
     if agent.self_adapting:
         agent.adapt(env)
-    seeds, results = task_seeds(seed, tasks, "evaluate"), list[ScoredEdit]()
-    for start in range(0, len(tasks), env.num_envs):
-        part = slice(start, start + env.num_envs)
-        observations, infos = begin(env, list(tasks[part]), seeds[part])
-        edits = agent.predict(observations, infos, seed=seeds[part])
-        results += [
-            ScoredEdit(task, instruction, Completion.from_text(edit), reward, info)
-            for task, instruction, edit, (reward, info) in zip(
-                tasks[part], observations["instruction"], edits, score(env, edits)
-            )
-        ]
-    return results
+    seeds = task_seeds(seed, tasks, "evaluate")
+
+    def write(part: slice, observations: Observations, infos: Infos) -> list[Completion]:
+        return list(map(Completion.from_text, agent.predict(observations, infos, seed=seeds[part])))
+
+    return score_episodes(env, list(tasks), seeds, write)
 
 
 def evaluate_sequences(agent: Agent, env: Env, sequences: Sequence[Sequence[int]], *, seed: int = 0) -> list[list[ScoredEdit]]:

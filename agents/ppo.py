@@ -28,12 +28,11 @@ from agents.agent_config import Preset, check_config
 from agents.base import Agent, Clock, Round, ScoredEdit, load_optimizer_state, optimizer_state
 from agents.episodes import instructions_of
 from agents.policy import Completion, Policy
-from agents.sb3 import OneStepVecEnv, seeded, train_metrics
+from agents.sb3 import OneStepVecEnv, make_ppo, seeded, train_metrics
 
 # isort: split
 import stable_baselines3
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import BasePolicy
 
 PAD = -1  # token id at padding, of prompts and edits
@@ -120,9 +119,11 @@ class PPO(Agent):
         tasks = [task for task in self.draw_tasks(contexts) for _ in range(config.samples)]
         seeds = self.task_seeds("collect", tasks)
         env = PromptVecEnv(self, tasks, seeds)
-        ppo = stable_baselines3.PPO(  # a new one each round, since its buffer has a fixed number of edits
-            LanguageModelPolicy,  # type: ignore[arg-type]  # it needs no MLP of an ActorCriticPolicy
+        ppo = make_ppo(  # a new one each round, since its buffer has a fixed number of edits
+            LanguageModelPolicy,  # it needs no MLP of an ActorCriticPolicy
             env,
+            config,
+            batch_size=max(n for n in range(1, config.batch_size + 1) if len(tasks) % n == 0),
             policy_kwargs={
                 "language_model": self.policy,
                 "value_head": self.value_head,
@@ -130,22 +131,8 @@ class PPO(Agent):
                 "seeds": seeds,
                 "config": config,
             },
-            learning_rate=config.learning_rate,
-            n_steps=1,
-            batch_size=max(n for n in range(1, config.batch_size + 1) if len(tasks) % n == 0),
-            n_epochs=config.n_epochs,
-            gamma=1.0,
-            gae_lambda=1.0,
-            clip_range=config.clip_range,
-            clip_range_vf=config.clip_range_vf,
-            normalize_advantage=config.normalize_advantage,
-            ent_coef=config.ent_coef,
-            vf_coef=config.vf_coef,
-            max_grad_norm=config.max_grad_norm,
-            target_kl=config.target_kl,
             device=self.policy.model.device,
         )
-        ppo.set_logger(Logger(None, []))
         with seeded(int(self.rng("learn").integers(2**32))):
             ppo.learn(total_timesteps=len(tasks), callback=RoundCallback(self, env, clock))
         metrics = train_metrics(ppo)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.agent_config import Preset, check_config
-from agents.base import Clock, Round, ScoredEdit, SeedLike
+from agents.base import Clock, Infos, Observations, Round, ScoredEdit, SeedLike
 from agents.policy import Completion
 from agents.tool_agent import ToolAgent
 
@@ -87,9 +87,7 @@ class RandomSearch(ToolAgent):
         edits = self.score_completions([*tasks] * len(actions), completions, seeds * len(actions))
         return edits, np.array([edit.reward for edit in edits]).reshape(len(actions), len(tasks)).mean(1)
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         best = self.best
         if best is None:
             best = np.zeros_like(self.codec.action_space.nvec)  # type: ignore[attr-defined]

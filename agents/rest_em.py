@@ -106,8 +106,8 @@ class ReSTEM(Agent):
         rescored: list[ScoredEdit] = []
         if config.rescore:
             clock.start("rescore")
-            leaders = [edit for group in by_task(rollout) for edit in _leaders(group, config.rescore)]
-            rescored = self.rescore(leaders)
+            ranked = [sorted(group, key=lambda edit: -edit.reward) for group in by_task(rollout)]
+            rescored = self.rescore([edit for group in ranked for edit in group[: config.rescore]])
 
         # M-step: select, and maximise the likelihood of the selected edits (equation 2).
         clock.start("learn")
@@ -209,10 +209,6 @@ def by_task(edits: Sequence[ScoredEdit]) -> list[list[ScoredEdit]]:
     for edit in edits:
         groups.setdefault(edit.task, []).append(edit)
     return list(groups.values())
-
-
-def _leaders(group: Sequence[ScoredEdit], count: int) -> list[ScoredEdit]:
-    return sorted(group, key=lambda edit: -edit.reward)[:count]
 
 
 def _noise(edit: ScoredEdit) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from agents.base import ScoredEdit
 
 try:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
@@ -73,6 +77,15 @@ class OneStepVecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         return [False for _ in self._get_indices(indices)]
+
+
+def make_ppo(policy: Any, env: VecEnv, config: Any, **options: Any) -> PPO:
+    """Stable-Baselines3's PPO for episodes of one step, with the fields of ``config`` that it has arguments for; no logs."""
+    names = inspect.signature(PPO).parameters.keys() & {field.name for field in fields(config)}
+    arguments = {name: getattr(config, name) for name in names} | options
+    ppo = PPO(policy, env, n_steps=1, gamma=1.0, gae_lambda=1.0, **arguments)
+    ppo.set_logger(Logger(None, []))
+    return ppo
 
 
 def train_metrics(ppo: OnPolicyAlgorithm) -> dict[str, float]:

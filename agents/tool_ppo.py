@@ -18,16 +18,22 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from agents.agent_config import Preset, check_config
-from agents.base import Clock, Round, ScoredEdit, SeedLike, expand_seeds, load_optimizer_state, optimizer_state
+from agents.base import (
+    Clock,
+    Infos,
+    Observations,
+    Round,
+    ScoredEdit,
+    SeedLike,
+    expand_seeds,
+    load_optimizer_state,
+    optimizer_state,
+)
 from agents.policy import Completion
-from agents.sb3 import OneStepVecEnv, seeded, train_metrics
+from agents.sb3 import OneStepVecEnv, make_ppo, seeded, train_metrics
 from agents.seeding import generator
 from agents.tool_agent import ToolAgent
 from seal_env.tasks.arc import read_pairs
-
-# isort: split
-import stable_baselines3
-from stable_baselines3.common.logger import Logger
 
 
 @dataclass(frozen=True)
@@ -76,23 +82,13 @@ class ToolPPO(ToolAgent):
         super().__init__(*args, **options)
         config = self.config
         with seeded(self.seed):
-            self.ppo = stable_baselines3.PPO(
+            self.ppo = make_ppo(
                 "MlpPolicy",
                 self._vec_env(np.zeros((config.tasks, *self.codec.shape), np.int8), ()),
-                learning_rate=config.learning_rate,
-                n_steps=1,
-                batch_size=config.batch_size,
-                n_epochs=config.n_epochs,
-                gamma=1.0,
-                gae_lambda=1.0,
-                clip_range=config.clip_range,
-                ent_coef=config.ent_coef,
-                vf_coef=config.vf_coef,
-                max_grad_norm=config.max_grad_norm,
+                config,
                 policy_kwargs={"net_arch": [config.hidden, config.hidden]},
                 device="cpu",
             )
-        self.ppo.set_logger(Logger(None, []))
 
     def round(self, budget: int) -> Round | None:
         clock, config = Clock(), self.config
@@ -108,9 +104,7 @@ class ToolPPO(ToolAgent):
             self.ppo.learn(total_timesteps=config.tasks, reset_num_timesteps=False)
         return Round(env.rollout, metrics=train_metrics(self.ppo), seconds=clock.stop())
 
-    def predict(
-        self, observations: Mapping[str, Any], infos: Sequence[Mapping[str, Any]] | None = None, *, seed: SeedLike = 0
-    ) -> list[str]:
+    def predict(self, observations: Observations, infos: Infos | None = None, *, seed: SeedLike = 0) -> list[str]:
         """Choices of tools, sampled from the network with the policy's ``sampling``, as other agents sample tokens."""
         arrays = np.stack([self.codec.observation(read_pairs(context)) for context in observations["context"]])
         seeds = expand_seeds(seed, len(arrays))
