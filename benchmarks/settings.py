@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,18 @@ from typing import Any
 
 import gymnasium as gym
 import yaml
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from peft import LoraConfig
 
 from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
 from agents.policy import SEAL_SAMPLING
 from benchmarks import CONFIGS, DEFAULTS
-from benchmarks.environments import env_keywords
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
 from seal_env.domains import EnvConfig, from_keywords
+from seal_env.envs import SealVectorEnv
 
+ENTRY_POINT = "seal_env.envs:SealVectorEnv"
 SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
 BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "oracle")
@@ -186,6 +189,43 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """The settings as a JSON tree that :func:`from_mapping` reads."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def env_keywords(env_id: object) -> Mapping[str, Any]:
+    """The keywords that a SEAL environment is registered with.
+
+    Args:
+        env_id: a registered id, or ``package.module:Id-v0``: the module is imported first, as ``gym.make`` does.
+
+    Raises:
+        ValueError: the id is not registered, its module cannot be imported, or it is not an id of a SEAL environment.
+    """
+    module, _, name = str(env_id).rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"environment {env_id!r}: cannot import {module!r}: {error}") from error
+    spec = gym.registry.get(name)
+    if spec is None:
+        names = [known for known, other in gym.registry.items() if other.vector_entry_point == ENTRY_POINT]
+        raise ValueError(
+            f"no environment {env_id!r}.{did_you_mean(name, names)} There are: {', '.join(names)};"
+            " or give 'package.module:Id-v0', which imports the module that registers it"
+        )
+    if not _is_seal(spec):
+        raise ValueError(f"{env_id!r} is not a SEAL environment: its vector_entry_point must be {ENTRY_POINT!r} or a subclass")
+    return spec.kwargs
+
+
+def _is_seal(spec: EnvSpec) -> bool:
+    entry_point: Any = spec.vector_entry_point
+    if isinstance(entry_point, str):
+        try:
+            entry_point = load_env_creator(entry_point)
+        except (ImportError, AttributeError, ValueError):  # Gymnasium registers ids whose optional packages are missing
+            return False
+    return isinstance(entry_point, type) and issubclass(entry_point, SealVectorEnv)
 
 
 def policy_options(config: EnvConfig) -> dict[str, Any]:

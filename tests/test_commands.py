@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 from agents import Policy, evaluate, evaluate_sequences, get_agent
 from agents.saved import open_policy, split_config
 from benchmarks import CONFIGS
-from benchmarks.adaptation import read_documents
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing
 from benchmarks.commands import evaluate as evaluate_command
+from benchmarks.commands.adapt import read_documents
 from seal_env.registration import ENVIRONMENTS
 from seal_env.tasks import DATASETS
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS
@@ -253,8 +253,8 @@ def test_the_joint_update_is_that_of_the_corpus_environment(toy, notes, tmp_path
     engine = env.unwrapped.engine
     for edit in texts:
         *_, info = env.step(edit)
-    plan = engine.domain.joint_update(tuple(engine.states[0].sequences), 0)
-    expected = engine.student.fit([plan]).adapters[0]
+    update = engine.domain.joint_update(tuple(engine.states[0].sequences), 0)
+    expected = engine.student.fit([update]).adapters[0]
     assert info["fit_status"] == "trained"
     assert torch.equal(engine.student.load_adapter(out), expected)
 

@@ -23,9 +23,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.measurements.peak import peak_rate, synchronize
-from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, TunedLoop, relative_errors
+from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, TunedLoop, VmapLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
-from benchmarks.measurements.vmap_loop import VmapLoop
 from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
 from seal_env.files import write_json
 from seal_env.student import Student, load_base
