@@ -166,16 +166,6 @@ class Settings:
         """The training or the evaluation environment, with more ``keywords``."""
         return gym.make_vec(self.env, num_envs=num_envs or self.num_envs, **{**self.keywords(training), **keywords})
 
-    def make_continual_env(self, **keywords: Any) -> Any:
-        """The environment of continual sequences, with more ``keywords``."""
-        continual = {"mode": "continual", "updates_per_episode": SEQUENCE}
-        num_envs = min(self.evaluation.sequences, self.num_envs)
-        return self.make_env(training=False, num_envs=num_envs, **continual, **keywords)
-
-    def sequences(self) -> list[list[int]]:
-        """The tasks of each continual sequence: those of the evaluation, in their order."""
-        return [list(range(SEQUENCE * i, SEQUENCE * (i + 1))) for i in range(self.evaluation.sequences)]
-
     def make_policy(self) -> Policy:
         """An untrained policy."""
         config, options = self.env_config(True), dict(self.policy)
@@ -260,7 +250,8 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     check_names("benchmark", tree, [f.name for f in fields(Settings)])
     if "env" not in tree:
         raise ValueError("a benchmark needs env: the id of an environment")
-    default = _read_defaults().get(str(tree["env"]).rpartition(":")[2], {})
+    defaults = _numbers(yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8")))
+    default = defaults.get(str(tree["env"]).rpartition(":")[2], {})
     evaluation = _mapping("evaluation", tree.get("evaluation"))
     check_names("evaluation", evaluation, [f.name for f in fields(EvaluationSettings)])
     tree["evaluation"] = EvaluationSettings(**evaluation)
@@ -307,10 +298,6 @@ def _agent(label: str, value: Any, model: str, domain: str) -> AgentSettings:
 
 
 # YAML and the command line ----------------------------------------------------------------------------------------------
-
-
-def _read_defaults() -> dict[str, Any]:
-    return _numbers(yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8")))
 
 
 def read_config(name: str) -> dict[str, Any]:

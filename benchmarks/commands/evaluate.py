@@ -22,7 +22,7 @@ from seal_env.checks import check_at_least
 from seal_env.files import atomic_write
 
 if TYPE_CHECKING:
-    from agents import Agent, Evaluated
+    from agents import Agent, ScoredEdit
     from benchmarks.reports.intervals import Estimate
     from seal_env.envs import EnvConfig
 
@@ -68,7 +68,7 @@ class Evaluation:
     """
 
     reward: Estimate
-    results: Sequence[Evaluated]
+    results: Sequence[ScoredEdit]
 
 
 def run(arguments: argparse.Namespace) -> Evaluation:
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> Evaluation:
     return Evaluation(reward, results)
 
 
-def _summary(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) -> Iterator[str]:
+def _summary(config: EnvConfig, reward: Estimate, results: Sequence[ScoredEdit]) -> Iterator[str]:
     """The parts of the line that is printed."""
     from seal_env.student import FitStatus
 
@@ -141,7 +141,7 @@ def _summary(config: EnvConfig, reward: Estimate, results: Sequence[Evaluated]) 
         yield f"questions without a verdict {ungraded}"
 
 
-def _graded(result: Evaluated) -> bool:
+def _graded(result: ScoredEdit) -> bool:
     """Whether any question has a verdict: a judge may refuse all of them."""
     questions = len(result.info.get("questions", ())) * len(result.info.get("scores", ()))
     return not questions or result.info["ungraded"] < questions

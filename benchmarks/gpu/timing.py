@@ -23,8 +23,7 @@ from benchmarks.measurements.peak import peak_rate, synchronize
 from benchmarks.measurements.reference import PeftLoop
 from benchmarks.measurements.speed import peak_memory_mib, reset_peak_memory, training_operations
 from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
-from seal_env.student import Student
-from seal_env.student.fit import FitResult, FitStatus
+from seal_env.student import FitStatus, Student
 from seal_env.update import TokenExample, Update, UpdateConfig
 
 _Result = TypeVar("_Result")
@@ -33,8 +32,6 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "q_proj v_proj r=32": {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]},
     "all-linear r=16": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
 }
-FULL_SLOTS = (32, 64, 8, 1, 128)  # in order of importance
-TINY_SLOTS = (2, 1)
 REPEATS = 3
 
 
@@ -52,7 +49,7 @@ class Sizes:
         lengths: as in ``seal-bench speed``.
     """
 
-    slots: tuple[int, ...] = FULL_SLOTS
+    slots: tuple[int, ...] = (32, 64, 8, 1, 128)  # in order of importance
     fewest: int = 2
     questions: int = 5
     new_tokens: int = 64
@@ -61,10 +58,12 @@ class Sizes:
     lengths: str = "seal"
 
 
-_TINY = Sizes(TINY_SLOTS, fewest=2, questions=2, new_tokens=3, written=4, epochs=1, lengths="uniform:4-12")
+_TINY = Sizes((2, 1), fewest=2, questions=2, new_tokens=3, written=4, epochs=1, lengths="uniform:4-12")
 
 
-def speed(model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[Check]]) -> Callable[[Context], dict[str, Any]]:
+def speed(
+    model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[Check]] = lambda timings: []
+) -> Callable[[Context], dict[str, Any]]:
     """Create the stage for a model (``shape:NAME`` or a folder) and one of :data:`ADAPTERS`; ``bars`` checks its timings."""
 
     def run(context: Context) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def speed(model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[
         return {
             "model": model,
             "adapter": adapter,
-            "operations_per_edit": bench.operations_per_edit,
+            "operations_per_edit": statistics.mean(bench.operations),
             "peak_rate": bench.rate,
             "peak_kind": bench.rate_kind,
             "left_out": bench.left_out,
@@ -100,11 +99,6 @@ def bars_half_b(timings: list[dict[str, Any]]) -> list[Check]:
     return [check("edits a second", max((timing["edits_per_second"] for timing in timings), default=0.0), least=10)]
 
 
-def no_bars(timings: list[dict[str, Any]]) -> list[Check]:
-    """For models without a bar."""
-    return []
-
-
 class _Bench:
     def __init__(self, context: Context, name: str, lora: LoraConfig) -> None:
         self.context, self.lora, self.sizes = context, lora, _TINY if context.tiny else Sizes()
@@ -121,10 +115,6 @@ class _Bench:
         self.operations = [training_operations(self.model, self.student.adapter_size, update) for update in self.updates]
         self.left_out: list[str] = []
         self.fresh, self.starting = self.student.zero(0), 0.0
-
-    @property
-    def operations_per_edit(self) -> float:
-        return statistics.mean(self.operations)
 
     def measure(self) -> list[dict[str, Any]]:
         """Timings in order of importance, as many as time allows; the others are listed in :attr:`left_out`."""
@@ -154,7 +144,12 @@ class _Bench:
         while self._again(fits):
             seconds, result = self._timed(lambda: student.fit(updates, start))
             fits.append(seconds)
-        _check_all_trained(result, updates)
+        for update, report in zip(updates, result.reports):
+            tokens = _tokens(update)
+            if report.status is not FitStatus.TRAINED or report.tokens != tokens:
+                raise RuntimeError(
+                    f"an update of {tokens} tokens ended {report.status} after {report.tokens}: it cannot be timed"
+                )
         student.answer(adapters[:1], self.prompt_ids[:1], max_new_tokens=2)
         while self._again(answers):
             answers.append(self._answer(adapters))
@@ -197,16 +192,11 @@ class _Bench:
             start = self._start(edits)
             loop.fit(_one_step(updates[0]), start[0])
             reset_peak_memory(self.device)
-            seconds, adapters = self._timed(lambda: [loop.fit(update, row) for update, row in zip(updates, start)])
-            lengths: list[int] = []
-
-            def answer() -> None:
-                for adapter, prompts in zip(adapters, self.prompt_ids):
-                    loop.load(adapter)
-                    lengths.extend(map(len, loop.answer(prompts, self.sizes.new_tokens)))
-
-            answering, _ = self._timed(answer)
-            _check_lengths(lengths, edits * self.sizes.questions, self.sizes.new_tokens)
+            seconds, adapters = self._timed(lambda: loop.fit_all(updates, start))
+            answering, answers = self._timed(lambda: loop.answer_all(adapters, self.prompt_ids, self.sizes.new_tokens))
+            _check_lengths(
+                [len(ids) for group in answers for ids in group], edits * self.sizes.questions, self.sizes.new_tokens
+            )
         finally:
             loop.peft.unload()
             self.model.eval().requires_grad_(False)
@@ -272,14 +262,6 @@ def _one_step(update: Update) -> Update:
 def _tokens(update: Update) -> int:
     """Tokens read in training, over all epochs."""
     return update.config.epochs * sum(len(example.ids) for example in update.examples if isinstance(example, TokenExample))
-
-
-def _check_all_trained(result: FitResult, updates: Sequence[Update]) -> None:
-    """Raise an error if an update did not end trained with all its tokens."""
-    for update, report in zip(updates, result.reports):
-        tokens = _tokens(update)
-        if report.status is not FitStatus.TRAINED or report.tokens != tokens:
-            raise RuntimeError(f"an update of {tokens} tokens ended {report.status} after {report.tokens}: it cannot be timed")
 
 
 def _check_lengths(lengths: Sequence[int], count: int, tokens: int) -> None:

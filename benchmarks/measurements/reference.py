@@ -92,6 +92,18 @@ class PeftLoop:
             optimizer.zero_grad()
         return self.flat()
 
+    def fit_all(self, updates: Sequence[Update], start: Tensor) -> Tensor:
+        """Train one adapter after the other from ``start: (updates, numel)``; returns them in this shape."""
+        return torch.stack([self.fit(update, row) for update, row in zip(updates, start)])
+
+    def answer_all(self, adapters: Tensor, prompts: list[list[list[int]]], max_new_tokens: int) -> list[list[list[int]]]:
+        """:meth:`answer` with each of ``adapters: (updates, numel)``."""
+        answers = []
+        for adapter, group in zip(adapters, prompts):
+            self.load(adapter)
+            answers.append(self.answer(group, max_new_tokens))
+        return answers
+
     @torch.no_grad()
     def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         """Greedy continuations of ``prompts`` (token ids), in one padded batch."""
@@ -198,16 +210,14 @@ class TrainerLoop(PeftLoop):
         steps = update.steps(len(update.examples))
         flat_order = [i for step in steps for i in step]
         rows = [{k: v[0] for k, v in self._inputs([example]).items()} for example in update.examples]
+        same = ("learning_rate", "warmup_steps", "weight_decay", "max_grad_norm")
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
                 per_device_train_batch_size=update.config.batch_size,
                 num_train_epochs=1,
-                learning_rate=update.config.learning_rate,
                 lr_scheduler_type=update.config.schedule,
-                warmup_steps=update.config.warmup_steps,
-                weight_decay=update.config.weight_decay,
-                max_grad_norm=update.config.max_grad_norm,
+                **{name: getattr(update.config, name) for name in same},
                 save_strategy="no",
                 logging_strategy="no",
                 report_to=[],

@@ -23,7 +23,7 @@ _QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "rms_no
 _LLAMA_ROPE = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
-def _shape(
+def model_config(
     kind: type[PretrainedConfig], vocabulary: int, hidden: int, inner: int, layers: int, heads: int, kv_heads: int, **more: Any
 ) -> PretrainedConfig:
     """A configuration with tied embeddings and 4,096 positions, unless ``more`` says otherwise."""
@@ -33,14 +33,14 @@ def _shape(
 
 
 SHAPES: dict[str, PretrainedConfig] = {
-    "llama-2m": _shape(LlamaConfig, 2048, 256, 768, 2, 4, 4),
-    "llama-2m-deep": _shape(LlamaConfig, 2048, 192, 512, 4, 3, 3),
-    "qwen2-3m": _shape(Qwen2Config, 2048, 256, 768, 4, 4, 2),
-    "qwen2.5-0.5b": _shape(Qwen2Config, 151936, 896, 4864, 24, 14, 2, max_position_embeddings=32768, **_QWEN),
-    "qwen2.5-7b": _shape(
+    "llama-2m": model_config(LlamaConfig, 2048, 256, 768, 2, 4, 4),
+    "llama-2m-deep": model_config(LlamaConfig, 2048, 192, 512, 4, 3, 3),
+    "qwen2-3m": model_config(Qwen2Config, 2048, 256, 768, 4, 4, 2),
+    "qwen2.5-0.5b": model_config(Qwen2Config, 151936, 896, 4864, 24, 14, 2, max_position_embeddings=32768, **_QWEN),
+    "qwen2.5-7b": model_config(
         Qwen2Config, 152064, 3584, 18944, 28, 28, 4, max_position_embeddings=131072, tie_word_embeddings=False, **_QWEN
     ),
-    "llama-3.2-1b": _shape(
+    "llama-3.2-1b": model_config(
         *(LlamaConfig, 128256, 2048, 8192, 16, 32, 8),
         head_dim=64,
         max_position_embeddings=131072,

@@ -110,7 +110,9 @@ def _draw_forgetting(summary: Summary) -> Figure:
     rows = summary.sequence_rows
     columns = min(len(rows), 4)
     lines = math.ceil(len(rows) / 4)
-    figure = _figure_class()(figsize=(5.5 * columns, 4.5 * lines), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * columns, 4.5 * lines), layout="constrained")
     for axes, row in itertools.zip_longest(figure.subplots(lines, columns, squeeze=False).flat, rows):
         if row is None:
             axes.set_axis_off()
@@ -128,16 +130,10 @@ def figures(summary: Summary) -> dict[str, Callable[[Summary], Figure]]:
 
 
 def _figure(panels: int, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
-    figure = _figure_class()(figsize=(4.2 * panels, 4.2), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * panels, 4.2), layout="constrained")
     return figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
-
-
-def _figure_class() -> type[Figure]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("reports need matplotlib: pip install 'seal-env[bench]'") from error
-    return Figure
 
 
 def _draw(summary: Summary, axes: Axes, across: str, metric: Metric) -> None:
