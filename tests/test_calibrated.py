@@ -41,31 +41,31 @@ def right(question: str, gold: str | tuple[str, ...], prediction: str) -> bool:
 @cache
 def held_out() -> tuple[list[Recorded], list[Judged]]:
     verdicts = recorded(RUNS)
-    return verdicts, [one for one in judged(verdicts) if one.evaluated]
+    return verdicts, [item for item in judged(verdicts) if item.evaluated]
 
 
 @needs_runs
 def test_it_agrees_with_the_judge_on_articles_it_was_not_fitted_to() -> None:
     verdicts, items = held_out()
-    fitted_to = {one.article[0] for one in verdicts if one.run.startswith("train/")}
-    assert len(items) > 4000 and fitted_to.isdisjoint(one.article[0] for one in items)
-    given = np.array(Calibrated()([one.answered for one in items]), dtype=bool)
-    found = Agreement.of(given, np.array([one.share > 0.5 for one in items]))
-    assert found.agreement >= 0.885 and found.precision >= 0.84 and found.recall >= 0.82, str(found)
+    fitted_to = {verdict.article[0] for verdict in verdicts if verdict.run.startswith("train/")}
+    assert len(items) > 4000 and fitted_to.isdisjoint(item.article[0] for item in items)
+    given = np.array(Calibrated()([item.answered for item in items]), dtype=bool)
+    agreement = Agreement.of(given, np.array([item.share > 0.5 for item in items]))
+    assert agreement.agreement >= 0.885 and agreement.precision >= 0.84 and agreement.recall >= 0.82, str(agreement)
 
 
 @needs_runs
 def test_its_mean_is_the_judges_within_two_points_and_orders_models_as_the_judge_did() -> None:
     verdicts, items = held_out()
-    answered = [one.answered for one in items]
-    found = accuracies(verdicts, dict(zip(answered, map(bool, Calibrated()(answered)))))
+    answered = [item.answered for item in items]
+    shares = accuracies(verdicts, dict(zip(answered, map(bool, Calibrated()(answered)))))
     for run in EVALUATED:
-        judge, grader = found[run, "adapter"]
+        judge, grader = shares[run, "adapter"]
         assert abs(judge - grader) < 2, (run, judge, grader)
-    before = np.mean([found[run, "baseline"] for run in EVALUATED], 0)
+    before = np.mean([shares[run, "baseline"] for run in EVALUATED], 0)
     assert abs(before[0] - before[1]) < 2, before
-    naive, base, iter2 = (found[run, "adapter"][1] for run in EVALUATED)
-    assert found["eval/base", "baseline"][1] < naive < base < iter2
+    naive, base, iter2 = (shares[run, "adapter"][1] for run in EVALUATED)
+    assert shares["eval/base", "baseline"][1] < naive < base < iter2
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_verdict_depends_on_nothing_but_its_item() -> None:
     items = invented(300)
     grader = Calibrated()
     together = grader(items)
-    assert together == Calibrated()(items) == grader(items[::-1])[::-1] == [v for one in items for v in grader([one])]
+    assert together == Calibrated()(items) == grader(items[::-1])[::-1] == [v for item in items for v in grader([item])]
     assert 0 < sum(map(bool, together)) < 300 and grader([]) == []
 
 
@@ -231,7 +231,7 @@ def test_fitting_twice_gives_the_same_file(tmp_path: Path) -> None:
     table = tabulate(held_out()[1][:400])
     config = FitConfig(trees=8)
     for name in ("one", "two"):
-        write(fit_trees(table.rows, np.array([one.share for one in table.items]), table.weights, config), tmp_path / name)
+        write(fit_trees(table.rows, np.array([item.share for item in table.items]), table.weights, config), tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     read = load_trees(tmp_path / "one")
     assert read.columns.shape == (8, config.depth) and np.isfinite(read.score(table.rows)).all()

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -19,14 +19,12 @@ from torch import Tensor
 from agents import Policy
 from benchmarks.gpu.profiling import busy_seconds
 from benchmarks.gpu.suite import Check, Context, check
-from benchmarks.measurements.peak import peak_rate, synchronize
+from benchmarks.measurements.peak import peak_rate, timed
 from benchmarks.measurements.reference import PeftLoop
 from benchmarks.measurements.speed import peak_memory_mib, reset_peak_memory, training_operations
 from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
 from seal_env.student import FitStatus, Student
 from seal_env.update import TokenExample, Update, UpdateConfig
-
-_Result = TypeVar("_Result")
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "q_proj v_proj r=32": {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]},
@@ -139,10 +137,10 @@ class _Bench:
         start = self._start(edits)
         student.fit([_one_step(update) for update in updates[:slots]], start[:slots])  # warm-up
         reset_peak_memory(self.device)
-        seconds, result = self._timed(lambda: student.fit(updates, start))
+        seconds, result = timed(self.device, lambda: student.fit(updates, start))
         fits, answers, adapters = [seconds], list[float](), result.adapters
         while self._again(fits):
-            seconds, result = self._timed(lambda: student.fit(updates, start))
+            seconds, result = timed(self.device, lambda: student.fit(updates, start))
             fits.append(seconds)
         for update, report in zip(updates, result.reports):
             tokens = _tokens(update)
@@ -169,7 +167,9 @@ class _Bench:
     def _answer(self, adapters: Tensor) -> float:
         """Seconds for all answers of these adapters."""
         prompts = self.prompt_ids[: len(adapters)]
-        seconds, answers = self._timed(lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens))
+        seconds, answers = timed(
+            self.device, lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens)
+        )
         lengths = [len(answer.ids) for group in answers for answer in group]
         _check_lengths(lengths, len(adapters) * self.sizes.questions, self.sizes.new_tokens)
         return seconds
@@ -192,8 +192,8 @@ class _Bench:
             start = self._start(edits)
             loop.fit(_one_step(updates[0]), start[0])
             reset_peak_memory(self.device)
-            seconds, adapters = self._timed(lambda: loop.fit_all(updates, start))
-            answering, answers = self._timed(lambda: loop.answer_all(adapters, self.prompt_ids, self.sizes.new_tokens))
+            seconds, adapters = timed(self.device, lambda: loop.fit_all(updates, start))
+            answering, answers = timed(self.device, lambda: loop.answer_all(adapters, self.prompt_ids, self.sizes.new_tokens))
             _check_lengths(
                 [len(ids) for group in answers for ids in group], edits * self.sizes.questions, self.sizes.new_tokens
             )
@@ -229,7 +229,7 @@ class _Bench:
         instructions = [f"Passage {i}: {'the story of it ' * 12}\nImplications:\n" for i in range(edits)]
         seeds = list(range(edits))
         policy.sample(instructions[:1], seeds[:1])
-        seconds, completions = self._timed(lambda: policy.sample(instructions, seeds))
+        seconds, completions = timed(self.device, lambda: policy.sample(instructions, seeds))
         _check_lengths([len(completion.ids) for completion in completions], edits, self.sizes.written)
         return seconds / edits
 
@@ -241,18 +241,11 @@ class _Bench:
         seconds, busy = [], []
         for examples in (2, 6):
             some = [Update(update.examples[:examples], UpdateConfig(epochs=1), seed=update.seed) for update in updates]
-            seconds.append(self._timed(lambda: self.student.fit(some, start))[0])  # noqa: B023 (called at once)
+            seconds.append(timed(self.device, lambda: self.student.fit(some, start))[0])  # noqa: B023 (called at once)
             busy.append(busy_seconds(self.device, lambda: self.student.fit(some, start)))  # noqa: B023
         if busy[0] is None or busy[1] is None or seconds[1] <= seconds[0]:
             return None
         return max(0.0, 1 - (busy[1] - busy[0]) / (seconds[1] - seconds[0]))
-
-    def _timed(self, run: Callable[[], _Result]) -> tuple[float, _Result]:
-        synchronize(self.device)
-        started = time.perf_counter()
-        result = run()
-        synchronize(self.device)
-        return time.perf_counter() - started, result
 
 
 def _one_step(update: Update) -> Update:

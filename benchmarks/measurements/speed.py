@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from benchmarks.measurements.peak import peak_rate, synchronize
+from benchmarks.measurements.peak import peak_rate, timed
 from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, TunedLoop, VmapLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
 from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
@@ -187,15 +186,9 @@ class SpeedBenchmark:
     def _timed(self, method: Method) -> Run:
         device = self.model.device
         reset_peak_memory(device)
-        started = time.perf_counter()
-        adapters, useful_share = method.fit(self.updates)
-        synchronize(device)
-        fitted, answered = time.perf_counter(), math.nan
-        if method.answer is not None:
-            method.answer(adapters)
-            synchronize(device)
-            answered = time.perf_counter()
-        return Run(fitted - started, answered - fitted, useful_share, peak_memory_mib(device), adapters)
+        fit, (adapters, useful_share) = timed(device, lambda: method.fit(self.updates))
+        answer = math.nan if (run := method.answer) is None else timed(device, lambda: run(adapters))[0]
+        return Run(fit, answer, useful_share, peak_memory_mib(device), adapters)
 
     def _exact(self) -> Tensor | None:
         """The first ``--exact`` adapters in float64, ``(updates, adapter_size)``; None where they are not measured."""
