@@ -147,20 +147,17 @@ def measure_kills(edits: Edits, executor: str, batches: int) -> dict[str, Any]:
     return {"batches": batches, "killed": len(killed), "outcomes": outcomes, "different": different}
 
 
-def _differences(lines: Sequence[str], expected: Sequence[str]) -> int:
-    return sum(line != other for line, other in zip(lines, expected, strict=True))
-
-
 def _kill_worker(executor: str, rng: random.Random, killed: list[int]) -> None:
-    worker = rng.choice(_workers(executor))
+    """Kill one of the worker processes of this process, and add its id to ``killed``."""
+    command = "ray::Worker" if executor == "ray" else "spawn_main"
+    children = psutil.Process().children(recursive=True)
+    worker = rng.choice([child for child in children if command in " ".join(child.cmdline())])
     worker.kill()
     killed.append(worker.pid)
 
 
-def _workers(executor: str) -> list[psutil.Process]:
-    """The worker processes of this process."""
-    command = "ray::Worker" if executor == "ray" else "spawn_main"
-    return [child for child in psutil.Process().children(recursive=True) if command in " ".join(child.cmdline())]
+def _differences(lines: Sequence[str], expected: Sequence[str]) -> int:
+    return sum(line != other for line, other in zip(lines, expected, strict=True))
 
 
 def main() -> None:

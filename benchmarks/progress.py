@@ -31,9 +31,13 @@ class Event:
     edits: int = 0
     reward: float | None = None
 
+    def __str__(self) -> str:
+        reward = "" if self.reward is None else f"  reward {self.reward:.3f}"
+        return f"{self.label} seed {self.seed}: {self.status}{reward}"
+
 
 class View:
-    """Counts events; a context manager.
+    """Progress as one line per event, with an estimate of the remaining time; a context manager.
 
     Args:
         total: edits to score in all runs.
@@ -44,6 +48,7 @@ class View:
 
     def __init__(self, total: int, done: int, runs: int, complete: int) -> None:
         self.total, self.done, self.runs, self.complete = total, done, runs, complete
+        self._started, self._before = time.monotonic(), done
 
     def __enter__(self) -> Self:
         return self
@@ -54,37 +59,22 @@ class View:
     def __call__(self, event: Event) -> None:
         self.done += event.edits
         self.complete += event.status == "complete"
+        self.show(event)
 
-
-class Lines(View):
-    """One line per event, with an estimate of the remaining time."""
-
-    def __enter__(self) -> Self:
-        self._started, self._before = time.monotonic(), self.done
-        return self
-
-    def __call__(self, event: Event) -> None:
-        super().__call__(event)
-        reward = "" if event.reward is None else f"  reward {event.reward:.3f}"
+    def show(self, event: Event) -> None:
+        """Print an event that has been counted."""
         elapsed, new = time.monotonic() - self._started, self.done - self._before
         left = f"  {_clock(elapsed / new * (self.total - self.done))} left" if new else ""
         share = f"[{self.complete}/{self.runs} runs, {self.done}/{self.total} edits, {_clock(elapsed)}{left}]"
-        print(f"{event.label} seed {event.seed}: {event.status}{reward}  {share}", flush=True)
+        print(f"{event}  {share}", flush=True)
 
 
 class Bar(View):
     """A progress bar and a table of the active runs."""
 
     def __enter__(self) -> Self:
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("edits"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
+        counts = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("edits"))
+        self._progress = Progress(*counts, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         self._bar = self._progress.add_task(self._runs(), total=self.total, completed=self.done)
         self._running: dict[tuple[str, int], Event] = {}
         self._live = Live(self._table(), console=Console(), refresh_per_second=4)
@@ -94,8 +84,7 @@ class Bar(View):
     def __exit__(self, *problem: object) -> None:
         self._live.__exit__(*problem)  # type: ignore[arg-type]
 
-    def __call__(self, event: Event) -> None:
-        super().__call__(event)
+    def show(self, event: Event) -> None:
         key = (event.label, event.seed)
         if event.status == "complete":
             self._running.pop(key, None)
@@ -111,15 +100,14 @@ class Bar(View):
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         table.add_row(self._progress)
-        for (label, seed), event in self._running.items():
-            reward = "" if event.reward is None else f"  reward {event.reward:.3f}"
-            table.add_row(f"  {label} seed {seed}: {event.status}{reward}")
+        for event in self._running.values():
+            table.add_row(f"  {event}")
         return table
 
 
 def make_view(total: int, done: int, runs: int, complete: int) -> View:
     """A bar on a terminal, lines elsewhere."""
-    return (Bar if sys.stdout.isatty() else Lines)(total, done, runs, complete)
+    return (Bar if sys.stdout.isatty() else View)(total, done, runs, complete)
 
 
 def _clock(seconds: float) -> str:

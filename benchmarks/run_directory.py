@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def add_session(folder: Path) -> None:
     session = {
         "command": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: installed for name in _PACKAGES if (installed := _version(name))},
+        "versions": {name: version(name) for name in _PACKAGES if any(distributions(name=name))},
         "git": _git(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -106,13 +106,6 @@ def add_session(folder: Path) -> None:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
     write_json(path, {"sessions": [*sessions, session]})
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _git() -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from agents import Agent, Callback, Round, evaluate_sequences
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, TensorBoard, WandB, append_lines, edit_line, latest
 from benchmarks.progress import Event, View, make_view
 from benchmarks.run_directory import locked, run_folder
-from benchmarks.settings import Settings
+from benchmarks.settings import SEQUENCE, Settings
 from seal_env.distributed import exit_with_parent, init_worker, shared_pool
 from seal_env.files import atomic_folder, atomic_write, write_json
 
@@ -118,7 +118,9 @@ class Runner:
                 agent = about.type.load(checkpoint, env, policy)
             else:
                 agent = about.type(env, policy, seed=seed, self_adapting=about.self_adapting, **about.config)
-            write_json(own / "environment.json", _resolved_settings(env, test, agent))
+            # All settings, with their defaults and the templates that "auto" resolved to.
+            resolved = {"env": env.unwrapped.config.to_dict(), "evaluation": test.unwrapped.config.to_dict()}
+            write_json(own / "environment.json", {**resolved, "policy": agent.policy.writing, "agent": asdict(agent.config)})
             tasks, every, start = range(settings.evaluation.tasks), settings.evaluation.every, settings.evaluation.start
             evaluate = Evaluate(test, tasks, every, own / "evaluation.jsonl", seed, start)
             callbacks: list[Callback] = [evaluate]
@@ -150,8 +152,11 @@ class Runner:
 
     def _continual_lines(self, agent: Agent, seed: int) -> list[dict[str, Any]]:
         """One line per step of each continual sequence."""
-        env = self.settings.make_continual_env(**self.executor)
-        sequences = evaluate_sequences(agent, env, self.settings.sequences(), seed=seed)
+        settings, count = self.settings, self.settings.evaluation.sequences
+        keywords = {"mode": "continual", "updates_per_episode": SEQUENCE, **self.executor}
+        env = settings.make_env(training=False, num_envs=min(count, settings.num_envs), **keywords)
+        tasks = [range(first, first + SEQUENCE) for first in range(0, SEQUENCE * count, SEQUENCE)]
+        sequences = evaluate_sequences(agent, env, tasks, seed=seed)
         return [
             {"sequence": i, "step": t} | edit_line(step) | {"accuracy_row": list(step.info["accuracy_row"])}
             for i, steps in enumerate(sequences)
@@ -168,16 +173,6 @@ def _show(events: Any, view: View) -> None:
     """Show the events that worker processes have queued."""
     while not events.empty():
         view(events.get())
-
-
-def _resolved_settings(env: Any, test: Any, agent: Agent) -> dict[str, Any]:
-    """All settings of environments, agent and policy, with defaults and the templates that ``auto`` resolved to."""
-    return {
-        "env": env.unwrapped.config.to_dict(),
-        "evaluation": test.unwrapped.config.to_dict(),
-        "policy": agent.policy.writing,
-        "agent": asdict(agent.config),
-    }
 
 
 class _Report(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,18 @@ from typing import Any
 
 import gymnasium as gym
 import yaml
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from peft import LoraConfig
 
 from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
 from agents.policy import SEAL_SAMPLING
 from benchmarks import CONFIGS, DEFAULTS
-from benchmarks.environments import env_keywords
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
 from seal_env.domains import EnvConfig, from_keywords
+from seal_env.envs import SealVectorEnv
 
+ENTRY_POINT = "seal_env.envs:SealVectorEnv"
 SEQUENCE = 8  # passages of a continual sequence, as in the paper
 LEARNERS = ("rest_em", "grpo", "ppo")
 BASELINES = ("no_update", "passage_only", "untrained", "best_of_k", "oracle")
@@ -163,16 +166,6 @@ class Settings:
         """The training or the evaluation environment, with more ``keywords``."""
         return gym.make_vec(self.env, num_envs=num_envs or self.num_envs, **{**self.keywords(training), **keywords})
 
-    def make_continual_env(self, **keywords: Any) -> Any:
-        """The environment of continual sequences, with more ``keywords``."""
-        continual = {"mode": "continual", "updates_per_episode": SEQUENCE}
-        num_envs = min(self.evaluation.sequences, self.num_envs)
-        return self.make_env(training=False, num_envs=num_envs, **continual, **keywords)
-
-    def sequences(self) -> list[list[int]]:
-        """The tasks of each continual sequence: those of the evaluation, in their order."""
-        return [list(range(SEQUENCE * i, SEQUENCE * (i + 1))) for i in range(self.evaluation.sequences)]
-
     def make_policy(self) -> Policy:
         """An untrained policy."""
         config, options = self.env_config(True), dict(self.policy)
@@ -186,6 +179,43 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """The settings as a JSON tree that :func:`from_mapping` reads."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def env_keywords(env_id: object) -> Mapping[str, Any]:
+    """The keywords that a SEAL environment is registered with.
+
+    Args:
+        env_id: a registered id, or ``package.module:Id-v0``: the module is imported first, as ``gym.make`` does.
+
+    Raises:
+        ValueError: the id is not registered, its module cannot be imported, or it is not an id of a SEAL environment.
+    """
+    module, _, name = str(env_id).rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"environment {env_id!r}: cannot import {module!r}: {error}") from error
+    spec = gym.registry.get(name)
+    if spec is None:
+        names = [known for known, other in gym.registry.items() if other.vector_entry_point == ENTRY_POINT]
+        raise ValueError(
+            f"no environment {env_id!r}.{did_you_mean(name, names)} There are: {', '.join(names)};"
+            " or give 'package.module:Id-v0', which imports the module that registers it"
+        )
+    if not _is_seal(spec):
+        raise ValueError(f"{env_id!r} is not a SEAL environment: its vector_entry_point must be {ENTRY_POINT!r} or a subclass")
+    return spec.kwargs
+
+
+def _is_seal(spec: EnvSpec) -> bool:
+    entry_point: Any = spec.vector_entry_point
+    if isinstance(entry_point, str):
+        try:
+            entry_point = load_env_creator(entry_point)
+        except (ImportError, AttributeError, ValueError):  # Gymnasium registers ids whose optional packages are missing
+            return False
+    return isinstance(entry_point, type) and issubclass(entry_point, SealVectorEnv)
 
 
 def policy_options(config: EnvConfig) -> dict[str, Any]:
@@ -220,7 +250,8 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Set
     check_names("benchmark", tree, [f.name for f in fields(Settings)])
     if "env" not in tree:
         raise ValueError("a benchmark needs env: the id of an environment")
-    default = _read_defaults().get(str(tree["env"]).rpartition(":")[2], {})
+    defaults = _numbers(yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8")))
+    default = defaults.get(str(tree["env"]).rpartition(":")[2], {})
     evaluation = _mapping("evaluation", tree.get("evaluation"))
     check_names("evaluation", evaluation, [f.name for f in fields(EvaluationSettings)])
     tree["evaluation"] = EvaluationSettings(**evaluation)
@@ -267,10 +298,6 @@ def _agent(label: str, value: Any, model: str, domain: str) -> AgentSettings:
 
 
 # YAML and the command line ----------------------------------------------------------------------------------------------
-
-
-def _read_defaults() -> dict[str, Any]:
-    return _numbers(yaml.safe_load((CONFIGS / f"{DEFAULTS}.yaml").read_text(encoding="utf-8")))
 
 
 def read_config(name: str) -> dict[str, Any]:

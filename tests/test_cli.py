@@ -14,7 +14,7 @@ import pytest
 
 from agents.callbacks import WandB
 from benchmarks.cli import COMMANDS, main
-from benchmarks.environments import ENTRY_POINT, env_keywords
+from benchmarks.settings import ENTRY_POINT, env_keywords
 from seal_env.envs import SealVectorEnv
 from seal_env.errors import EXTRAS, missing_extra
 

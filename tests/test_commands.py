@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 from agents import Policy, evaluate, evaluate_sequences, get_agent
 from agents.saved import open_policy, split_config
 from benchmarks import CONFIGS
-from benchmarks.adaptation import read_documents
 from benchmarks.cli import main
 from benchmarks.commands import adapt, listing
 from benchmarks.commands import evaluate as evaluate_command
+from benchmarks.commands.adapt import read_documents
 from seal_env.registration import ENVIRONMENTS
 from seal_env.tasks import DATASETS
 from seal_env.tasks.folder import DOCUMENTS, PASSAGE_WORDS

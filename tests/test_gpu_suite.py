@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as suite
-from benchmarks.gpu.suite import Context, Records, Stage, check, read_lines, run_stages
-from benchmarks.gpu.table import table
+from benchmarks.gpu.suite import Context, Records, Stage, check, read_lines, run_stages, table
 
 DRY = ["--device", "cpu", "--tiny"]
 HEADER = {"device": "cpu", "card": "x", "tiny": True, "model": None}

@@ -144,7 +144,6 @@ def test_no_page_of_the_docs_uses_a_retired_phrase():
 
 def test_every_module_has_a_name_that_no_other_module_and_no_standard_module_has():
     paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    paths.remove(ROOT / "benchmarks" / "evaluation.py")  # it moves into benchmarks/commands/evaluate.py
     names = Counter(path.stem for path in paths if path.stem not in ("__init__", "__main__"))
     assert not [name for name, count in names.items() if count > 1]
     assert not names.keys() & sys.stdlib_module_names

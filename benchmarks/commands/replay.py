@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.replay.accuracy import continual, evaluation, joint, training
+from benchmarks.replay.accuracy import continual, evaluation, joint, proxies, training
 from benchmarks.replay.grading import grade_again, parse_graders
-from benchmarks.replay.proxies import proxies
 from benchmarks.replay.recordings import read
 from benchmarks.replay.replay_tables import Section, markdown, text
 from benchmarks.replay.reproduction import selection, sequences, tasks

@@ -22,9 +22,8 @@ import transformers
 from benchmarks.gpu import correctness, learning
 from benchmarks.gpu.profiling import profile_model
 from benchmarks.gpu.slots import memory
-from benchmarks.gpu.suite import Context, Stage, run_stages
-from benchmarks.gpu.table import table
-from benchmarks.gpu.timing import ADAPTERS, bars_7b, bars_half_b, no_bars, speed
+from benchmarks.gpu.suite import Context, Stage, run_stages, table
+from benchmarks.gpu.timing import ADAPTERS, bars_7b, bars_half_b, speed
 from seal_env._version import __version__
 from seal_env.files import atomic_write
 from seal_env.student.loading import check_device
@@ -39,7 +38,7 @@ def stages(tiny: bool, folder: str | None) -> list[Stage]:
         "shape:qwen2.5-0.5b",
         "shape:llama-3.2-1b",
     )  # fmt: skip
-    own = [Stage("speed-model-qv", speed(folder, _QV, no_bars), 90, 150)] if folder else []
+    own = [Stage("speed-model-qv", speed(folder, _QV), 90, 150)] if folder else []
     return [
         Stage("correctness", correctness.run, 60, 150),
         Stage("speed-7b-qv", speed(seven, _QV, bars_7b), 60, 210),
@@ -49,10 +48,10 @@ def stages(tiny: bool, folder: str | None) -> list[Stage]:
         *own,
         Stage("benchmark", learning.run, 20, 45),
         Stage("memory", memory(seven), 40, 80),
-        Stage("speed-7b-all", speed(seven, _ALL, no_bars), 60, 120),
-        Stage("speed-0.5b-all", speed(half, _ALL, no_bars), 25, 50),
-        Stage("speed-1b-qv", speed(billion, _QV, no_bars), 30, 60),
-        Stage("speed-1b-all", speed(billion, _ALL, no_bars), 30, 60),
+        Stage("speed-7b-all", speed(seven, _ALL), 60, 120),
+        Stage("speed-0.5b-all", speed(half, _ALL), 25, 50),
+        Stage("speed-1b-qv", speed(billion, _QV), 30, 60),
+        Stage("speed-1b-all", speed(billion, _ALL), 30, 60),
     ]
 
 
@@ -77,11 +76,15 @@ def main(argv: list[str] | None = None) -> int:
         device = check_device(arguments.device)
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
-        selected = _select(stages(arguments.tiny, arguments.model), arguments.stages)
+        known = {stage.name: stage for stage in stages(arguments.tiny, arguments.model)}
+        selected = arguments.stages.split(",") if arguments.stages else list(known)
+        if unknown := sorted(set(selected) - set(known)):
+            raise ValueError(f"--stages {unknown[0]!r}: there are {', '.join(known)}")
         if arguments.minutes < 0:
             raise ValueError(f"--minutes must not be negative, got {arguments.minutes}")
+        chosen = [known[name] for name in known if name in selected]
         context = Context(device, arguments.tiny, arguments.out, arguments.model)
-        records = run_stages(selected, context, header(device, arguments), arguments.minutes)
+        records = run_stages(chosen, context, header(device, arguments), arguments.minutes)
     except ValueError as error:
         print(f"python -m benchmarks.gpu: {error}", file=sys.stderr)
         return 2
@@ -118,14 +121,6 @@ def _output(*command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or "unknown"
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-
-
-def _select(stages: list[Stage], names: str | None) -> list[Stage]:
-    known = [stage.name for stage in stages]
-    selected = names.split(",") if names else known
-    if unknown := sorted(set(selected) - set(known)):
-        raise ValueError(f"--stages {unknown[0]!r}: there are {', '.join(known)}")
-    return [stage for stage in stages if stage.name in selected]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import gymnasium as gym
@@ -44,20 +44,16 @@ _EQUAL_ANSWERS = 0.95
 def run(context: Context) -> dict[str, list[Check]]:
     """Run all checks."""
     checks: list[Check] = []
-    parts: list[tuple[str, Callable[[], Iterable[Check]]]] = [
-        ("llama-2m", partial(_model, context, "llama-2m", "llama")),
-        ("qwen2-3m, generic", partial(_model, context, "qwen2-3m", "generic")),
-        ("seal-nano", partial(_environment, context)),
-    ]
+    parts: dict[str, Callable[[], Iterable[Check]]] = {
+        "llama-2m": lambda: _Bench(context, "llama-2m", "llama").checks(),
+        "qwen2-3m, generic": lambda: _Bench(context, "qwen2-3m", "generic").checks(),
+        "seal-nano": lambda: _environment(context),
+    }
     if not context.tiny:
-        parts.append(("qwen2-3m", partial(_model, context, "qwen2-3m", "llama")))
-    for name, part in parts:
+        parts["qwen2-3m"] = lambda: _Bench(context, "qwen2-3m", "llama").checks()
+    for name, part in parts.items():
         checks += part() if context.left > 0 else [check(f"{name}: reached in time", 0, least=1)]
     return {"checks": checks}
-
-
-def _model(context: Context, shape: str, network: str) -> Iterator[Check]:
-    yield from _Bench(context, shape, network).checks()
 
 
 @dataclass
@@ -98,8 +94,7 @@ class _Bench:
         yield check(
             "fit against the CPU", _most(self.fitted.adapters, self.here.fit(self.updates, self.start).adapters), most=_WEIGHT
         )
-        loop = PeftLoop(self._model(self.context.device), _LORA)
-        peft = torch.stack([loop.fit(update, row) for update, row in zip(self.updates, self.start)])
+        peft = PeftLoop(self._model(self.context.device), _LORA).fit_all(self.updates, self.start)
         yield check("fit against PEFT on the device", _most(self.fitted.adapters, peft), most=_WEIGHT)
         yield check("adapters have moved", _most(peft, self.start), least=10 * _WEIGHT)
 
@@ -113,11 +108,10 @@ class _Bench:
         self.there.network.static_decoding = False
         yield check("answers of static decoding equal to the others", _equal(static, there), least=_EQUAL_ANSWERS)
         loop = PeftLoop(self._model(self.context.device), _LORA)
-        same = []
-        for adapter, prompts, answers in zip(adapters, self.prompts, there):
-            loop.load(adapter)
-            rows = loop.answer([self.there.tokenizer(prompt)["input_ids"] for prompt in prompts], _NEW_TOKENS)
-            same += [list(answer.ids) == row[: len(answer.ids)] for answer, row in zip(answers, rows)]
+        prompts = [[self.there.tokenizer(prompt)["input_ids"] for prompt in group] for group in self.prompts]
+        rows = loop.answer_all(adapters, prompts, _NEW_TOKENS)
+        pairs = zip(chain(*there), chain(*rows), strict=True)
+        same = [list(answer.ids) == row[: len(answer.ids)] for answer, row in pairs]
         yield check("answers equal to PEFT's on the device", sum(same) / len(same), least=_EQUAL_ANSWERS)
         likely = self.there.log_likelihood(adapters, self.prompts, self.prompts)
         expected = self.here.log_likelihood(adapters, self.prompts, self.prompts)
@@ -209,10 +203,9 @@ class _Bench:
         updates = make_updates(lengths, self.base.config.vocab_size, {"epochs": 4 if self.context.tiny else 10})
         start = self.here.fresh([update.seed for update in updates])
         exact = Float64Loop(self._model(self.context.device), _LORA)
-        truth = torch.stack([exact.fit(update, row.double()) for update, row in zip(updates, start)])
+        truth = exact.fit_all(updates, start.double())
         for dtype, most in ((torch.float32, 2.0), (torch.bfloat16, 2.0)):
-            loop = PeftLoop(self._model(self.context.device, dtype), _LORA)
-            theirs = relative_errors(torch.stack([loop.fit(update, row) for update, row in zip(updates, start)]), truth)
+            theirs = relative_errors(PeftLoop(self._model(self.context.device, dtype), _LORA).fit_all(updates, start), truth)
             ours = relative_errors(self._student(self.context.device, dtype).fit(updates, start).adapters, truth)
             ratio = (ours / theirs).log().mean().exp().item()
             name = str(dtype).removeprefix("torch.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Any
 
@@ -27,10 +28,10 @@ def run(context: Context) -> dict[str, Any]:
         "edits": agent.edits,
         "rounds": len(watch.seconds),
         "edits a second": contexts * generations * len(watch.seconds[1:]) / taken if taken else None,
-        "reward of the first three rounds": _mean(watch.rewards[:3]),
-        "reward of the last three rounds": _mean(watch.rewards[-3:]),
+        "reward of the first three rounds": statistics.mean(watch.rewards[:3]),
+        "reward of the last three rounds": statistics.mean(watch.rewards[-3:]),
         "seconds of a round": taken / len(watch.seconds[1:]) if taken else None,
-        **{f"share of {name}": share for name, share in watch.shares().items()},
+        **{f"share of {name}": seconds / sum(watch.seconds) for name, seconds in watch.phases.items()},
     }
     return {"figures": figures, "rewards": watch.rewards, "checks": [check("rounds of GRPO", len(watch.seconds), least=2)]}
 
@@ -54,11 +55,3 @@ class _Watch(Callback):
         for name, value in result.seconds.items():
             self.phases[name] = self.phases.get(name, 0.0) + value
         return self.context.left > 2 * self.seconds[-1]
-
-    def shares(self) -> dict[str, float]:
-        """Of each phase in the time of all rounds."""
-        return {name: value / sum(self.seconds) for name, value in self.phases.items()}
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -5,7 +5,6 @@ The difference of two calls with different numbers of steps is measured, without
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.suite import Context
-from benchmarks.measurements.peak import synchronize
+from benchmarks.measurements.peak import synchronize, timed
 from seal_env.student import Student
 from seal_env.update import TokenExample, Update, UpdateConfig
 
@@ -97,11 +96,7 @@ def _profiled(device: torch.device, run: Callable[[], object]) -> _Window:
     """Profile ``run``; on the CPU, operations are counted in place of kernels."""
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if cuda else [ProfilerActivity.CPU]
-    synchronize(device)
-    started = time.perf_counter()
-    run()
-    synchronize(device)
-    seconds = time.perf_counter() - started
+    seconds, _ = timed(device, run)
     with profile(activities=activities) as profiler:
         run()
         synchronize(device)

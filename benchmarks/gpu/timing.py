@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -19,22 +19,17 @@ from torch import Tensor
 from agents import Policy
 from benchmarks.gpu.profiling import busy_seconds
 from benchmarks.gpu.suite import Check, Context, check
-from benchmarks.measurements.peak import peak_rate, synchronize
+from benchmarks.measurements.peak import peak_rate, timed
 from benchmarks.measurements.reference import PeftLoop
 from benchmarks.measurements.timings import peak_memory_mib, reset_peak_memory, training_operations
 from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
-from seal_env.student import Student
-from seal_env.student.fit import FitResult, FitStatus
+from seal_env.student import FitStatus, Student
 from seal_env.update import TokenExample, Update, UpdateConfig
-
-_Result = TypeVar("_Result")
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "q_proj v_proj r=32": {"r": 32, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"]},
     "all-linear r=16": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
 }
-FULL_SLOTS = (32, 64, 8, 1, 128)  # in order of importance
-TINY_SLOTS = (2, 1)
 REPEATS = 3
 
 
@@ -52,7 +47,7 @@ class Sizes:
         lengths: as in ``seal-bench speed``.
     """
 
-    slots: tuple[int, ...] = FULL_SLOTS
+    slots: tuple[int, ...] = (32, 64, 8, 1, 128)  # in order of importance
     fewest: int = 2
     questions: int = 5
     new_tokens: int = 64
@@ -61,10 +56,12 @@ class Sizes:
     lengths: str = "seal"
 
 
-_TINY = Sizes(TINY_SLOTS, fewest=2, questions=2, new_tokens=3, written=4, epochs=1, lengths="uniform:4-12")
+_TINY = Sizes((2, 1), fewest=2, questions=2, new_tokens=3, written=4, epochs=1, lengths="uniform:4-12")
 
 
-def speed(model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[Check]]) -> Callable[[Context], dict[str, Any]]:
+def speed(
+    model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[Check]] = lambda timings: []
+) -> Callable[[Context], dict[str, Any]]:
     """Create the stage for a model (``shape:NAME`` or a folder) and one of :data:`ADAPTERS`; ``bars`` checks its timings."""
 
     def run(context: Context) -> dict[str, Any]:
@@ -73,7 +70,7 @@ def speed(model: str, adapter: str, bars: Callable[[list[dict[str, Any]]], list[
         return {
             "model": model,
             "adapter": adapter,
-            "operations_per_edit": bench.operations_per_edit,
+            "operations_per_edit": statistics.mean(bench.operations),
             "peak_rate": bench.rate,
             "peak_kind": bench.rate_kind,
             "left_out": bench.left_out,
@@ -100,11 +97,6 @@ def bars_half_b(timings: list[dict[str, Any]]) -> list[Check]:
     return [check("edits a second", max((timing["edits_per_second"] for timing in timings), default=0.0), least=10)]
 
 
-def no_bars(timings: list[dict[str, Any]]) -> list[Check]:
-    """For models without a bar."""
-    return []
-
-
 class _Bench:
     def __init__(self, context: Context, name: str, lora: LoraConfig) -> None:
         self.context, self.lora, self.sizes = context, lora, _TINY if context.tiny else Sizes()
@@ -121,10 +113,6 @@ class _Bench:
         self.operations = [training_operations(self.model, self.student.adapter_size, update) for update in self.updates]
         self.left_out: list[str] = []
         self.fresh, self.starting = self.student.zero(0), 0.0
-
-    @property
-    def operations_per_edit(self) -> float:
-        return statistics.mean(self.operations)
 
     def measure(self) -> list[dict[str, Any]]:
         """Timings in order of importance, as many as time allows; the others are listed in :attr:`left_out`."""
@@ -149,12 +137,17 @@ class _Bench:
         start = self._start(edits)
         student.fit([_one_step(update) for update in updates[:slots]], start[:slots])  # warm-up
         reset_peak_memory(self.device)
-        seconds, result = self._timed(lambda: student.fit(updates, start))
+        seconds, result = timed(self.device, lambda: student.fit(updates, start))
         fits, answers, adapters = [seconds], list[float](), result.adapters
         while self._again(fits):
-            seconds, result = self._timed(lambda: student.fit(updates, start))
+            seconds, result = timed(self.device, lambda: student.fit(updates, start))
             fits.append(seconds)
-        _check_all_trained(result, updates)
+        for update, report in zip(updates, result.reports):
+            tokens = _tokens(update)
+            if report.status is not FitStatus.TRAINED or report.tokens != tokens:
+                raise RuntimeError(
+                    f"an update of {tokens} tokens ended {report.status} after {report.tokens}: it cannot be timed"
+                )
         student.answer(adapters[:1], self.prompt_ids[:1], max_new_tokens=2)
         while self._again(answers):
             answers.append(self._answer(adapters))
@@ -174,7 +167,9 @@ class _Bench:
     def _answer(self, adapters: Tensor) -> float:
         """Seconds for all answers of these adapters."""
         prompts = self.prompt_ids[: len(adapters)]
-        seconds, answers = self._timed(lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens))
+        seconds, answers = timed(
+            self.device, lambda: self.student.answer(adapters, prompts, max_new_tokens=self.sizes.new_tokens)
+        )
         lengths = [len(answer.ids) for group in answers for answer in group]
         _check_lengths(lengths, len(adapters) * self.sizes.questions, self.sizes.new_tokens)
         return seconds
@@ -197,16 +192,11 @@ class _Bench:
             start = self._start(edits)
             loop.fit(_one_step(updates[0]), start[0])
             reset_peak_memory(self.device)
-            seconds, adapters = self._timed(lambda: [loop.fit(update, row) for update, row in zip(updates, start)])
-            lengths: list[int] = []
-
-            def answer() -> None:
-                for adapter, prompts in zip(adapters, self.prompt_ids):
-                    loop.load(adapter)
-                    lengths.extend(map(len, loop.answer(prompts, self.sizes.new_tokens)))
-
-            answering, _ = self._timed(answer)
-            _check_lengths(lengths, edits * self.sizes.questions, self.sizes.new_tokens)
+            seconds, adapters = timed(self.device, lambda: loop.fit_all(updates, start))
+            answering, answers = timed(self.device, lambda: loop.answer_all(adapters, self.prompt_ids, self.sizes.new_tokens))
+            _check_lengths(
+                [len(ids) for group in answers for ids in group], edits * self.sizes.questions, self.sizes.new_tokens
+            )
         finally:
             loop.peft.unload()
             self.model.eval().requires_grad_(False)
@@ -239,7 +229,7 @@ class _Bench:
         instructions = [f"Passage {i}: {'the story of it ' * 12}\nImplications:\n" for i in range(edits)]
         seeds = list(range(edits))
         policy.sample(instructions[:1], seeds[:1])
-        seconds, completions = self._timed(lambda: policy.sample(instructions, seeds))
+        seconds, completions = timed(self.device, lambda: policy.sample(instructions, seeds))
         _check_lengths([len(completion.ids) for completion in completions], edits, self.sizes.written)
         return seconds / edits
 
@@ -251,18 +241,11 @@ class _Bench:
         seconds, busy = [], []
         for examples in (2, 6):
             some = [Update(update.examples[:examples], UpdateConfig(epochs=1), seed=update.seed) for update in updates]
-            seconds.append(self._timed(lambda: self.student.fit(some, start))[0])  # noqa: B023 (called at once)
+            seconds.append(timed(self.device, lambda: self.student.fit(some, start))[0])  # noqa: B023 (called at once)
             busy.append(busy_seconds(self.device, lambda: self.student.fit(some, start)))  # noqa: B023
         if busy[0] is None or busy[1] is None or seconds[1] <= seconds[0]:
             return None
         return max(0.0, 1 - (busy[1] - busy[0]) / (seconds[1] - seconds[0]))
-
-    def _timed(self, run: Callable[[], _Result]) -> tuple[float, _Result]:
-        synchronize(self.device)
-        started = time.perf_counter()
-        result = run()
-        synchronize(self.device)
-        return time.perf_counter() - started, result
 
 
 def _one_step(update: Update) -> Update:
@@ -272,14 +255,6 @@ def _one_step(update: Update) -> Update:
 def _tokens(update: Update) -> int:
     """Tokens read in training, over all epochs."""
     return update.config.epochs * sum(len(example.ids) for example in update.examples if isinstance(example, TokenExample))
-
-
-def _check_all_trained(result: FitResult, updates: Sequence[Update]) -> None:
-    """Raise an error if an update did not end trained with all its tokens."""
-    for update, report in zip(updates, result.reports):
-        tokens = _tokens(update)
-        if report.status is not FitStatus.TRAINED or report.tokens != tokens:
-            raise RuntimeError(f"an update of {tokens} tokens ended {report.status} after {report.tokens}: it cannot be timed")
 
 
 def _check_lengths(lengths: Sequence[int], count: int, tokens: int) -> None:

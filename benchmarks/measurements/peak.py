@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from seal_env.student.native import compile_library
 
 _SOURCE = Path(__file__).with_name("peak.c")
+Result = TypeVar("Result")
 _STEPS = 2_000_000  # some tens of milliseconds
 _REPEATS = 7
 
@@ -49,12 +52,8 @@ def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
         out = torch.empty_like(a)
         runs = []
         for _ in range(_REPEATS):
-            synchronize(device)
-            started = time.perf_counter()
-            for _ in range(4):
-                torch.mm(a, b, out=out)
-            synchronize(device)
-            runs.append(4 * 2 * size**3 / (time.perf_counter() - started))
+            seconds, _ = timed(device, lambda: [torch.mm(a, b, out=out) for _ in range(4)])  # noqa: B023 (called at once)
+            runs.append(4 * 2 * size**3 / seconds)
         rates.append(statistics.median(runs))
     return max(rates)
 
@@ -63,3 +62,12 @@ def synchronize(device: torch.device) -> None:
     """Wait for all kernels on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def timed(device: torch.device, run: Callable[[], Result]) -> tuple[float, Result]:
+    """Seconds of ``run``, with all its kernels, and what it returns."""
+    synchronize(device)
+    started = time.perf_counter()
+    result = run()
+    synchronize(device)
+    return time.perf_counter() - started, result

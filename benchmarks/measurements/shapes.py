@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -18,78 +19,33 @@ from transformers import (
     Qwen2Config,
 )
 
+_QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "rms_norm_eps": 1e-6}
+_LLAMA_ROPE = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+def model_config(
+    kind: type[PretrainedConfig], vocabulary: int, hidden: int, inner: int, layers: int, heads: int, kv_heads: int, **more: Any
+) -> PretrainedConfig:
+    """A configuration with tied embeddings and 4,096 positions, unless ``more`` says otherwise."""
+    sizes = {"vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
+    sizes |= {"num_attention_heads": heads, "num_key_value_heads": kv_heads}
+    return kind(**{"max_position_embeddings": 4096, "tie_word_embeddings": True, **sizes, **more})
+
+
 SHAPES: dict[str, PretrainedConfig] = {
-    "llama-2m": LlamaConfig(
-        vocab_size=2048,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
+    "llama-2m": model_config(LlamaConfig, 2048, 256, 768, 2, 4, 4),
+    "llama-2m-deep": model_config(LlamaConfig, 2048, 192, 512, 4, 3, 3),
+    "qwen2-3m": model_config(Qwen2Config, 2048, 256, 768, 4, 4, 2),
+    "qwen2.5-0.5b": model_config(Qwen2Config, 151936, 896, 4864, 24, 14, 2, max_position_embeddings=32768, **_QWEN),
+    "qwen2.5-7b": model_config(
+        Qwen2Config, 152064, 3584, 18944, 28, 28, 4, max_position_embeddings=131072, tie_word_embeddings=False, **_QWEN
     ),
-    "llama-2m-deep": LlamaConfig(
-        vocab_size=2048,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-    ),
-    "qwen2-3m": Qwen2Config(
-        vocab_size=2048,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-    ),
-    "qwen2.5-0.5b": Qwen2Config(
-        vocab_size=151936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        max_position_embeddings=32768,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=True,
-    ),
-    "qwen2.5-7b": Qwen2Config(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        max_position_embeddings=131072,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=False,
-    ),
-    "llama-3.2-1b": LlamaConfig(
-        vocab_size=128256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
+    "llama-3.2-1b": model_config(
+        *(LlamaConfig, 128256, 2048, 8192, 16, 32, 8),
         head_dim=64,
         max_position_embeddings=131072,
-        rope_parameters={
-            "rope_type": "llama3",
-            "rope_theta": 5e5,
-            "factor": 32.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
-        },
+        rope_parameters={**_LLAMA_ROPE, "original_max_position_embeddings": 8192},
         rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
     ),
 }
 

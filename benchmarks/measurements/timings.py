@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,13 +19,13 @@ import torch
 import transformers
 from peft import LoraConfig
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from benchmarks.measurements.peak import peak_rate, synchronize
-from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, TunedLoop, relative_errors
+from benchmarks.measurements.peak import peak_rate, timed
+from benchmarks.measurements.reference import Float64Loop, PeftLoop, TrainerLoop, TunedLoop, VmapLoop, relative_errors
 from benchmarks.measurements.shapes import byte_tokenizer, random_model, shape_config
-from benchmarks.measurements.vmap_loop import VmapLoop
 from benchmarks.measurements.workload import edit_lengths, make_prompts, make_updates
+from benchmarks.reports.report_tables import aligned
 from seal_env.files import write_json
 from seal_env.student import Student, load_base
 from seal_env.student.loading import check_device, check_dtype
@@ -121,7 +120,11 @@ class SpeedBenchmark:
         targets = arguments.targets
         modules = None if targets == "default" else targets if targets == "all-linear" else targets.split(",")
         self.lora = LoraConfig(r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules=modules)
-        self.model, self.tokenizer = _load(arguments.model, arguments.device, arguments.dtype)
+        if arguments.model.startswith("shape:"):
+            dtype = check_dtype(arguments.dtype)
+            self.model, self.tokenizer = random_model(shape_config(arguments.model), arguments.device, dtype), byte_tokenizer()
+        else:
+            self.model, self.tokenizer = load_base(arguments.model, arguments.device, arguments.dtype)
         lengths = edit_lengths(arguments.lengths, arguments.edits, arguments.seed)
         settings: dict[str, object] = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
         self.updates = make_updates(lengths, self.model.config.vocab_size, settings)
@@ -183,15 +186,9 @@ class SpeedBenchmark:
     def _timed(self, method: Method) -> Run:
         device = self.model.device
         reset_peak_memory(device)
-        started = time.perf_counter()
-        adapters, useful_share = method.fit(self.updates)
-        synchronize(device)
-        fitted, answered = time.perf_counter(), math.nan
-        if method.answer is not None:
-            method.answer(adapters)
-            synchronize(device)
-            answered = time.perf_counter()
-        return Run(fitted - started, answered - fitted, useful_share, peak_memory_mib(device), adapters)
+        fit, (adapters, useful_share) = timed(device, lambda: method.fit(self.updates))
+        answer = math.nan if (run := method.answer) is None else timed(device, lambda: run(adapters))[0]
+        return Run(fit, answer, useful_share, peak_memory_mib(device), adapters)
 
     def _exact(self) -> Tensor | None:
         """The first ``--exact`` adapters in float64, ``(updates, adapter_size)``; None where they are not measured."""
@@ -205,8 +202,7 @@ class SpeedBenchmark:
         except ValueError as error:
             print(f"errors are not measured: {error}")
             return None
-        updates = self.updates[: self.arguments.exact]
-        return torch.stack([loop.fit(update, start.double()) for update, start in zip(updates, self.start)])
+        return loop.fit_all(self.updates[: self.arguments.exact], self.start.double())
 
     def _methods(self, name: str) -> Iterator[Method]:
         """The rows of one of ``--methods``: one per number of slots for ``ours``."""
@@ -224,20 +220,12 @@ class SpeedBenchmark:
                 "tuned-bf16": lambda model, lora: TunedLoop(model, lora, autocast=True),
                 "tuned-compile": lambda model, lora: TunedLoop(model, lora, compiled=True),
             }
-            yield self._loop_method(name, loops[name](copy.deepcopy(self.model), self.lora))
-
-    def _loop_method(self, name: str, loop: PeftLoop) -> Method:
-        """A loop that trains one edit after the other."""
-
-        def fit(updates: list[Update]) -> tuple[Tensor, float]:
-            return torch.stack([loop.fit(update, start) for update, start in zip(updates, self.start)]), 1.0
-
-        def answer(adapters: Tensor) -> None:
-            for adapter, prompts in zip(adapters, self.prompt_ids):
-                loop.load(adapter)
-                loop.answer(prompts, self.arguments.new_tokens)
-
-        return Method(name, fit, answer)
+            loop, new_tokens = loops[name](copy.deepcopy(self.model), self.lora), self.arguments.new_tokens
+            yield Method(
+                name,
+                lambda updates: (loop.fit_all(updates, self.start), 1.0),
+                lambda adapters: loop.answer_all(adapters, self.prompt_ids, new_tokens),
+            )
 
     def _student_method(self, slots: int) -> Method:
         student = Student(copy.deepcopy(self.model), self.tokenizer, self.lora, max_slots=slots)
@@ -251,12 +239,6 @@ class SpeedBenchmark:
             fit,
             lambda adapters: student.answer(adapters, self.prompts, max_new_tokens=self.arguments.new_tokens),
         )
-
-
-def _load(name: str, device: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if name.startswith("shape:"):
-        return random_model(shape_config(name), device, check_dtype(dtype)), byte_tokenizer()
-    return load_base(name, device, dtype)
 
 
 def training_operations(model: PreTrainedModel, adapter_size: int, update: Update) -> float:
@@ -322,9 +304,7 @@ def _table(timings: list[Timing]) -> str:
                 f"{statistics.median(ratios):.2f}x (most {max(ratios):.2f}x)" if ratios else "-",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "(seconds per self-edit; errors against float64)"])
+    return "\n".join([*aligned(rows), "(seconds per self-edit; errors against float64)"])
 
 
 def _write_record(arguments: argparse.Namespace, benchmark: SpeedBenchmark, timings: list[Timing]) -> None:

@@ -1,18 +1,32 @@
-"""Recorded accuracies, computed again from answers and verdicts: evaluation, joint update, training, continual learning."""
+"""Recorded accuracies, computed again from answers and verdicts: evaluation, joint update, training, proxies, continual."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.replay.aggregation import Array, cross_validated_best, mean_figure, over_passages, reliability
+from benchmarks.replay.aggregation import (
+    Array,
+    at_best,
+    cross_validated_best,
+    mean_figure,
+    over_passages,
+    pearson,
+    reliability,
+    spearman,
+    within,
+)
 from benchmarks.replay.grading import SHUFFLE_SEED, Verdicts, agreement, joint_judged, judged, regraded, self_agreement
 from benchmarks.replay.recordings import EVAL, JOINT, RUBRIC, TRAIN, Edit, Recordings, Run
 from benchmarks.replay.replay_tables import Figure, Row, Section, count
 from benchmarks.reports.intervals import paired_difference
+from seal_env.edits import EditSettings, parse
 from seal_env.evaluation.graders import contains
+from seal_env.rewards import edit_text
+from seal_env.rewards.coverage import Coverage
 
 PUBLISHED = {  # percent (arXiv 2506.10943v2)
     # Knowledge incorporation, one passage (LoRA).
@@ -48,8 +62,9 @@ def evaluation(recordings: Recordings, verdicts: Mapping[str, Verdicts]) -> Sect
         model = "the model after two rounds" if name == "eval/iter2.json" else "the base model"
         published = Figure(PUBLISHED["before"]) if name == "eval/base.json" else None
         rows.append(Row(f"{stem(name)}: before the update", before, summary, published, model))
+    documents = {name: [article.document for article in run.articles] for name, run in runs.items()}
     for worse, better in (("eval/naive.json", "eval/base.json"), ("eval/base.json", "eval/iter2.json")):
-        if worse in runs and better in runs and _documents(runs[worse]) == _documents(runs[better]):
+        if worse in runs and better in runs and documents[worse] == documents[better]:
             gain = paired_difference(_after(runs[better]), _after(runs[worse]))
             interval = None if gain.low is None or gain.high is None else (100 * gain.low, 100 * gain.high)
             published = Figure(PUBLISHED[better] - PUBLISHED[worse], "+.1f")
@@ -164,6 +179,63 @@ def _training_round(run: Run, name: str) -> Iterator[Row]:
             yield Row(f"{name}: gold answer {where}", Figure(100 * float(np.mean(graded))), note=note)
 
 
+def proxies(recordings: Recordings) -> Section:
+    """The proxies' correlations with the reward."""
+    runs = recordings.runs
+    rows = [*_rubric(recordings), *(row for name in TRAIN if name in runs for row in _coverage(runs[name], name))]
+    notes = (
+        "the rubric is GPT-4.1's, of the edits of rank_iter0; coverage is the default of reward='proxy' and needs no model",
+    )
+    title = "Rubric and coverage, proxy rewards, against the real reward of the same edits"
+    return Section(title, rows, notes if rows else ())
+
+
+def _coverage(run: Run, file: str) -> Iterator[Row]:
+    settings, proxy = EditSettings(TRAIN[file]), Coverage()
+    rewards = edit_table(run, lambda edit: edit.reward).round(9)
+    coverages = []
+    for article in run.articles:
+        document = article.document
+        edits = [edit_text(parse(edit.text, document, settings, 0), document) for edit in article.edits]
+        coverages.append([score.reward for score in proxy(edits)])
+    scores, name = np.array(coverages), f"coverage (local proxy), {stem(file)}"
+    yield Row(f"{name}: Pearson's r", over_passages(pearson, scores, rewards), note="all edits")
+    yield Row(f"{name}: Spearman's rho", over_passages(spearman, scores, rewards), note="all edits")
+    yield Row(f"{name}: r within passages", over_passages(within, scores, rewards))
+
+
+def _rubric(recordings: Recordings) -> list[Row]:
+    real, rated = recordings.runs.get("train/rank_iter0.json"), recordings.runs.get(RUBRIC)
+    if real is None or rated is None:
+        return []
+    texts = [[(a.document.context, [edit.text for edit in a.edits]) for a in run.articles] for run in (real, rated)]
+    same = sum(first == second for first, second in zip(*texts))
+    rows = [Row("passages with the same edits", count(same, len(real.articles)))]
+    if same < max(len(real.articles), len(rated.articles)):
+        return [replace(rows[0], note="nothing to compare")]
+    rewards = edit_table(real, lambda edit: edit.reward).round(9)
+    scores = edit_table(rated, lambda edit: float(edit.rubric or 0))
+    note = "what a choice among a passage's edits depends on"
+    rows += [
+        Row("Pearson's r, all edits", over_passages(pearson, scores, rewards)),
+        Row("Spearman's rho, all edits", over_passages(spearman, scores, rewards)),
+        Row("Pearson's r within passages", over_passages(within, scores, rewards), note=note),
+    ]
+    runs = np.array([[edit.scores for edit in article.edits] for article in real.articles])
+    if runs.shape[2] > 1 and runs.shape[1] > 1:
+        ceiling = over_passages(lambda scores: np.maximum(0, reliability(scores)) ** 0.5, runs)
+        note = "square root of the reward's reliability: r of a perfect rubric"
+        rows.append(Row("highest possible r within passages", ceiling, note=note))
+    is_best = (rewards == rewards.max(-1, keepdims=True)).astype(float)
+    hits = over_passages(lambda s, r: at_best(s, r).mean(-1), scores, is_best, scale=100, spec=".0f")
+    note = f"by chance {100 * is_best.mean():.0f}; means over ties"
+    rows.append(Row("the rubric's best edit is the best, %", hits, note=note))
+    lift = over_passages(lambda s, r: (at_best(s, r) - r.mean(-1)).mean(-1), scores, rewards, scale=100, spec="+.1f")
+    note = f"best of {rewards.shape[1]} as scored {100 * (rewards.max(-1) - rewards.mean(-1)).mean():+.1f}"
+    rows.append(Row("the rubric's choice above the passage's mean", lift, note=note))
+    return rows
+
+
 def continual(recordings: Recordings) -> Section:
     """Forgetting over several updates in a row."""
     title = "Continual self-edits: accuracy on earlier passages after each update"
@@ -206,7 +278,3 @@ def _overall(run: Run, mean: str, deviation: str = "", scale: float = 100) -> Fi
         return None
     spread = run.overall.get(deviation)
     return Figure(scale * run.overall[mean], error=None if spread is None else scale * spread / len(run.articles) ** 0.5)
-
-
-def _documents(run: Run) -> Sequence[object]:
-    return [article.document for article in run.articles]

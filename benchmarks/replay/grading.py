@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -42,16 +41,10 @@ def parse_graders(names: str, options: Sequence[str]) -> dict[str, Any]:
 
 def grade_again(recordings: Recordings, graders: Mapping[str, Any]) -> dict[str, Verdicts]:
     """The verdicts of each grader on all answers that a section compares."""
-    items = [item for item, _ in chain(*_all_judged(recordings))]
+    runs = [recordings.runs[name] for name in EVAL if name in recordings.runs]
+    pairs = [pair for run in runs for pair in judged(run, before=True) + judged(run)] + joint_judged(recordings)
+    items = [item for item, _ in pairs]
     return {name: grade(grader, items) for name, grader in graders.items()}
-
-
-def _all_judged(recordings: Recordings) -> Iterator[Judged]:
-    for name in EVAL:
-        if name in recordings.runs:
-            yield judged(recordings.runs[name], before=True)
-            yield judged(recordings.runs[name])
-    yield joint_judged(recordings)
 
 
 def judged(run: Run, before: bool = False) -> list[tuple[Answered, bool]]:

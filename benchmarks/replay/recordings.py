@@ -168,7 +168,7 @@ def read(folder: Path) -> Recordings:
         raise ValueError(f"{folder} holds none of SEAL's recorded runs: {', '.join(FILES)}")
     runs = {*EVAL, *TRAIN, RUBRIC}
     return Recordings(
-        runs={name: _read(path, _rated if name == RUBRIC else _answered) for name, path in paths.items() if name in runs},
+        runs={name: _read(path, _run) for name, path in paths.items() if name in runs},
         kept={name: _read(path, _kept) for name, path in paths.items() if name in SELECTION},
         joint=_read(paths[JOINT], _joint) if JOINT in paths else None,
         continual=_read(paths[CONTINUAL], _continual) if CONTINUAL in paths else None,
@@ -193,20 +193,12 @@ def _run(path: Path) -> Run:
     shapes = {(len(article.edits), *(len(edit.results) for edit in article.edits)) for article in articles}
     if len(shapes) > 1 or len(set(next(iter(shapes))[1:])) != 1:
         raise ValueError(f"{path}: every article must have the same number of edits, and every edit of adapter runs")
-    return Run({**data["overall"]}, articles)
-
-
-def _answered(path: Path) -> Run:
-    run = _run(path)
-    if not run.results:
+    run = Run({**data["overall"]}, articles)
+    if path.name == Path(RUBRIC).name:
+        if any(edit.rubric is None for edit in run.edits):
+            raise ValueError(f"{path}: an edit has no proxy_mean")
+    elif not run.results:
         raise ValueError(f"{path} holds no question with its answers")
-    return run
-
-
-def _rated(path: Path) -> Run:
-    run = _run(path)
-    if any(edit.rubric is None for edit in run.edits):
-        raise ValueError(f"{path}: an edit has no proxy_mean")
     return run
 
 

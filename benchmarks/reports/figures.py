@@ -85,32 +85,14 @@ def drawn_metrics(summary: Summary) -> list[Metric]:
     return [metric for metric in curve_metrics() if any(point.estimates[metric.key] for point in points)]
 
 
-def _draw_curves(summary: Summary) -> Figure:
-    """The score against every axis."""
-    score = drawn_metrics(summary)[0]
-    figure, panels = _figure(len(AXES))
-    for axes, across in zip(panels, AXES):
-        _draw(summary, axes, across, score)
-    panels[0].set_ylabel(score.axis)
-    return _legend(figure, panels[0])
-
-
-def _draw_edits(summary: Summary) -> Figure:
-    """Every other curve against scored edits."""
-    others = drawn_metrics(summary)[1:]
-    figure, panels = _figure(len(others), shared=False)
-    for axes, metric in zip(panels, others):
-        _draw(summary, axes, "edits", metric)
-        axes.set_ylabel(metric.axis)
-    return _legend(figure, panels[0])
-
-
 def _draw_forgetting(summary: Summary) -> Figure:
     """A heat map per agent: which passages the student still knows after each update."""
     rows = summary.sequence_rows
     columns = min(len(rows), 4)
     lines = math.ceil(len(rows) / 4)
-    figure = _figure_class()(figsize=(5.5 * columns, 4.5 * lines), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * columns, 4.5 * lines), layout="constrained")
     for axes, row in itertools.zip_longest(figure.subplots(lines, columns, squeeze=False).flat, rows):
         if row is None:
             axes.set_axis_off()
@@ -121,23 +103,30 @@ def _draw_forgetting(summary: Summary) -> Figure:
 
 def figures(summary: Summary) -> dict[str, Callable[[Summary], Figure]]:
     """The functions that draw the figures, by file name."""
-    by_name: dict[str, Callable[[Summary], Figure]] = {"curves": _draw_curves, "edits": _draw_edits}
+    by_name: dict[str, Callable[[Summary], Figure]] = {
+        "curves": lambda summary: _draw_panels(summary, [(axis, drawn_metrics(summary)[0]) for axis in AXES], shared=True),
+        "edits": lambda summary: _draw_panels(summary, [("edits", metric) for metric in drawn_metrics(summary)[1:]]),
+    }
     if summary.sequence_rows:
         by_name["forgetting"] = _draw_forgetting
     return by_name
 
 
-def _figure(panels: int, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
-    figure = _figure_class()(figsize=(4.2 * panels, 4.2), layout="constrained")
-    return figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
+def _draw_panels(summary: Summary, panels: Sequence[tuple[str, Metric]], shared: bool = False) -> Figure:
+    """A panel for each axis and metric, with one legend below; panels of one metric have a ``shared`` vertical axis."""
+    from matplotlib.figure import Figure
 
-
-def _figure_class() -> type[Figure]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("reports need matplotlib: pip install 'seal-env[bench]'") from error
-    return Figure
+    figure = Figure(figsize=(4.2 * len(panels), 4.2), layout="constrained")
+    row = figure.subplots(1, len(panels), sharey=shared, squeeze=False)[0]
+    for axes, (across, metric) in zip(row, panels):
+        _draw(summary, axes, across, metric)
+        if axes is row[0] or not shared:
+            axes.set_ylabel(metric.axis)
+    handles, labels = row[0].get_legend_handles_labels()
+    width = 60 + 5.5 * max(map(len, labels))  # of an entry, in points
+    columns = max(1, min(len(labels), int(72 * figure.get_figwidth() / width)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3.2)
+    return figure
 
 
 def _draw(summary: Summary, axes: Axes, across: str, metric: Metric) -> None:
@@ -179,14 +168,6 @@ def _thousands(value: float, _: float) -> str:
 def _plain(label: str) -> str:
     """A label without matplotlib's markup. The legend would leave out a label that begins with an underscore."""
     return label.replace("$", r"\$").replace("_", " _", 1) if label.startswith("_") else label.replace("$", r"\$")
-
-
-def _legend(figure: Figure, axes: Axes) -> Figure:
-    handles, labels = axes.get_legend_handles_labels()
-    width = 60 + 5.5 * max(map(len, labels))  # of an entry, in points
-    columns = max(1, min(len(labels), int(72 * figure.get_figwidth() / width)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3.2)
-    return figure
 
 
 def save(figure: Figure, path: Path, kind: str) -> None:

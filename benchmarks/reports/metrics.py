@@ -200,11 +200,6 @@ def curve_metrics() -> list[Metric]:
 # The metrics of a run ---------------------------------------------------------------------------------------------------
 
 
-def edits_hold_answers(domain: str) -> bool:
-    """Whether an edit of this domain is text that can contain the gold answers."""
-    return bool(domain) and "coverage" in DOMAINS.get(domain).report_measures
-
-
 def _score(tasks: pd.DataFrame) -> float:
     """Mean over the tasks with a graded question; 0 where no task has one."""
     graded = tasks["score"][tasks["graded"]].to_numpy()
@@ -233,10 +228,6 @@ def _area(run: Run) -> float | None:
     return float(trapezoid(scores, edits)) / float(edits[-1] - edits[0]) if len(edits) > 1 else None
 
 
-def _drop(run: Run) -> float:
-    return float(run.points["score"].max() - run.points["score"].iloc[-1])
-
-
 def task_scores(runs: Sequence[Run]) -> pd.Series:
     """Final score on each task, mean over the seeds with a graded question; NaN where no seed has one."""
     frames = [run.final.set_index("task") for run in runs]
@@ -257,10 +248,6 @@ def _share(values: Sequence[float | None], row: Row) -> Estimate | None:
     return estimate(known, SHARE) if known else None
 
 
-def _difference(_: Sequence[Any], row: Row) -> Estimate | None:
-    return difference(task_scores(row.runs), task_scores(row.reference)) if row.reference else None
-
-
 def _edits_to_target(curves: Sequence[pd.Series], row: Row) -> dict[str, Any]:
     """Median over seeds, infinite for those that never reach the target, and how many seeds reach it."""
     target = row.options.target
@@ -278,22 +265,6 @@ def _edits_to_target_cell(value: Mapping[str, Any], row: Row) -> Cell:
     return Cell(text, f"({value['reached']}/{len(row.runs)})", order)
 
 
-def _scores_cell(scores: Sequence[float], row: Row) -> Cell:
-    return Cell(" ".join(f"{100 * score:.1f}" for score in scores), value=min(scores))
-
-
-def _worst(scores: Sequence[float], row: Row) -> dict[str, Any]:
-    return {"worst": min(scores), "worst_seed": row.seeds[int(np.argmin(scores))]}
-
-
-def _collapsed(drops: Sequence[float], row: Row) -> int:
-    return sum(drop > row.options.collapse + 1e-12 for drop in drops)
-
-
-def _seeds(_: Sequence[Any], row: Row) -> dict[str, Any]:
-    return {"seeds": row.seeds, "planned": row.planned, "finished": row.finished}
-
-
 def _seeds_cell(value: Mapping[str, Any], row: Row) -> Cell:
     count = len(row.seeds)
     text = str(count) if count == row.planned else f"{count} of {row.planned}"
@@ -304,10 +275,6 @@ def _few_seeds(summary: Summary) -> bool:
     """Whether the table can show the score of each seed."""
     counts = [len(row.seeds) for row in summary.rows]
     return max(counts) <= FEW and max(counts) > 1
-
-
-def _csv_only(summary: Summary) -> bool:
-    return False
 
 
 for _metric in (
@@ -332,20 +299,20 @@ for _metric in (
         "difference",
         "vs {reference}",
         "percentage points above {reference}, mean over the same tasks; the interval resamples tasks",
-        aggregate=_difference,
+        aggregate=lambda _, row: difference(task_scores(row.runs), task_scores(row.reference)) if row.reference else None,
         share=True,
         format="+.1f",
         interval=True,
         visible=lambda summary: summary.options.reference is not None,
     ),
-    Metric("reference", "", "", aggregate=lambda _, row: row.options.reference, visible=_csv_only),
+    Metric("reference", "", "", aggregate=lambda _, row: row.options.reference, visible=lambda _: False),
     Metric(
         "scores",
         "each seed",
         "score of each seed, percent",
         per_run=_final("score"),
         aggregate=lambda scores, row: scores,
-        format=_scores_cell,
+        format=lambda scores, row: Cell(" ".join(f"{100 * score:.1f}" for score in scores), value=min(scores)),
         visible=_few_seeds,
     ),
     Metric(
@@ -367,13 +334,13 @@ for _metric in (
         format=_edits_to_target_cell,
         visible=lambda summary: summary.options.target is not None,
     ),
-    Metric("target", "", "", aggregate=lambda _, row: row.options.target, visible=_csv_only),
+    Metric("target", "", "", aggregate=lambda _, row: row.options.target, visible=lambda _: False),
     Metric(
         "worst",
         "worst",
         "score of the worst seed, percent",
         per_run=_final("score"),
-        aggregate=_worst,
+        aggregate=lambda scores, row: {"worst": min(scores), "worst_seed": row.seeds[int(np.argmin(scores))]},
         format=lambda value, row: number_cell(value["worst"], ".1f", 100),
         visible=lambda summary: not _few_seeds(summary),
     ),
@@ -381,8 +348,8 @@ for _metric in (
         "collapsed",
         "collapsed",
         "seeds that end more than {collapse:g} points below their best evaluation",
-        per_run=_drop,
-        aggregate=_collapsed,
+        per_run=lambda run: float(run.points["score"].max() - run.points["score"].iloc[-1]),
+        aggregate=lambda drops, row: sum(drop > row.options.collapse + 1e-12 for drop in drops),
         format=lambda value, row: Cell(f"{value}/{len(row.seeds)}", value=value / len(row.seeds)),
         learners_only=True,
     ),
@@ -393,7 +360,7 @@ for _metric in (
         per_point=_coverage,
         share=True,
         curve="gold answers in the edit",
-        applies=lambda run: edits_hold_answers(run.domain),
+        applies=lambda run: bool(run.domain) and "coverage" in DOMAINS.get(run.domain).report_measures,
     ),
     Metric(
         "length",
@@ -419,12 +386,7 @@ for _metric in (
         terminal=False,
     ),
     Metric(
-        "seconds",
-        "seconds",
-        "of training, mean of the runs",
-        per_run=_final("seconds"),
-        learners_only=True,
-        terminal=False,
+        "seconds", "seconds", "of training, mean of the runs", per_run=_final("seconds"), learners_only=True, terminal=False
     ),
     Metric(
         "tuned_on",
@@ -441,8 +403,16 @@ for _metric in (
         format=lambda value, row: Cell("policy" if value else "fixed"),
         terminal=False,
     ),
-    Metric("seeds", "seeds", "counted, of those that were planned", aggregate=_seeds, format=_seeds_cell),
-    Metric("ungraded", "", "", per_run=_final("ungraded"), aggregate=lambda counts, row: int(sum(counts)), visible=_csv_only),
+    Metric(
+        "seeds",
+        "seeds",
+        "counted, of those that were planned",
+        aggregate=lambda _, row: {"seeds": row.seeds, "planned": row.planned, "finished": row.finished},
+        format=_seeds_cell,
+    ),
+    Metric(
+        "ungraded", "", "", per_run=_final("ungraded"), aggregate=lambda counts, row: int(sum(counts)), visible=lambda _: False
+    ),
 ):
     register_metric(_metric)
 

@@ -23,17 +23,11 @@ _MARGINS = "Percentage points by which the agent in the row beats the one in the
 
 
 def page(summary: Summary) -> str:
-    """The report as one HTML file that loads nothing from elsewhere.
+    """The report as one HTML file that loads nothing from elsewhere."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
 
-    Raises:
-        ImportError: Jinja or Plotly is not installed.
-    """
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ImportError("reports need Jinja and Plotly: pip install 'seal-env[bench]'") from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     records, labels, curves = summary.records, [row.label for row in summary.rows], curve_data(summary)
     matrices = [

@@ -22,20 +22,19 @@ def visible_metrics(summary: Summary) -> list[Metric]:
 def table_text(records: Records | Summary) -> str:
     """The table for a terminal, with the notes."""
     summary = summarise(records) if isinstance(records, Records) else records
-    tables = [_text([metric for metric in visible_metrics(summary) if metric.terminal], summary.rows)]
+    columns = [metric for metric in visible_metrics(summary) if metric.terminal]
+    tables = ["\n".join(aligned(_cells(columns, summary.rows)))]
     if summary.sequence_rows:
-        tables.append("passages learnt one after the other:\n" + _text(SEQUENCE_METRICS, summary.sequence_rows))
+        lines = aligned(_cells(SEQUENCE_METRICS, summary.sequence_rows))
+        tables.append("\n".join(["passages learnt one after the other:", *lines]))
     return "\n".join(["\n\n".join(tables), *(f"({note})" for note in (_KEY, *summary.notes))])
 
 
-def _text(columns: Sequence[Metric], rows: Sequence[Row]) -> str:
-    lines = _cells(columns, rows)
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The heading and the other lines of a table with aligned columns, and a rule below the heading."""
     widths = [max(map(len, column)) for column in zip(*lines)]
-    aligned = [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths)))
-        for line in lines
-    ]
-    return "\n".join([aligned[0], "-" * len(aligned[0]), *aligned[1:]])
+    head, *others = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+    return [head, "-" * len(head), *others]
 
 
 def _cells(columns: Sequence[Metric], rows: Sequence[Row]) -> list[list[str]]:

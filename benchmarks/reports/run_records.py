@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,18 +135,17 @@ class Records:
     @property
     def notes(self) -> list[str]:
         """What is missing, one sentence each."""
-        return [*self._unfinished(), *(f"{run.label}, seed {run.seed}: {note}" for run in self.runs for note in run.notes)]
-
-    def _unfinished(self) -> Iterator[str]:
+        notes = []
         for label, seeds in self.seeds.items():
             runs = {run.seed: run for run in self.of(label) if len(run.evaluations)}
             missing = [str(seed) for seed in seeds if seed not in runs]
             if missing:
-                yield f"{label}, seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}: not evaluated yet."
+                notes.append(f"{label}, seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}: not evaluated yet.")
             for seed, run in runs.items():
                 if not run.done:
                     last = run.evaluations["edits"].max()
-                    yield f"{label}, seed {seed}: unfinished, evaluated up to {last} scored edits."
+                    notes.append(f"{label}, seed {seed}: unfinished, evaluated up to {last} scored edits.")
+        return notes + [f"{run.label}, seed {run.seed}: {note}" for run in self.runs for note in run.notes]
 
 
 def read(folders: Sequence[str | os.PathLike[str]]) -> Records:

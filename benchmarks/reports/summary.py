@@ -157,7 +157,8 @@ def summarise(records: Records, options: Options | None = None) -> Summary:
         ValueError: nothing has been evaluated yet, or the reference is unknown.
     """
     options = options or Options()
-    counted = {label: _counted(records, label) for label in records.agents if evaluated_runs(records, label)}
+    evaluated = {label: runs for label in records.agents if (runs := evaluated_runs(records, label))}
+    counted = {label: tuple([run for run in runs if run.done] or runs) for label, runs in evaluated.items()}
     if not counted:
         raise ValueError(f"{records.folders[0]} holds no complete evaluation yet")
     reference = options.reference
@@ -178,18 +179,12 @@ def summarise(records: Records, options: Options | None = None) -> Summary:
         for label, runs in counted.items()
     ]
     rows.sort(key=lambda row: -row["score"].value)
-    notes = (*_student_notes(rows), *records.notes, *_ungraded_notes(rows), *_seed_notes(rows))
-    return Summary(records, tuple(rows), options, notes)
+    return Summary(records, tuple(rows), options, tuple(_notes(records, rows)))
 
 
 def evaluated_runs(records: Records, label: str) -> list[Run]:
     """The runs of an agent that have at least one complete evaluation."""
     return [run for run in records.of(label) if len(run.evaluations)]
-
-
-def _counted(records: Records, label: str) -> tuple[Run, ...]:
-    runs = evaluated_runs(records, label)
-    return tuple([run for run in runs if run.done] or runs)
 
 
 def _halfway(agents: Iterable[Sequence[Run]]) -> float | None:
@@ -221,31 +216,22 @@ def mean_accuracy_matrix(row: Row) -> NDArray[np.float64]:
     return np.mean([np.mean(run.sequences, axis=0) for run in row.runs], axis=0)
 
 
-def _ungraded_notes(rows: Sequence[Row]) -> list[str]:
-    left_out = [f"{row.label} {row['ungraded']}" for row in rows if row["ungraded"]]
-    about = "Questions at the end that have no verdict before or after the update, and that no score counts: "
-    return [f"{about}{', '.join(left_out)}."] if left_out else []
-
-
-def _student_notes(rows: Sequence[Row]) -> list[str]:
-    """Which student answers while a policy learns."""
-    if not any(row.learns for row in rows):
-        return []
-    adapting = [row.label for row in rows if row.agent.self_adapting]
-    fixed = "The student is fixed while a policy learns (self_adapting: false), unlike in the paper"
-    if not adapting:
-        return [f"{fixed}, where the policy becomes the student."]
-    return [f"{fixed}; for {', '.join(adapting)} the policy becomes the student after every round, as there."]
-
-
-def _seed_notes(rows: Sequence[Row]) -> list[str]:
-    """What a few seeds cannot tell."""
+def _notes(records: Records, rows: Sequence[Row]) -> Iterator[str]:
+    """What readers must know."""
+    if any(row.learns for row in rows):
+        fixed = "The student is fixed while a policy learns (self_adapting: false), unlike in the paper"
+        if adapting := ", ".join(row.label for row in rows if row.agent.self_adapting):
+            yield f"{fixed}; for {adapting} the policy becomes the student after every round, as there."
+        else:
+            yield f"{fixed}, where the policy becomes the student."
+    yield from records.notes
+    if left_out := ", ".join(f"{row.label} {row['ungraded']}" for row in rows if row["ungraded"]):
+        yield f"Questions at the end that have no verdict before or after the update, and that no score counts: {left_out}."
     few = min(len(row.seeds) for row in rows)
-    if few > FEW:
-        return []
     if few == 1:
-        return ["An agent with one seed has no interval: how much its runs differ is not known."]
-    return [
-        f"Some agents have {few} seeds. An interval of so few takes for granted that seeds scatter like a normal distribution;"
-        " look at each seed."
-    ]
+        yield "An agent with one seed has no interval: how much its runs differ is not known."
+    elif few <= FEW:
+        yield (
+            f"Some agents have {few} seeds. An interval of so few takes for granted that seeds scatter like a normal"
+            " distribution; look at each seed."
+        )

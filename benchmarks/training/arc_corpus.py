@@ -75,29 +75,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     """A token for each colour and each fixed phrase, bytes for other text; ``<s>`` (0) begins a text, ``</s>`` (1) ends it."""
     tokenizer = byte_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    phrases = [
-        INPUT + LABELS[0],
-        OUTPUT + LABELS[0],
-        END,
-        *(f"\n{label}" for label in LABELS[1:]),
-        INSTRUCTION,
-        *_json_phrases(),
-    ]
+    first, *others = SWITCHES
+    phrases = [INPUT + LABELS[0], OUTPUT + LABELS[0], END, *(f"\n{label}" for label in LABELS[1:]), INSTRUCTION]
+    # The constant parts of a self-edit.
+    phrases += [f'{{"data_generation": {{"{first}": ', *(f', "{name}": ' for name in others), '}, "training": {"strategy": "']
+    phrases += [*STRATEGIES, '", "learning_rate": ', ', "num_train_epochs": ', "}}", "true", "false"]
     tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
     return tokenizer
-
-
-def _json_phrases() -> list[str]:
-    """The constant parts of a self-edit."""
-    first, *others = SWITCHES
-    return [
-        f'{{"data_generation": {{"{first}": ',
-        *(f', "{name}": ' for name in others),
-        '}, "training": {"strategy": "',
-        *STRATEGIES,
-        '", "learning_rate": ',
-        ', "num_train_epochs": ',
-        "}}",
-        "true",
-        "false",
-    ]

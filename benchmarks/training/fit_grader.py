@@ -148,7 +148,7 @@ class Table:
 
     def cross_fitted(self, groups: Sequence[object], config: FitConfig) -> Matrix:
         """``(items,)`` scores by trees that were fitted without the item's fold; all items of a group are in one fold."""
-        folds = np.array([_fold_of(group) for group in groups])
+        folds = np.array([int(hashlib.sha256(repr(group).encode()).hexdigest(), 16) % FOLDS for group in groups])
         predicted = np.zeros(len(self.items))
         for fold in range(FOLDS):
             out = folds == fold
@@ -168,10 +168,6 @@ def tabulate(items: list[Judged]) -> Table:
     counts = Counter(item.answered.question for item in items)
     weights = np.array([counts[item.answered.question] ** -0.5 for item in items])
     return Table(items, rows, kept, np.array([item.share > 0.5 for item in items]), weights / weights.mean())
-
-
-def _fold_of(group: object) -> int:
-    return int(hashlib.sha256(repr(group).encode()).hexdigest(), 16) % FOLDS
 
 
 def fit_trees(rows: Matrix, shares: Matrix, weights: Matrix, config: FitConfig) -> Trees:
@@ -241,11 +237,6 @@ def _best_split(
     return best[1], best[2]
 
 
-def unbiased_threshold(predicted: Matrix, right: NDArray[np.bool_]) -> float:
-    """The threshold at which as many answers are right as the judge says."""
-    return float(np.quantile(predicted, 1 - right.mean()))
-
-
 def shifted(trees: Trees, threshold: float) -> Trees:
     """The same trees, with ``threshold`` moved to 0.5."""
     return replace(trees, intercept=round(trees.intercept - float(np.log(threshold / (1 - threshold))), 5))
@@ -295,7 +286,7 @@ def main() -> None:
     threshold = 0.5
     for name, groups in (("passage", passages), ("article", [title for title, _ in passages])):
         predicted = table.cross_fitted(groups, config)
-        threshold = unbiased_threshold(predicted, table.right)
+        threshold = float(np.quantile(predicted, 1 - table.right.mean()))  # as many are right as the judge says
         given = predicted > threshold
         print(f"\ncross-fitted by {name}: {Agreement.of(given, table.right)}")
         print(f"  answers in eval/: {Agreement.of(given[evaluated], table.right[evaluated])}")

@@ -15,7 +15,6 @@ Document i is a function of the seed and i. There are six kinds:
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -85,7 +84,8 @@ def document(seed: int, index: int) -> Document:
         return [Piece(f"{article.title}\n{fact.statement(rng.randrange(1000))}", True)]
     question, answer = fact.question(rng.randrange(1000)), fact.value
     if kind == "pair":
-        return [Piece(f"{article.title}\n{_pair_text(rng.randrange(8), question, answer)}", True)]
+        prefix = f"Question {number}: " if (number := rng.randrange(8)) else ""
+        return [Piece(f"{article.title}\n{prefix}{question}\nAnswer: {answer}", True)]
     return [Piece(question_prompt(article.title, question), False), _answer(answer)]
 
 
@@ -96,7 +96,9 @@ def write_edit(article: Article, name: str, rng: random.Random) -> str:
     if style == "partial":
         facts = [fact for fact in facts if rng.random() < 0.5] or facts[:1]
     if style in ("partial", "mixed"):
-        facts = [_mistaken(fact, rng) if rng.random() < MISTAKES else fact for fact in facts]
+        facts = [
+            fact.with_value(fact.relation.draw(rng, Names("train"))) if rng.random() < MISTAKES else fact for fact in facts
+        ]
     if name == "self-qa":
         return _pairs(article, facts, style, rng)
     if name == "rewrite":
@@ -106,7 +108,8 @@ def write_edit(article: Article, name: str, rng: random.Random) -> str:
 
 def _lines(article: Article, facts: list[Fact], style: str, rng: random.Random) -> list[str]:
     mention = article.facts[0].mention
-    vague = [_capital(line.replace("{t}", mention)) for line in rng.sample(VAGUE, 4)]
+    vague = [line.replace("{t}", mention) for line in rng.sample(VAGUE, 4)]
+    vague = [line[0].upper() + line[1:] for line in vague]
     echoes = _sentences(article.context)
     if style == "vague":
         return vague[: rng.randint(2, 4)]
@@ -142,15 +145,6 @@ def _pairs(article: Article, facts: list[Fact], style: str, rng: random.Random) 
     return pairs_text(pairs).removeprefix("Question 1: ")
 
 
-def _pair_text(number: int, question: str, answer: str) -> str:
-    """A pair with the number of its question; 0: without a number."""
-    return f"{f'Question {number}: ' if number else ''}{question}\nAnswer: {answer}"
-
-
-def _mistaken(fact: Fact, rng: random.Random) -> Fact:
-    return fact.with_value(fact.relation.draw(rng, Names("train")))
-
-
 def _reading(article: Article, rng: random.Random, plain: bool) -> Document:
     questions = rng.sample(article.task.questions, len(article.task.questions))
     context = article.context
@@ -181,10 +175,6 @@ def _sentences(context: str) -> list[str]:
     return [part if part.endswith(".") else f"{part}." for part in parts]
 
 
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
 @cache
 def _known_article(index: int) -> Article:
     return _ALMANAC.article("train", index)
@@ -206,13 +196,9 @@ def make_tokenizer(vocab_size: int, seed: int, documents: int = 20_000) -> PreTr
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(seed, documents), trainer)
+    texts = ("".join(piece.text for piece in document(seed, i)) for i in range(documents))
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=2048
     )
-
-
-def _texts(seed: int, documents: int) -> Iterator[str]:
-    for i in range(documents):
-        yield "".join(piece.text for piece in document(seed, i))

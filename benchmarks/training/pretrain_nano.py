@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agents.base import load_optimizer_state, optimizer_state
+from benchmarks.measurements.shapes import model_config
 from benchmarks.training import arc_corpus, nano_corpus
 from benchmarks.training.nano_corpus import Document
 from seal_env.files import atomic_write
@@ -180,20 +181,9 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> None:
         self.config, self.step, self.next_document, self.seconds = config, 0, 0, 0.0
         torch.manual_seed(config.seed)
-        self.model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=config.vocab_size,
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                max_position_embeddings=2048,
-                tie_word_embeddings=True,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        sizes = (config.vocab_size, config.hidden_size, config.intermediate_size, config.layers, config.heads, config.heads)
+        special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        self.model = LlamaForCausalLM(model_config(LlamaConfig, *sizes, max_position_embeddings=2048, **special))
         matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
         rest = [p for name, p in self.model.named_parameters() if p.ndim != 2 or "embed" in name]
         rate, decay = config.learning_rate, config.weight_decay
@@ -272,7 +262,12 @@ def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pr
         tokenizer.save_pretrained(folder)
     training = Pretraining(config, tokenizer)
     training.resume(folder)
-    _truncate_log(folder / "log.jsonl", training.step)
+    if (log := folder / "log.jsonl").is_file():  # the steps after the checkpoint are run again
+        lines = [
+            line for line in log.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= training.step
+        ]
+        with atomic_write(log) as partial:
+            partial.write_text("".join(f"{line}\n" for line in lines))
     saved = started = time.monotonic()
     before, mean = training.seconds, math.nan
     with tqdm(total=config.steps, initial=training.step, unit="step", mininterval=5) as bar:
@@ -286,21 +281,13 @@ def run(config: PretrainConfig, folder: Path, save_seconds: float = 120.0) -> Pr
             bar.set_postfix(loss=f"{mean:.3f}")
             if training.step % 50 == 0:
                 line = {"step": training.step, "loss": round(mean, 4), "seconds": round(training.seconds)}
-                with (folder / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(line) + "\n")
+                with log.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
             if time.monotonic() - saved > save_seconds or training.step == config.steps:
                 training.save(folder)
                 saved = time.monotonic()
     training.export(folder, tokenizer)
     return training
-
-
-def _truncate_log(log: Path, step: int) -> None:
-    """Remove the lines after the checkpoint: these steps are run again."""
-    if log.is_file():
-        lines = [line for line in log.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
-        with atomic_write(log) as partial:
-            partial.write_text("".join(f"{line}\n" for line in lines))
 
 
 def main() -> None:
