@@ -52,10 +52,10 @@ def test_every_registry_is_listed_with_one_line_per_name(capsys):
         assert all(line == line.strip() and line for line in capsys.readouterr().out.splitlines())
 
 
-def test_agents_and_datasets_are_listed_with_their_docstrings(capsys):
+def test_agents_and_datasets_are_listed_with_descriptions(capsys):
     command(listing, "agents")
     out = capsys.readouterr().out
-    assert "Samples edits from the untrained policy." in out and "SEAL's outer loop: sample, select, fine-tune" in out
+    assert "baseline: the policy without training" in out and "SEAL's outer loop: sample, keep good edits, fine-tune" in out
     command(listing, "datasets")
     out = capsys.readouterr().out.splitlines()
     assert len(out) == len(DATASETS.names()) == 8 and out[0].startswith("almanac ") and "rajpurkar/squad" in out[2]

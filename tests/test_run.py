@@ -120,7 +120,7 @@ def test_a_run_on_processes_outlives_them_and_has_the_same_lines(config, unbroke
                 process.kill()
             return future
 
-    monkeypatch.setattr("seal_env.distributed.shared_pools.ProcessPool", Mortal)
+    monkeypatch.setattr("seal_env.distributed.pools.ProcessPool", Mortal)
     where = ["--executor", "spawn", "--executor-workers", "2"]
     assert start("--config", config, "--out", tmp_path / "run", *where) == 2
     message = capsys.readouterr().err
