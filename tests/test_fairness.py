@@ -159,7 +159,7 @@ def test_policy_gradients_draw_from_the_distribution_that_they_differentiate(mak
     agent.learn(8, watcher)
     (result,) = watcher.rounds
     texts = {}
-    for scored in result.scored:
+    for scored in result.rollout:
         texts.setdefault(scored.task, set()).add(scored.completion.text)
     assert all((len(different) > 1) == (name != "rest_em") for different in texts.values())
     predicted = agent.predict({"instruction": ["Go on:"] * 3}, seed=0)
@@ -194,7 +194,7 @@ def test_random_search_compares_on_common_tasks_and_scores_its_best_again(model_
             for i, scored in enumerate(part):
                 groups.setdefault(i // 2, []).append((scored.task, scored.info["seeds"]))
             assert len({tuple(group) for group in groups.values()}) == 1, "the same tasks, with the same seeds"
-        assert not {scored.task for scored in result.scored} & {scored.task for scored in result.rescored}
+        assert not {scored.task for scored in result.rollout} & {scored.task for scored in result.rescored}
     last = watcher.rounds[-1].rescored
     means = [np.mean([scored.reward for scored in last[i : i + 2]]) for i in (0, 2)]
     assert watcher.rounds[-1].metrics["best"] == max(means)

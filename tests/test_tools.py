@@ -87,7 +87,7 @@ def test_thoughts_before_the_json_are_no_part_of_it(thoughts: str):
 def test_an_invalid_choice_of_tools_trains_nothing_and_names_the_problem(action, status, message):
     edit = parsed(action)
     assert edit.status == status and message in edit.problem
-    assert edit.plan.examples == () and edit.sequences == ()
+    assert edit.update.examples == () and edit.sequences == ()
     assert len(edit.problem) < 300
 
 
