@@ -48,7 +48,7 @@ LEARNERS = [(ReSTEM, REST_EM), (GRPO, GRPO_)]
     ("agent_type", "config", "rounds", "least"),
     [
         (ReSTEM, {**REST_EM, "selection": "quantile", "learning_rate": 5e-2, "epochs": 10, "batch_size": 8}, 6, 0.06),
-        (GRPO, {**GRPO_, "learning_rate": 3e-2}, 13, 0.25),
+        (GRPO, {**GRPO_, "learning_rate": 3e-2}, 9, 0.15),
     ],
 )
 def test_a_toy_reward_is_learnt_and_a_shuffled_one_is_not(make, agent_type, config, rounds, least):
