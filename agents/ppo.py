@@ -118,6 +118,7 @@ class PPO(Agent):
             return None
         tasks = [task for task in self.draw_tasks(contexts) for _ in range(config.samples)]
         seeds = self.task_seeds("collect", tasks)
+        clock.start("collect")
         env = PromptVecEnv(self, tasks, seeds)
         ppo = make_ppo(  # a new one each round, since its buffer has a fixed number of edits
             LanguageModelPolicy,  # it needs no MLP of an ActorCriticPolicy
@@ -251,25 +252,25 @@ class LanguageModelPolicy(BasePolicy):
             # At length 1: in wide models, the head's steps and its share of the clipped gradient would be too large.
             values = self.value_head(F.normalize(hidden.float(), dim=1)).squeeze(1)
             log_probs = scores.log_probs.sum(1) / (lengths if self.config.log_ratio == "mean" else 1)
-            batches.append((values, log_probs, scores.entropies.sum(1) / lengths))
+            # The graph of the entropies holds a tensor over the vocabulary, which a coefficient of 0 has no use for.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.ent_coef != 0):
+                entropies = scores.entropies.sum(1) / lengths
+            batches.append((values, log_probs, entropies))
         return tuple(torch.cat(parts) for parts in zip(*batches))
 
 
 class RoundCallback(BaseCallback):
-    """Times the phases of a round and, in the agent's first round, starts the value head at the mean reward.
+    """Starts the clock of learning and, in the agent's first round, starts the value head at the mean reward.
 
     Args:
         agent: the agent that learns.
         env: its environment in this round.
-        clock: measures ``collect`` and ``learn``.
+        clock: measures ``collect`` until the rollout ends, then ``learn``.
     """
 
     def __init__(self, agent: PPO, env: PromptVecEnv, clock: Clock) -> None:
         super().__init__()
         self.agent, self.env, self.clock = agent, env, clock
-
-    def _on_rollout_start(self) -> None:
-        self.clock.start("collect")
 
     def _on_step(self) -> bool:
         return True

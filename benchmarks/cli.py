@@ -8,7 +8,7 @@ import os
 import sys
 
 # name -> module and one line of help. A module has a docstring, EXAMPLES, add_arguments(parser) and run(arguments). It is
-# imported when its command is chosen, and itself imports torch and its like in run(), so that --help answers at once.
+# imported when its command is chosen; list, eval, adapt and speed import torch only when they run.
 COMMANDS = {
     "run": ("benchmarks.commands.run", "train and evaluate agents and baselines on equal budgets"),
     "report": ("benchmarks.commands.report", "write tables, curves and a page from run directories"),

@@ -17,7 +17,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from seal_env.checks import check_names
 from seal_env.registry import Registry
 
 if TYPE_CHECKING:
@@ -109,11 +108,4 @@ def make_optimizer(optimizer: str | type[Optimizer], options: Mapping[str, Any])
         ValueError: there is no such optimizer, it is not an :class:`Optimizer`, or an option is unknown, missing or out of
             range.
     """
-    factory = OPTIMIZERS.get(optimizer)
-    signature = inspect.signature(factory)
-    check_names(f"optimizer {optimizer!r}", options, list(signature.parameters))
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        raise ValueError(f"optimizer {optimizer!r}: {error}") from error
-    return factory(**options)
+    return OPTIMIZERS.create(optimizer, options)

@@ -14,6 +14,7 @@ A target that is registered as a path is imported when it is asked for, so that 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -151,6 +152,8 @@ class Registry(Generic[T]):
         Raises:
             ValueError: as :meth:`get`; it has no such option, or lacks one without a default.
         """
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"{self.kind}_options must be a dictionary, got {options!r}")
         target, options = self.get(key), dict(options or {})
         name = name or (key if isinstance(key, str) else name_of(target))
         parameters = _option_parameters(target)
@@ -211,7 +214,13 @@ class Registry(Generic[T]):
 
     def _points(self) -> dict[str, EntryPoint]:
         """Entry points by name; of two packages that use the same name, the first on the path counts."""
-        return {point.name: point for point in reversed(list(entry_points(group=self.group)))}
+        return _entry_points(self.group, tuple(sys.path))
+
+
+@functools.cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Entry points by name, as long as the import path stays: looking through all installed packages takes 20 ms."""
+    return {point.name: point for point in reversed(list(entry_points(group=group)))}
 
 
 def _path(point: EntryPoint) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium as gym
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers import AutoModelForCausalLM
 import seal_env  # noqa: F401  registers the environments
 from benchmarks.measurements.reference import PeftLoop
 from seal_env import Student, TokenExample, Update, UpdateConfig
+from seal_env.domains import from_keywords
 from seal_env.optimizers import OPTIMIZERS, Optimizer
 from seal_env.student import FitStatus
 
@@ -146,6 +149,22 @@ def test_what_is_no_optimizer_or_option_is_refused_by_name(options, message):
         UpdateConfig(**options)
     with pytest.raises(ValueError, match=message):
         gym.make("SEAL-SQuAD-v0", inner_loop=options)
+
+
+class AnyOptions(SGD):
+    def __init__(self, **options: float) -> None:
+        super().__init__(**options)
+
+
+def test_an_optimizer_may_take_options_by_keywords_of_any_name():
+    assert UpdateConfig(optimizer=AnyOptions, optimizer_options={"momentum": 0.5}).make_optimizer().momentum == 0.5
+
+
+def test_a_configuration_is_saved_with_the_path_of_its_optimizer():
+    saved = from_keywords({"inner_loop": {"optimizer": SGD}}).to_dict()
+    assert json.loads(json.dumps(saved))["inner_loop"] == {"optimizer": f"{__name__}:SGD"}
+    with pytest.raises(ValueError, match="cannot be saved or sent to another process"):
+        from_keywords({"inner_loop": {"optimizer": type("Local", (SGD,), {})}}).to_dict()
 
 
 @pytest.mark.parametrize("env_id", ["SEAL-SQuAD-v0", "SEAL-ARC-v0"])

@@ -148,7 +148,7 @@ class RayPool(WorkerPool):
         """Give waiting chunks to idle actors, and start actors if chunks still wait."""
         while self._waiting and self._idle:
             future, chunk = self._waiting.popleft()
-            if not future.cancelled():
+            if future.set_running_or_notify_cancel():  # from now on it cannot be cancelled between a check and its result
                 actor = self._idle.pop()
                 actor.run_chunk.remote(*chunk).future().add_done_callback(partial(self._on_finished, actor, future))
         while self._waiting and len(self._actors) < self.count:
@@ -169,7 +169,7 @@ class RayPool(WorkerPool):
                 return
             self._actors.remove(actor)
             future = self._waiting.popleft()[0] if self._waiting else None
-        if future is not None and not future.cancelled():
+        if future is not None and future.set_running_or_notify_cancel():
             future.set_exception(ActorDied(str(error)))
 
     def _on_finished(self, actor: Any, future: Future[list[UpdateResult]], done: Future[list[UpdateResult]]) -> None:
@@ -183,8 +183,6 @@ class RayPool(WorkerPool):
                 else:
                     self._idle.append(actor)
                 self._schedule()
-        if future.cancelled():
-            return
         if isinstance(error, _WORKER_DIED):
             future.set_exception(ActorDied(str(error)))
         elif error is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Union, get
 
 from seal_env.chat import TemplateChoice
 from seal_env.checks import brief, check_choice, check_count, check_names, finite_number
+from seal_env.optimizers import OPTIMIZERS
 from seal_env.registry import Registry
 from seal_env.rewards import PROXY, REWARDS, Reward, get_reward
 from seal_env.tasks import DATASETS
@@ -90,8 +91,8 @@ def _type_text(hint: Any) -> str:
 class EnvConfig:
     """Keywords of environments of all domains.
 
-    ``dataset``, ``reward``, ``grader``, ``proxy`` and ``edit_format`` may be objects instead of names. :meth:`to_dict` and
-    pickle replace an object by the name or import path that finds it in another process.
+    ``dataset``, ``reward``, ``grader``, ``proxy``, ``edit_format`` and the optimizer of ``inner_loop`` may be objects instead
+    of names. :meth:`to_dict` and pickle replace an object by the name or import path that finds it in another process.
 
     Attributes:
         modes: values of ``mode`` that the domain supports.
@@ -185,9 +186,11 @@ class EnvConfig:
 
     def __getstate__(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.registries if getattr(self, name) is not None}
-        paths = {name: self.registries[name].path_of(value) for name, value in values.items()}
+        paths: dict[str, Any] = {name: self.registries[name].path_of(value) for name, value in values.items()}
         if callable(self.dataset):
             paths["dataset"] = DATASETS.path_of(self.dataset)
+        if "optimizer" in self.inner_loop:
+            paths["inner_loop"] = {**self.inner_loop, "optimizer": OPTIMIZERS.path_of(self.inner_loop["optimizer"])}
         return {**self.__dict__, **paths}
 
     def to_dict(self) -> dict[str, Any]:

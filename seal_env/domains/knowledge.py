@@ -68,8 +68,8 @@ class KnowledgeConfig(EnvConfig):
         super().__post_init__()
         if self.passage_words is not None:
             check_count("passage_words", self.passage_words)
-        get_format(self.edit_format)
-        self.make_proxy()
+        if not self.approximate:  # else it was made above
+            self.make_proxy()
         self.make_grader()
         self._settings("base")
         self.almanac_config()
@@ -93,7 +93,7 @@ class KnowledgeConfig(EnvConfig):
     def _settings(self, template: Template) -> EditSettings:
         base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
         check_options("inner_loop", self.inner_loop, EditSettings.option_names())
-        return base.with_options(format=self.edit_format, template=template, **self.inner_loop)
+        return base.with_options(format=get_format(self.edit_format), template=template, **self.inner_loop)
 
     @property
     def answer_tokens(self) -> int:
@@ -116,15 +116,11 @@ class KnowledgeConfig(EnvConfig):
         The default is ``exact`` for students that answer in a word: bundled models, and base models on the Almanac. Others
         answer in sentences, which ``calibrated`` grades as a judge does.
         """
-        if not isinstance(self.grader_options, Mapping):
-            raise ValueError(f"grader_options must be a dictionary, got {self.grader_options!r}")
         exact = bundled_folder(self.model) or (self.dataset == "almanac" and self.student_template != "instruct")
         return get_grader(self.grader or ("exact" if exact else "calibrated"), self.grader_options)
 
     def make_proxy(self) -> Proxy:
         """The proxy with its options."""
-        if not isinstance(self.proxy_options, Mapping):
-            raise ValueError(f"proxy_options must be a dictionary, got {self.proxy_options!r}")
         return get_proxy(self.proxy, self.proxy_options)
 
 
@@ -143,7 +139,7 @@ class KnowledgeDomain(Domain):
     report_measures = ("coverage", "length")
 
     def __init__(self, config: KnowledgeConfig, student: Student) -> None:
-        self._config, self._format, self._settings = config, get_format(config.edit_format), config.settings()
+        self._config, self._settings = config, config.settings()
         chat = Chat(student.tokenizer) if config.student_template == "instruct" else None
         self.evaluator = ClosedBook(config.make_grader(), max_new_tokens=config.answer_tokens, chat=chat)
         self.proxy = config.make_proxy() if config.approximate else None
@@ -159,7 +155,7 @@ class KnowledgeDomain(Domain):
             _check_some_questions(self.source, config)
 
     def instruction(self, task: Task) -> str:
-        return self._format.prompt(task, self._settings.template)
+        return get_format(self._settings.format).prompt(task, self._settings.template)
 
     def parse(self, action: object, task: Task, seed: int) -> ParsedEdit:
         return parse(action, task, self._settings, seed)

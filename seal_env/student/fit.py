@@ -358,8 +358,7 @@ class _Slots:
         """The step on copies of the slots, which are written back when nothing can fail any more.
 
         Many slots at once: on a GPU, launching kernels slot by slot would take longer than they run. The first part is the
-            largest,
-        so that memory that is enough for it is enough for the others.
+        largest, so that memory that is enough for it is enough for the others.
         """
         rows = max(1, _STEP_NUMBERS // grads.shape[1])
         for part, *numbers in zip(grads.split(rows), *(tensor.split(rows) for tensor in settings)):

@@ -84,8 +84,8 @@ def run_updates(
     adapters = [None if request.adapter is None else adapter_tensor(request.adapter) for request in requests]
     updates = [(i, request.update) for i, request in enumerate(requests) if request.update is not None]
     if updates:
-        new = student.fresh([update.seed for _, update in updates])
-        start = torch.stack([fresh if (given := adapters[i]) is None else given for (i, _), fresh in zip(updates, new)])
+        fresh = iter(student.fresh([update.seed for i, update in updates if adapters[i] is None]))
+        start = torch.stack([next(fresh) if (given := adapters[i]) is None else given for i, _ in updates])
         fitted = student.fit([update for _, update in updates], start, progress=progress)
         for (i, _), adapter, report in zip(updates, fitted.adapters, fitted.reports):
             adapters[i], reports[i] = adapter, report
