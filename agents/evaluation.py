@@ -21,7 +21,11 @@ def evaluate(agent: Agent, env: Env, tasks: Sequence[int], *, seed: int = 0) -> 
         env: a vector environment with one update per episode, for example of ``split="test"``; not the agent's own.
         tasks: task indices.
         seed: seed of the evaluation.
+
+    Raises:
+        ValueError: ``env`` is not a SEAL vector environment.
     """
+    seal_vector_env(env)
     if agent.self_adapting:
         agent.adapt(env)
     seeds = task_seeds(seed, tasks, "evaluate")

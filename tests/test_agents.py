@@ -254,6 +254,12 @@ def test_baselines_predict_what_their_names_say(model_path, tmp_path):
 BASELINES = ["no_update", "passage_only", "untrained", "best_of_k", "oracle"]
 
 
+def test_an_evaluation_needs_a_vector_environment(make, model_path):
+    env = gym.make("SEAL-SQuAD-v0", model=model_path("llama"), limit=4, **SMALL)
+    with pytest.raises(ValueError, match=r"an agent needs gym.make_vec"):
+        evaluate(GRPO(*make(2), **GRPO_), env, [0])
+
+
 def test_invalid_arguments_raise_clear_errors(make, model_path, tmp_path):
     env, policy = make(2, reward=None)
     for wrong, message in [

@@ -36,7 +36,7 @@ from seal_env.tasks.arc.grids import LARGEST
 if TYPE_CHECKING:
     from seal_env.student import Student
 
-_DEMONSTRATIONS = 10  # that an array shows, where the data set does not say how many there are
+_DEMONSTRATIONS = 10  # that an array shows, where the dataset does not say how many there are
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,14 @@ class EnvConfig:
     registries: ClassVar[Mapping[str, Registry[Any]]] = {"reward": REWARDS}
 
     domain: str = keyword(
-        "", "Kind of task: a name of `seal_env.domains.DOMAINS` or `package.module:Class`; if left out, `knowledge`."
+        "", "Kind of task: a name of `seal_env.domains.DOMAINS` or `package.module:Class`; the default depends on the id."
     )
     dataset: Any = keyword("", "Where tasks come from: a name, a path, a hub id, a `datasets.Dataset` or a list of tasks.")
     dataset_options: Mapping[str, Any] = keyword({}, "Options of the dataset, such as `columns` of a table.")
-    split: str = keyword("train", "Split of the data set: `train`, `validation` or `test`.")
+    split: str = keyword("train", "Split of the dataset: `train`, `validation` or `test`.")
     offset: int = keyword(0, "Leave out this many tasks, after shuffling.", "tasks")
     limit: int | None = keyword(None, "Use at most this many tasks, after shuffling and `offset`; None: all.", "tasks")
-    shuffle_seed: int | None = keyword(None, "Seed that shuffles the tasks; None: the order of the data set.")
+    shuffle_seed: int | None = keyword(None, "Seed that shuffles the tasks; None: the order of the dataset.")
     model: str = keyword("seal-nano", "The student: a bundled model, a folder (a PEFT adapter's, too) or a hub id.")
     device: str = keyword("cpu", "PyTorch device of the student.")
     dtype: str = keyword("float32", "Data type of the student's base weights.")

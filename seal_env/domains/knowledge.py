@@ -25,7 +25,7 @@ from seal_env.update import SEAL_LORA, Update
 if TYPE_CHECKING:
     from seal_env.student import Student
 
-_TRIED = 32  # documents that a model may find no question for before its data set is refused
+_TRIED = 32  # documents that a model may find no question for before its dataset is refused
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ class Engine:
             tasks: indices of the episode's tasks; drawn if this is None.
 
         Raises:
-            ValueError: another number of tasks than the mode needs, or too few tasks in the data set.
+            ValueError: another number of tasks than the mode needs, or too few tasks in the dataset.
         """
         if seed is not None:
             state.rng = seeding.np_random(seed)[0]

@@ -31,7 +31,7 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10)
 _NAMES = (*SWITCHES, "strategy", "learning_rate", "num_train_epochs")
 _EMPTY = -1  # outside a grid
-_MAX_DEMONSTRATIONS = 10  # in an observation, for data sets whose tasks differ in number
+_MAX_DEMONSTRATIONS = 10  # in an observation, for datasets whose tasks differ in number
 
 
 class ToolCodec:
