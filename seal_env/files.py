@@ -39,3 +39,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.replace(Path(temporary) / "old")
         new.replace(path)
+
+
+def cache_folder() -> Path:
+    """The user's cache of this package: ``$XDG_CACHE_HOME/seal-env``, or ``~/.cache/seal-env``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-env"

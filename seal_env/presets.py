@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
-from seal_env.edits import EditSettings, ToolEdit, ToolSettings
-from seal_env.update import UpdateConfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-# `seal-nano`: chosen by `python -m benchmarks.measure_nano --search` (see its model card).
+from seal_env.edits import EditSettings, ToolEdit, ToolSettings
+from seal_env.update import SEAL_LORA, UpdateConfig
+
+
+@dataclass(frozen=True)
+class ModelPreset:
+    """Defaults of environments on passages for one model.
+
+    Attributes:
+        lora: options of ``peft.LoraConfig``.
+        settings: how edits are split and learnt.
+        answer_tokens: most tokens of an answer.
+        short_answers: the model answers in a word or a name, so that the default grader is ``exact``.
+    """
+
+    lora: Mapping[str, object]
+    settings: EditSettings = field(default_factory=EditSettings)
+    answer_tokens: int = 64
+    short_answers: bool = False
+
+
+# Chosen by `python -m benchmarks.measure_nano --search` (see the model card of `seal-nano`).
 NANO_LORA: dict[str, object] = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
-NANO_SETTINGS = EditSettings(update_config=UpdateConfig(learning_rate=1e-2, epochs=6, batch_size=2))
-NANO_ANSWER_TOKENS = 24  # more than any answer of the Almanac has
+_NANO = ModelPreset(
+    NANO_LORA,
+    EditSettings(update_config=UpdateConfig(learning_rate=1e-2, epochs=6, batch_size=2)),
+    answer_tokens=24,  # more than any answer of the Almanac has
+    short_answers=True,
+)
+# Chosen on validation passages of SQuAD by `seal-bench tune` (docs/smollm2.md).
+_SMOLLM2_135M = ModelPreset(
+    {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+    EditSettings(update_config=UpdateConfig(learning_rate=1e-3, epochs=10)),
+    answer_tokens=64,
+)
+_PRESETS = {"seal-nano": _NANO, "seal-nano-arc": _NANO, "smollm2-135m": _SMOLLM2_135M}
+
+
+def model_preset(model: str) -> ModelPreset:
+    """The defaults of ``model``: its own, or SEAL's (paper, section 4.1)."""
+    return _PRESETS.get(model, ModelPreset(SEAL_LORA))
+
 
 # Few-shot tasks (paper, section 4.2): SEAL's adapter, and the edit that its authors tuned by hand.
 SEAL_ARC_LORA: dict[str, object] = {

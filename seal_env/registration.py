@@ -16,12 +16,16 @@ _PAPER: dict[str, Any] = {
     "student_template": "base",
 }
 
+# SQuAD's development set after a shuffle with seed 42: SEAL's evaluation passages are the first 200.
+_SQUAD: dict[str, Any] = {"dataset": "squad", "held_out": {"test": 200, "validation": 200, "seed": 42}}
+
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "SEAL-SQuAD-v0": {},
     "SEAL-SQuAD-Continual-v0": {"mode": "continual", "updates_per_episode": 8},
     "SEAL-SQuAD-Corpus-v0": {"mode": "corpus", "updates_per_episode": 8},
     "SEAL-SQuAD-Qwen2.5-7B-v0": {**_PAPER, "model": "Qwen/Qwen2.5-7B"},
     "SEAL-SQuAD-Qwen2.5-3B-v0": {**_PAPER, "model": "Qwen/Qwen2.5-3B"},
+    "SEAL-SQuAD-SmolLM2-135M-v0": {**_SQUAD, "model": "smollm2-135m"},
     "SEAL-ARC-v0": {"domain": "arc"},
 }
 

@@ -213,12 +213,12 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     (tmp_path / "notes").mkdir()
     path = write(tmp_path / "mine.json", {"a": ONE, "b": ONE})
     refused(
-        "no dataset 'mini_arc'. Did you mean 'mini-arc'? There are: almanac, path, hub, mini-arc, mini-arc-filtered,",
+        "no dataset 'mini_arc'. Did you mean 'mini-arc'? There are: almanac, path, hub, squad, mini-arc, mini-arc-filtered,",
         "mini_arc",
     )
     refused("Did you mean 'arc-agi-1'?", "ARC-AGI-1")
     refused("Did you mean 'notes'?", "note")
-    refused("no dataset 'squad'. There are", "squad")
+    refused("no dataset 'hotpot'. There are", "hotpot")
     refused(f"Did you mean '{path}'?", str(tmp_path / "mine.jsn"))
     refused("there is no folder", str(tmp_path / "nowhere" / "a.json"))
     refused("no file or folder", "a\0b.json")

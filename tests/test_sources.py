@@ -102,6 +102,27 @@ def test_a_source_is_read_by_index_and_cut_by_slices(tmp_path: Path) -> None:
         assert list(pickle.loads(pickle.dumps(part))) == list(part)
 
 
+def test_held_out_tasks_are_cut_from_datasets_without_splits(tmp_path: Path) -> None:
+    passages = [{**NESTED[0], "title": f"Otrar {i}"} for i in range(50)]
+    path, held_out = write_json(tmp_path / "p.json", passages), {"test": 20, "validation": 10}
+
+    def titles(data: Any, split: str, **options: Any) -> list[str]:
+        return [task.title for task in load_tasks(data, split, held_out={**held_out, **options})]
+
+    random.Random(42).shuffle(passages)
+    shuffled = [p["title"] for p in passages]
+    for data in (path, passages_in_order := [{**NESTED[0], "title": f"Otrar {i}"} for i in range(50)]):
+        assert titles(data, "test") == shuffled[:20]
+        assert titles(data, "validation") == shuffled[20:30]
+        assert titles(data, "train") == shuffled[30:]
+    assert titles(path, "test", seed=1) != shuffled[:20]
+    assert titles(path, "train", test=0, validation=0) == shuffled
+    assert [task.title for task in load_tasks(path, "test", held_out=held_out, offset=5, limit=3)] == shuffled[5:8]
+    # Datasets with splits are as they are.
+    assert titles({"train": passages_in_order}, "train") == [p["title"] for p in passages_in_order]
+    assert list(load_tasks("almanac", "test", limit=3, held_out=held_out)) == list(load_tasks("almanac", "test", limit=3))
+
+
 def test_a_seed_shuffles_as_random_does_before_anything_is_left_out(tmp_path: Path) -> None:
     passages = [{**NESTED[0], "title": f"Otrar {i}"} for i in range(50)]
     path = write_json(tmp_path / "p.json", passages)
@@ -552,7 +573,7 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     refused("no dataset 'almanach'. Did you mean 'almanac'?", "almanach")
     refused("Did you mean 'almanac'?", "Almanac")
     refused("Did you mean 'notes'?", "note")
-    refused("a hub id such as 'rajpurkar/squad'", "squad")
+    refused("a hub id such as 'rajpurkar/squad'", "squad_v2")
     refused(f"Did you mean '{path}'?", str(tmp_path / "squad_vl.json"))
     refused("Did you mean 'squad_val.json'?", "squad-val.json")
     refused("there is no folder", str(tmp_path / "nowhere" / "squad.json"))
@@ -568,6 +589,10 @@ def test_bad_names_and_options_are_named_with_what_would_work(tmp_path: Path, mo
     refused("passage_words must be an integer >= 1, got 0", path, passage_words=0)
     refused("seed must be an integer or None, got 'x'", path, seed="x")
     refused("offset 2 leaves nothing of 'squad_val', which has 2", path, offset=2)
+    refused("held_out={'test': 2} leaves nothing of the split 'train' of 'squad_val', which has 2", path, held_out={"test": 2})
+    refused("held_out: no option 'tests'. Did you mean 'test'?", path, held_out={"tests": 2})
+    refused("held_out.test must be an integer >= 0, got 0.5", path, held_out={"test": 0.5})
+    refused("held_out must be a dictionary such as", path, held_out=200)
     refused("'almanac' is endless and cannot be shuffled, got seed=42", seed=42)
     refused(f"dataset '{path}': no option 'almanac'. There are: path, columns, config_name", path, almanac=AlmanacConfig())
     refused("dataset 'almanac': no option 'columns'. There are: almanac", columns={"title": "t"})

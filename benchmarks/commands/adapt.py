@@ -141,7 +141,7 @@ def read_documents(source: str, split: str = "train", passage_words: int = PASSA
     has_questions = path.is_dir() and any(map(is_questions, visible_files(path)))
     if has_questions or (path.is_file() and path.suffix.lower() in DOCUMENTS):
         return [document for passages in read_passages(path, passage_words).values() for document in passages]
-    options = {"passage_words": passage_words} if path.exists() else {}
+    options: dict[str, Any] = {"passage_words": passage_words} if path.exists() else {}
     tasks = load_tasks(source, split, **options)
     if tasks.size is None:
         raise ValueError(f"{source!r} never ends: name documents of your own")

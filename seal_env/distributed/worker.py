@@ -33,7 +33,7 @@ class StudentSpec:
     """How a worker loads its student, and how it checks that it has the same one.
 
     Attributes:
-        model: a bundled name, a hub id, or a folder that workers find at the same path.
+        model: a named model, a hub id, or a folder or GGUF file that workers find at the same path.
         device: the worker's device.
         dtype: of the base model.
         trust_remote_code: see :func:`seal_env.student.load_base`.

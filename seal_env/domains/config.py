@@ -114,7 +114,9 @@ class EnvConfig:
     offset: int = keyword(0, "Leave out this many tasks, after shuffling.", "tasks")
     limit: int | None = keyword(None, "Use at most this many tasks, after shuffling and `offset`; None: all.", "tasks")
     shuffle_seed: int | None = keyword(None, "Seed that shuffles the tasks; None: the order of the dataset.")
-    model: str = keyword("seal-nano", "The student: a bundled model, a folder (a PEFT adapter's, too) or a hub id.")
+    model: str = keyword(
+        "seal-nano", "The student: `seal-nano`, `smollm2-135m`, a folder (a PEFT adapter's, too), a GGUF file or a hub id."
+    )
     device: str = keyword("cpu", "PyTorch device of the student.")
     dtype: str = keyword("float32", "Data type of the student's base weights.")
     trust_remote_code: bool = keyword(False, "Whether a model of the hub may run code of its repository.")

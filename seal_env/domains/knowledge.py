@@ -15,12 +15,11 @@ from seal_env.domains.self_questions import NoQuestions, QuestionWriter, SelfQue
 from seal_env.edits import FORMATS, EditFormat, EditSettings, ParsedEdit, get_format, pairs_text, parse
 from seal_env.evaluation import ClosedBook
 from seal_env.evaluation.graders import GRADERS, Grader, get_grader
-from seal_env.models import bundled_folder
-from seal_env.presets import NANO_ANSWER_TOKENS, NANO_LORA, NANO_SETTINGS
+from seal_env.presets import model_preset
 from seal_env.rewards import PROXIES, REWARDS, Proxy, get_proxy
-from seal_env.tasks import Document, Question, Task, TaskSource, load_tasks
+from seal_env.tasks import Document, Question, Task, TaskSource, check_held_out, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD, Almanac, AlmanacConfig
-from seal_env.update import SEAL_LORA, Update
+from seal_env.update import Update
 
 if TYPE_CHECKING:
     from seal_env.student import Student
@@ -42,6 +41,12 @@ class KnowledgeConfig(EnvConfig):
         "`almanac`, a file, a folder, a hub id, a `datasets.Dataset`, a list of tasks or a function that returns them: see"
         " `seal_env.tasks.load_tasks`.",
     )
+    held_out: Mapping[str, int] = keyword(
+        {},
+        "Cut a dataset without splits into splits: how many tasks `test` and `validation` have, after a shuffle with `seed`"
+        " (default 42); `train` has the others. Datasets with splits are not changed.",
+        "tasks",
+    )
     passage_words: int | None = keyword(None, "Cut longer documents into passages of about this length; None: 300.", "words")
     almanac: Mapping[str, Any] = keyword({}, "Options of `seal_env.tasks.almanac.AlmanacConfig`.")
     self_questions: Mapping[str, Any] = keyword(
@@ -59,7 +64,7 @@ class KnowledgeConfig(EnvConfig):
     proxy_options: Mapping[str, Any] = keyword({}, "Options of the proxy.")
     grader: str | Grader | None = keyword(
         None,
-        "A name of `seal_env.evaluation.graders.GRADERS`, a function or its path; None: `exact` for bundled models and for"
+        "A name of `seal_env.evaluation.graders.GRADERS`, a function or its path; None: `exact` for `seal-nano` and for"
         " base models on the Almanac, else `calibrated`.",
     )
     grader_options: Mapping[str, Any] = keyword({}, "Options of the grader.")
@@ -71,12 +76,13 @@ class KnowledgeConfig(EnvConfig):
         if not self.approximate:  # else it was made above
             self.make_proxy()
         self.make_grader()
+        check_held_out(self.held_out)
         self._settings("base")
         self.almanac_config()
         self.self_question_settings()
 
     def default_lora(self) -> Mapping[str, Any]:
-        return NANO_LORA if bundled_folder(self.model) else SEAL_LORA
+        return model_preset(self.model).lora
 
     def settings(self) -> EditSettings:
         """How an edit is parsed and learnt: the defaults of ``model``, then ``inner_loop``.
@@ -91,14 +97,15 @@ class KnowledgeConfig(EnvConfig):
         return self._settings(self.template)
 
     def _settings(self, template: Template) -> EditSettings:
-        base = NANO_SETTINGS if bundled_folder(self.model) else EditSettings()
         check_options("inner_loop", self.inner_loop, EditSettings.option_names())
-        return base.with_options(format=get_format(self.edit_format), template=template, **self.inner_loop)
+        return model_preset(self.model).settings.with_options(
+            format=get_format(self.edit_format), template=template, **self.inner_loop
+        )
 
     @property
     def answer_tokens(self) -> int:
         """Most tokens of an answer: ``max_new_tokens``, or the default of ``model`` (64 in SEAL)."""
-        return self.max_new_tokens or (NANO_ANSWER_TOKENS if bundled_folder(self.model) else 64)
+        return self.max_new_tokens or model_preset(self.model).answer_tokens
 
     def almanac_config(self) -> AlmanacConfig:
         """The Almanac's configuration."""
@@ -113,10 +120,10 @@ class KnowledgeConfig(EnvConfig):
     def make_grader(self) -> Grader:
         """The grader with its options.
 
-        The default is ``exact`` for students that answer in a word: bundled models, and base models on the Almanac. Others
+        The default is ``exact`` for students that answer in a word: ``seal-nano``, and base models on the Almanac. Others
         answer in sentences, which ``calibrated`` grades as a judge does.
         """
-        exact = bundled_folder(self.model) or (self.dataset == "almanac" and self.student_template != "instruct")
+        exact = model_preset(self.model).short_answers or (self.dataset == "almanac" and self.student_template != "instruct")
         return get_grader(self.grader or ("exact" if exact else "calibrated"), self.grader_options)
 
     def make_proxy(self) -> Proxy:
@@ -180,7 +187,8 @@ def _source(config: KnowledgeConfig) -> TaskSource:
         options["almanac"] = config.almanac_config()
     if config.dataset == "almanac" and config.split == "train":
         offset += FIRST_UNREAD
-    source = load_tasks(config.dataset, config.split, seed=config.shuffle_seed, offset=offset, limit=config.limit, **options)
+    part: dict[str, Any] = {"seed": config.shuffle_seed, "offset": offset, "limit": config.limit, "held_out": config.held_out}
+    source = load_tasks(config.dataset, config.split, **part, **options)
     if config.self_questions and source.has_questions:
         raise ValueError(
             f"self_questions={dict(config.self_questions)!r} does not apply to dataset={source.name!r}, which has questions"

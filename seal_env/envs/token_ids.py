@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from seal_env.checks import check_count
 from seal_env.edits import prompt_ids
 from seal_env.envs.env import SealEnv, SealVectorEnv
-from seal_env.models import bundled_folder
+from seal_env.models import model_folder
 
 _MAX_CHARACTERS = 32  # per token of a passage, where it is cut: only runs of blanks have more
 
@@ -227,7 +227,7 @@ class _TokenCodec:
 
 def _load(name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     try:
-        source = bundled_folder(name) or Path(name).expanduser()
+        source = model_folder(name) or Path(name).expanduser()
         return AutoTokenizer.from_pretrained(str(source) if source.is_dir() else name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

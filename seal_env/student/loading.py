@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from seal_env.models import bundled_folder
+from seal_env.models import model_folder, model_name
+from seal_env.models.gguf import load_gguf
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _log = logging.getLogger(__name__)
@@ -23,7 +24,9 @@ _log = logging.getLogger(__name__)
 def load_base(
     name: str, device: str | torch.device = "cpu", dtype: str = "float32", trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the causal LM ``name``: bundled (``seal-nano``), a folder on disk or a hub id. Weights are safetensors only.
+    """Load the causal LM ``name``: a named model (``seal-nano``, ``smollm2-135m``), a folder on disk, a GGUF file or a hub id.
+
+    Weights are safetensors or GGUF only. Quantized weights of a GGUF file are loaded as ``dtype``.
 
     If ``name`` is a PEFT adapter (``adapter_config.json`` without a ``config.json``), it is merged, in float32, into its base
     model. The tokenizer is then the adapter's if it has one, else the base's.
@@ -44,7 +47,7 @@ def adapter_base(folder: str | Path) -> str | None:
     if not config.is_file():
         return None
     recorded = str(json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
-    return _bundled_name(recorded) or recorded or None
+    return model_name(recorded) or recorded or None
 
 
 def base_name(name: str) -> str:
@@ -52,14 +55,8 @@ def base_name(name: str) -> str:
     seen: set[str] = set()
     while name not in seen:
         seen.add(name)
-        name = _bundled_name(name) or adapter_base(name) or name
+        name = model_name(name) or adapter_base(name) or name
     return name
-
-
-def _bundled_name(recorded: str) -> str | None:
-    """The bundled model of a recorded path, as the package may have moved since."""
-    name = Path(recorded).name
-    return name if bundled_folder(name) else None
 
 
 def check_dtype(dtype: str) -> torch.dtype:
@@ -82,7 +79,11 @@ def _load(
     name: str, trust_remote_code: bool, dtype: torch.dtype, loading: tuple[str, ...]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model on the CPU; ``loading`` are the adapters that have it as their base."""
-    folder = bundled_folder(name) or Path(name).expanduser()
+    folder = model_folder(name) or Path(name).expanduser()
+    if folder.suffix == ".gguf":
+        if not folder.is_file():
+            raise ValueError(f"model {name!r}: there is no such GGUF file")
+        return load_gguf(folder, dtype)
     if not folder.is_dir() and Path(name).is_absolute():
         raise ValueError(f"model {name!r}: there is no such folder; give a folder with a config.json or a hub id")
     source = str(folder) if folder.is_dir() else name

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from seal_env.files import cache_folder
 from seal_env.student.groups import Groups, Sequences
 from seal_env.student.memory import available_bytes
 from seal_env.student.ops import Attention, Rotary, TorchOps
@@ -266,7 +267,7 @@ def compile_library(source: Path) -> CDLL | None:
         return _without_library("there is no C compiler (cc, gcc or clang)")
     flags = [*_FLAGS, _WIDE] if platform.machine() == "x86_64" else _FLAGS
     identity = "\n".join([source.read_text(), compiler, *flags, _processor()])
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-env"
+    folder = cache_folder()
     target = folder / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     try:
         if not target.is_file():

@@ -21,7 +21,7 @@ from operator import index as as_index
 from pathlib import Path
 from typing import Any, overload
 
-from seal_env.checks import brief, check_count, did_you_mean
+from seal_env.checks import brief, check_count, check_names, did_you_mean
 from seal_env.registry import Registry, callable_problem, name_of
 from seal_env.tasks.folder import DOCUMENTS
 from seal_env.tasks.records import from_records, keys_of, numbered, numbered_items
@@ -38,6 +38,7 @@ DATASETS.register(
     "path", "seal_env.tasks.task_files:load_path", "a file of questions, or a folder of documents or tables: dataset='notes'"
 )
 DATASETS.register("hub", "seal_env.tasks.task_files:load_hub", "a dataset of the Hugging Face hub: dataset='rajpurkar/squad'")
+DATASETS.register("squad", "seal_env.tasks.task_files:load_squad", "SQuAD 1.1's development set, from the hub")
 DATASETS.register("mini-arc", "seal_env.tasks.arc.mini:load", "generated few-shot tasks on small grids; endless")
 _ARC = "seal_env.tasks.arc.arc_sources"
 DATASETS.register("mini-arc-filtered", f"{_ARC}:load_filtered", "those of mini-arc that the bundled student can learn")
@@ -60,6 +61,7 @@ class TaskSource:
         read: returns item ``i``: a task, or a document if ``has_questions`` is False.
         order: the indices that ``read`` is called with, in the order of this source; by default all integers from 0.
         has_questions: whether items are tasks. Documents without questions are read with :meth:`document`.
+        has_splits: whether ``train``, ``validation`` and ``test`` are different tasks.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class TaskSource:
         read: Callable[[int], Task] | Callable[[int], Document],
         order: Sequence[int] = _ALL,
         has_questions: bool = True,
+        has_splits: bool = True,
     ) -> None:
         self.name = name
         self.has_questions = has_questions
+        self.has_splits = has_splits
         self._read = read
         self._order = order
         self._endless = isinstance(order, range) and order.stop == _ALL.stop
@@ -118,7 +122,7 @@ class TaskSource:
         """These documents as tasks; ``ask`` is called each time that a task is read."""
         if self.has_questions:
             raise ValueError(f"{self.name!r} has questions already: with_questions is for documents without any")
-        return TaskSource(self.name, partial(_read_and_ask, self, ask), range(len(self)))
+        return TaskSource(self.name, partial(_read_and_ask, self, ask), range(len(self)), has_splits=self.has_splits)
 
     def shuffled(self, seed: int) -> TaskSource:
         """The same tasks in the order of ``random.seed(seed); random.shuffle(tasks)``."""
@@ -126,7 +130,7 @@ class TaskSource:
             raise ValueError(f"{self.name!r} is endless and cannot be shuffled, got seed={seed}; its own options take a seed")
         order = list(self._order)
         random.Random(seed).shuffle(order)
-        return TaskSource(self.name, self._read, order, has_questions=self.has_questions)
+        return TaskSource(self.name, self._read, order, self.has_questions, self.has_splits)
 
     def part(self, seed: int | None, offset: int, limit: int | None) -> TaskSource:
         """The tasks without the first ``offset``, at most ``limit`` of them; shuffled before if ``seed`` is not None.
@@ -146,6 +150,29 @@ class TaskSource:
             raise ValueError(f"offset {offset} leaves nothing of {source.name!r}, which has {source.size}")
         return part
 
+    def cut(self, split: str, held_out: Mapping[str, int]) -> TaskSource:
+        """The tasks of ``split``, if this source has no splits: ``train`` is what is left after ``test`` and ``validation``.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+            held_out: the number of tasks of ``test`` and of ``validation``, the first and the next ones after a shuffle with
+                ``seed`` (default 42).
+
+        Raises:
+            ValueError: a value is out of range, or no task is left.
+        """
+        if self.has_splits:
+            return self
+        test, validation = (held_out.get(name, 0) for name in ("test", "validation"))
+        first, last = {"test": (0, test), "validation": (test, test + validation)}.get(split, (test + validation, None))
+        part = self.shuffled(held_out.get("seed", 42))[first:last]
+        if not part:
+            raise ValueError(
+                f"held_out={dict(held_out)!r} leaves nothing of the split {split!r} of {self.name!r}, which has {self.size}"
+                " tasks: hold out fewer, or held_out={} to use all tasks for any split"
+            )
+        return part
+
     def __repr__(self) -> str:
         kind = "tasks" if self.has_questions else "documents without questions"
         return f"<TaskSource {self.name!r}: {'endless' if self._endless else len(self._order)} {kind}>"
@@ -162,7 +189,7 @@ class TaskSource:
     def _slice(self, part: slice) -> TaskSource:
         if self._endless and any(number is not None and number < 0 for number in (part.start, part.stop, part.step)):
             raise ValueError(f"{self.name!r} is endless and cannot be counted from its end, got {part}")
-        return TaskSource(self.name, self._read, self._order[part], self.has_questions)
+        return TaskSource(self.name, self._read, self._order[part], self.has_questions, self.has_splits)
 
 
 def load_tasks(
@@ -172,6 +199,7 @@ def load_tasks(
     seed: int | None = None,
     offset: int = 0,
     limit: int | None = None,
+    held_out: Mapping[str, int] | None = None,
     **options: Any,
 ) -> TaskSource:
     """The tasks of a dataset.
@@ -186,18 +214,35 @@ def load_tasks(
 
             A name takes precedence over a path (write ``./almanac`` for a folder of that name).
         split: ``train``, ``validation`` or ``test``; a dataset of the hub may have others. A file, a folder of documents or
-            data in memory has no splits: it is used for any split, and ``offset`` and ``limit`` hold tasks out.
+            data in memory has no splits: it is used for any split, unless ``held_out`` cuts it into splits.
         seed: shuffle as ``random.seed(seed); random.shuffle(tasks)`` does; None: the dataset's order. Endless datasets have a
             seed among their options instead.
         offset: leave out the first ``offset`` tasks, after shuffling.
         limit: at most this many tasks, after shuffling.
+        held_out: cut a dataset without splits into splits: ``{"test": 200, "validation": 200, "seed": 42}`` shuffles it with
+            this seed, and makes its first 200 tasks ``test``, the next 200 ``validation`` and all others ``train``. A dataset
+            with splits is not changed.
         options: keywords of the dataset's function, such as ``almanac=AlmanacConfig(...)``, ``columns={...}`` or
             ``passage_words=150``.
 
     Raises:
         ValueError: one line that names the value and what would work.
     """
-    return load_source(dataset, split, options, from_memory, "path", "hub").part(seed, offset, limit)
+    source = load_source(dataset, split, options, from_memory, "path", "hub")
+    if held_out:
+        check_held_out(held_out)
+        source = source.cut(split, held_out)
+    return source.part(seed, offset, limit)
+
+
+def check_held_out(held_out: Mapping[str, int]) -> None:
+    """Raise a ValueError unless ``held_out`` can be passed to :func:`load_tasks`."""
+    if not isinstance(held_out, Mapping):
+        raise ValueError(f"held_out must be a dictionary such as {{'test': 200, 'validation': 200}}, got {held_out!r}")
+    check_names("held_out", held_out, ["test", "validation", "seed"])
+    for name, value in held_out.items():
+        if type(value) is not int or value < 0:
+            raise ValueError(f"held_out.{name} must be an integer >= 0, got {value!r}")
 
 
 def load_source(
@@ -241,7 +286,8 @@ def from_memory(split: str, *, data: Any, columns: Mapping[str, str] | None = No
             mapping from splits to one of these, such as a ``datasets.DatasetDict``.
         columns: see :func:`seal_env.tasks.task_files.load_path`.
     """
-    if isinstance(data, Mapping):
+    has_splits = isinstance(data, Mapping)
+    if has_splits:
         if split not in data:
             raise ValueError(f"the dataset has no split {split!r}, only {keys_of(data)}")
         data = data[split]
@@ -254,17 +300,17 @@ def from_memory(split: str, *, data: Any, columns: Mapping[str, str] | None = No
     elif not isinstance(data, Sequence) or isinstance(data, str):
         raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, {_WHAT_WORKS}, got {brief(data)}")
     elif data and all(isinstance(item, Task) for item in data):
-        return source_of("dataset", numbered(data, "dataset"))
+        return source_of("dataset", numbered(data, "dataset"), has_splits=has_splits)
     elif data and all(isinstance(item, Document) for item in data):
-        return source_of("dataset", data)
+        return source_of("dataset", data, has_splits=has_splits)
     else:
         records = list(numbered_items(list(data), "dataset", "item"))
-    return source_of("dataset", numbered(from_records(records, "dataset", columns), "dataset"))
+    return source_of("dataset", numbered(from_records(records, "dataset", columns), "dataset"), has_splits=has_splits)
 
 
-def source_of(name: str, items: Sequence[Task] | Sequence[Document]) -> TaskSource:
+def source_of(name: str, items: Sequence[Task] | Sequence[Document], *, has_splits: bool = False) -> TaskSource:
     """A source of these items, at least one, in their order."""
-    return TaskSource(name, items.__getitem__, range(len(items)), has_questions=isinstance(items[0], Task))
+    return TaskSource(name, items.__getitem__, range(len(items)), isinstance(items[0], Task), has_splits)
 
 
 def _read_and_ask(documents: TaskSource, ask: Callable[[Document], Task], index: int) -> Task:

@@ -14,6 +14,7 @@ from seal_env.tasks.sources import FILES, TaskSource, check_split, source_of
 from seal_env.tasks.tables import TABLES, read_dataset, read_json_records, read_records
 from seal_env.tasks.task import Task
 
+_SQUAD = "rajpurkar/squad"
 _NO_DOCUMENTS = ("readme", "license", "licence")  # which folders of tables contain, too
 
 
@@ -89,6 +90,25 @@ def load_hub(
     return _from_datasets(path, path, split, columns, config_name, revision)
 
 
+def load_squad(split: str) -> TaskSource:
+    """SQuAD 1.1's development set: 2,067 passages, from which SEAL takes its evaluation set (``held_out`` of the environments).
+
+    Args:
+        split: the set has no splits and is the same for ``train``, ``validation`` and ``test``.
+
+    Raises:
+        ValueError: it is neither in the cache of ``datasets`` nor can it be downloaded.
+    """
+    check_split(split)
+    try:
+        return _from_datasets(_SQUAD, "squad", "validation", None, None, None, has_splits=False)
+    except ValueError as error:
+        raise ValueError(
+            f"dataset 'squad' is {_SQUAD} of the hub, which cannot be loaded ({error}); name a file that holds it, such as"
+            " dataset='dev-v1.1.json', or take dataset='almanac', which is bundled"
+        ) from error
+
+
 def _from_file(path: Path, columns: Mapping[str, str] | None) -> list[Task]:
     hint = " (say columns={ours: yours} if the name differs)"
     names = (columns or {}).values()
@@ -105,11 +125,17 @@ def _from_file(path: Path, columns: Mapping[str, str] | None) -> list[Task]:
 
 
 def _from_datasets(
-    dataset: str, name: str, split: str, columns: Mapping[str, str] | None, config_name: str | None, revision: str | None
+    dataset: str,
+    name: str,
+    split: str,
+    columns: Mapping[str, str] | None,
+    config_name: str | None,
+    revision: str | None,
+    has_splits: bool = True,
 ) -> TaskSource:
     rows = read_dataset(dataset, split, config_name, revision, (columns or {}).values())
     hint = " (say columns={ours: theirs} if the name differs)"
-    return source_of(name, numbered(from_records(rows, dataset, columns, hint), f"{name}-{split}"))
+    return source_of(name, numbered(from_records(rows, dataset, columns, hint), f"{name}-{split}"), has_splits=has_splits)
 
 
 def _holds_tables(folder: Path) -> bool:
