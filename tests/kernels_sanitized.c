@@ -25,11 +25,25 @@ static void attend(void) {
     long n;
     long *starts = starts_of(sequences, longest, &n), *lengths = malloc(sequences * sizeof(long));
     float *q = floats(n * heads * dim), *k = floats(n * kv_heads * dim), *v = floats(n * kv_heads * dim);
-    float *cos = floats(longest * half), *sin = floats(longest * half), *out = floats(n * heads * dim);
+    float *cos = floats(2 * longest * half), *sin = floats(2 * longest * half), *out = floats(n * heads * dim);
     float *d_out = floats(n * heads * dim), *dq = floats(n * heads * dim), *dk = floats(n * kv_heads * dim);
     float *dv = floats(n * kv_heads * dim), *keys = floats(sequences * kv_heads * longest * dim);
     float *values = floats(sequences * kv_heads * longest * dim);
-    attention(sequences, starts, longest, heads, kv_heads, dim, q, k, v, cos, sin, 0.1f, out);
+    long *prefixes = calloc(2 * sequences, sizeof(long)), *entries = malloc(3 * n * sizeof(long));
+    for (long i = 1; i < sequences; i++) {
+        const long other = between(0, i - 1);
+        prefixes[2 * i] = starts[other];
+        prefixes[2 * i + 1] = between(0, starts[other + 1] - starts[other]);
+    }
+    attention(sequences, starts, prefixes, 2 * longest, heads, kv_heads, dim, q, k, v, cos, sin, 0.1f, out);
+    for (long i = 0, e = 0; i < sequences; i++)
+        for (long t = starts[i]; t < starts[i + 1]; t++, e++) {
+            entries[3 * e] = t;
+            entries[3 * e + 1] = i;
+            entries[3 * e + 2] = t - starts[i];
+        }
+    fill_cache(n, entries, kv_heads, dim, longest, k, v, cos, sin, keys, values);
+    attention(sequences, starts, 0, longest, heads, kv_heads, dim, q, k, v, cos, sin, 0.1f, out);
     attention_backward(sequences, starts, longest, heads, kv_heads, dim, q, k, v, cos, sin, 0.1f, out, d_out, dq, dk, dv);
     for (long i = 0; i < sequences; i++) lengths[i] = between(0, longest - 1);
     attend_cached(sequences, heads, kv_heads, dim, longest, q, k, v, cos, sin, lengths, 0.1f, keys, values, out);
@@ -37,6 +51,8 @@ static void attend(void) {
     for (int i = 0; i < 12; i++) free(all[i]);
     free(starts);
     free(lengths);
+    free(prefixes);
+    free(entries);
 }
 
 static void multiply(void) {

@@ -13,7 +13,7 @@ from peft import LoraConfig
 
 from benchmarks.gpu.limited import LimitedMemory
 from seal_env import Student, TokenExample, Update, UpdateConfig
-from seal_env.student import FitStatus
+from seal_env.student import FitStatus, memory
 from seal_env.student.generic import GenericNetwork
 from seal_env.student.llama import LlamaNetwork
 
@@ -42,6 +42,22 @@ def student(request, model_path, monkeypatch) -> Student:
 
 def lines(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if "memory ran out" in record.getMessage()]
+
+
+def test_files_in_the_page_cache_are_available_memory(tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemFree:  1000 kB\nMemAvailable:  5000 kB\n")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.available_bytes(cpu) == 5000 << 10
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text(f"{3000 << 10}\n")
+    assert memory.available_bytes(cpu) == 5000 << 10
+    (tmp_path / "memory.max").write_text(f"{4000 << 10}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {500 << 10}\n")
+    assert memory.available_bytes(cpu) == 1500 << 10
+    (tmp_path / "meminfo").unlink()  # not Linux: what the C library says, within the container's limit
+    assert 0 < memory.available_bytes(cpu) <= 1500 << 10
 
 
 def test_a_limit_means_fewer_adapters_at_a_time_and_one_line(student, caplog):

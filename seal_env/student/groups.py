@@ -60,20 +60,27 @@ class Sequences:
     """Rows ``(n, features)`` of the positions of several sequences, one sequence after the other.
 
     Args:
-        lengths: of each sequence.
+        lengths: number of rows of each sequence.
         device: of the rows.
+        prefixes: first row and number of rows of what each sequence continues: the rows of another sequence, or none of them
+            (0, 0). Only kernels that ``TorchOps.shares_prefixes`` support this.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    def __init__(self, lengths: Sequence[int], device: torch.device, prefixes: Sequence[tuple[int, int]] | None = None) -> None:
         self.count = len(lengths)
-        self.longest = max(lengths)
-        self.even = min(lengths) == self.longest
-        self._lengths, self._device = lengths, device
+        self.longest = max(lengths) if prefixes is None else max(n + before for n, (_, before) in zip(lengths, prefixes))
+        self.even = prefixes is None and min(lengths) == self.longest
+        self._lengths, self._device, self._prefixes = lengths, device, prefixes
 
     @cached_property
     def starts(self) -> Tensor:
         """The first row of each sequence, and the number of rows, ``(sequences + 1,)``."""
         return _offsets(self._lengths, self._device)
+
+    @cached_property
+    def prefixes(self) -> Tensor | None:
+        """``(sequences, 2)``: the first row and the number of rows of each prefix; None if there are none."""
+        return None if self._prefixes is None else torch.tensor(self._prefixes).to(self._device)
 
     @property
     def shape(self) -> tuple[int, int]:

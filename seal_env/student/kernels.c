@@ -298,31 +298,59 @@ INLINE void probabilities(long i, long m, long dim, long width, const float *que
     }
 }
 
-/* out (n, heads * dim); longest is that of all sequences. */
-void attention(long sequences, const long *starts, long longest, long heads, long kv_heads, long dim, const float *q, const float *k,
-               const float *v, const float *cos, const float *sin, float scale, float *out) {
-    const long shared = heads / kv_heads, row = heads * dim, kv_row = kv_heads * dim;
+/* out (n, heads * dim). A sequence may continue rows of another one: prefixes (sequences, 2) has their first row and their number,
+ * or is null. longest is the most positions of a sequence, with its prefix. */
+void attention(long sequences, const long *starts, const long *prefixes, long longest, long heads, long kv_heads, long dim,
+               const float *q, const float *k, const float *v, const float *cos, const float *sin, float scale, float *out) {
+    const long shared = heads / kv_heads, row = heads * dim, kv_row = kv_heads * dim, half = dim / 2;
 #pragma omp parallel
     {
-        float *turned = malloc((longest * dim + (dim + ATTENTION_ROWS) * rounded(longest)) * sizeof(float));
-        float *keys = turned + longest * dim, *p = keys + dim * rounded(longest);
+        float *turned = malloc((2 * longest * dim + (dim + ATTENTION_ROWS) * rounded(longest)) * sizeof(float));
+        float *copies = turned + longest * dim, *keys = copies + longest * dim, *p = keys + dim * rounded(longest);
 #pragma omp for collapse(2) schedule(dynamic)
         for (long r = 0; r < sequences; r++)
             for (long g = 0; g < kv_heads; g++) {
-                const long time = starts[r + 1] - starts[r], width = rounded(time), kv_at = starts[r] * kv_row + g * dim;
-                turn(time, dim, k + kv_at, kv_row, cos, sin, 1, turned, dim);
+                const long before = prefixes ? prefixes[2 * r + 1] : 0, from = before ? prefixes[2 * r] * kv_row + g * dim : 0;
+                const long own = starts[r + 1] - starts[r], time = before + own, width = rounded(time);
+                const long kv_at = starts[r] * kv_row + g * dim, angle = before * half;
+                const float *values = v + kv_at;
+                turn(before, dim, k + from, kv_row, cos, sin, 1, turned, dim);
+                turn(own, dim, k + kv_at, kv_row, cos + angle, sin + angle, 1, turned + before * dim, dim);
                 transpose(time, dim, turned, dim, keys, width);
+                if (before) { /* one sum over all values, as without a prefix */
+                    for (long t = 0; t < time; t++)
+                        memcpy(copies + t * dim, v + (t < before ? from + t * kv_row : kv_at + (t - before) * kv_row),
+                               dim * sizeof(float));
+                    values = copies;
+                }
                 for (long h = g * shared; h < (g + 1) * shared; h++) {
                     const long at = starts[r] * row + h * dim;
-                    turn(time, dim, q + at, row, cos, sin, 1, turned, dim);
-                    for (long i = 0; i < time; i += ATTENTION_ROWS) {
+                    turn(own, dim, q + at, row, cos + angle, sin + angle, 1, turned + before * dim, dim);
+                    for (long i = before; i < time; i += ATTENTION_ROWS) {
                         const long m = MIN(ATTENTION_ROWS, time - i);
                         probabilities(i, m, dim, width, turned, keys, scale, p);
-                        small_product(m, dim, i + m, p, width, 1, v + kv_at, kv_row, 0, out + at + i * row, row);
+                        small_product(m, dim, i + m, p, width, 1, values, before ? dim : kv_row, 0, out + at + (i - before) * row,
+                                      row);
                     }
                 }
             }
         free(turned);
+    }
+}
+
+/* Keys, turned by their positions, and values of `count` tokens into caches (rows, kv_heads, room, dim). An entry is a token (its row
+ * of k and v, (n, kv_heads * dim)), a row of the cache and a position. */
+void fill_cache(long count, const long *entries, long kv_heads, long dim, long room, const float *k, const float *v, const float *cos,
+                const float *sin, float *keys, float *values) {
+    const long half = dim / 2;
+#pragma omp parallel for schedule(static)
+    for (long e = 0; e < count; e++) {
+        const long token = entries[3 * e], row = entries[3 * e + 1], position = entries[3 * e + 2], angle = position * half;
+        for (long g = 0; g < kv_heads; g++) {
+            const long from = (token * kv_heads + g) * dim, to = ((row * kv_heads + g) * room + position) * dim;
+            turn(1, dim, k + from, dim, cos + angle, sin + angle, 1, keys + to, dim);
+            memcpy(values + to, v + from, dim * sizeof(float));
+        }
     }
 }
 

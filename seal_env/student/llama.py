@@ -9,7 +9,7 @@ kernels (``native.py``) the result for one adapter is therefore the same to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +19,8 @@ from transformers import PreTrainedModel
 from seal_env.student.groups import Groups, Sequences, keep_rows, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
 from seal_env.student.network import DecodingSession, Network, TrainBatch
-from seal_env.student.ops import MATH_ATTENTION_LENGTH, Attention, TorchOps, heads_first, rotate
+from seal_env.student.ops import MATH_ATTENTION_LENGTH, Attention, TorchOps
+from seal_env.student.reading import PromptChunk, prompt_chunks
 
 # Models whose decoder layers are exactly: RMSNorm, attention with rotary positions, RMSNorm, SwiGLU.
 LLAMA_SHAPED = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM"})
@@ -45,8 +46,8 @@ class _SiteViews(NamedTuple):
     a: Tensor  # (groups, rank, in): the A matrices of all adapted layers, stacked
     b_t: list[Tensor]  # (groups, r, out): the transposed B of each adapted layer
 
-    def narrow(self, first: int, last: int) -> _SiteViews:
-        return _SiteViews(self.a[first:last], [b_t[first:last] for b_t in self.b_t])
+    def narrow(self, adapters: slice) -> _SiteViews:
+        return _SiteViews(self.a[adapters], [b_t[adapters] for b_t in self.b_t])
 
 
 class _Site:
@@ -326,12 +327,13 @@ class LlamaNetwork(Network):
     @torch.no_grad()
     def token_log_probs(self, adapters: Tensor, adapter_of_row: list[int], tokens: Tensor) -> Tensor:
         session = _LlamaSession(self, adapters, adapter_of_row, capacity=tokens.shape[1])
-        log_probs = []
-        for rows, hidden in session.read(tokens):
-            for row, ids in zip(hidden, tokens[rows]):  # a row at a time: its logits are large
-                logits = self.logits(row[:-1])
-                log_probs.append(torch.log_softmax(logits, -1, dtype=torch.float32).gather(1, ids[1:, None]).squeeze(1))
-        return torch.stack(log_probs)
+        log_probs = tokens.new_zeros(len(tokens), tokens.shape[1] - 1, dtype=torch.float32)
+        for chunk, hidden in session.read(tokens.tolist()):
+            for row, prefix, before, start, length in chunk.spans:  # a row at a time: its logits are large
+                own = torch.cat([hidden[prefix : prefix + before], hidden[start : start + length - 1]])
+                log_softmax = torch.log_softmax(self.logits(own), -1, dtype=torch.float32)
+                log_probs[row] = log_softmax.gather(1, tokens[row, 1:, None]).squeeze(1)
+        return log_probs
 
     @torch.no_grad()
     def decode(
@@ -399,16 +401,14 @@ class _LlamaSession(DecodingSession):
     @torch.no_grad()
     def prefill(self) -> Tensor:
         lengths = [len(prompt) for prompt in self.prompts]
-        tokens = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
-        for row, prompt in zip(tokens, self.prompts):
-            row[: len(prompt)] = torch.tensor(prompt)
         self.lengths = torch.tensor(lengths, device=self.network.device)
         self._longest = max(lengths)
-        last = [
-            hidden[torch.arange(len(hidden), device=hidden.device), self.lengths[rows] - 1]
-            for rows, hidden in self.read(tokens.to(self.network.device))
-        ]
-        return self.network.logits(torch.cat(last))
+        rows, last = [], []
+        for chunk, hidden in self.read(self.prompts):
+            rows += chunk.rows
+            last.append(hidden[torch.tensor(chunk.last_tokens, device=hidden.device)])
+        logits = self.network.logits(torch.cat(last))
+        return torch.empty_like(logits).index_copy_(0, torch.tensor(rows, device=logits.device), logits)
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
@@ -444,31 +444,24 @@ class _LlamaSession(DecodingSession):
         self.lengths = self.lengths.index_select(0, rows)
         self._longest = int(self.lengths.max())
 
-    def read(self, tokens: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Fill the cache with ``tokens: (rows, time)``; yields rows and their hidden states ``(rows, time, hidden)``."""
-        count = max(1, READ_TOKENS // tokens.shape[1])
-        for start in range(0, len(tokens), count):
-            rows = slice(start, min(start + count, len(tokens)))
-            yield rows, self._read(tokens[rows], rows)
+    def read(self, prompts: Sequence[Sequence[int]]) -> Iterator[tuple[PromptChunk, Tensor]]:
+        """Fill the cache with ``prompts``, one in each row; yields chunks and their hidden states ``(tokens, hidden)``."""
+        shared = self.network.ops.shares_prefixes(self.network.head_dim)
+        for chunk in prompt_chunks(prompts, self.adapter_of_row, READ_TOKENS, shared):
+            yield chunk, self._read(chunk)
 
-    def _read(self, tokens: Tensor, rows: slice) -> Tensor:
-        network, ops, shape = self.network, self.network.ops, (len(tokens), tokens.shape[1])
-        x = network.embedding(tokens.flatten())
-        rotary = network._rotary(shape[1])
-        # The adapters of these rows, which are adjacent.
-        adapters = self.adapter_of_row[rows]
-        first, last = adapters[0], adapters[-1] + 1
-        counts = row_counts([adapter - first for adapter in adapters], last - first)
-        groups = Groups([count * shape[1] for count in counts], x.device)
-        sequences = Sequences([shape[1]] * shape[0], x.device)
+    def _read(self, chunk: PromptChunk) -> Tensor:
+        network, ops, device = self.network, self.network.ops, self.network.device
+        x = network.embedding(torch.tensor(chunk.tokens, device=device))
+        groups, sequences, entries = chunk.groups(device), chunk.sequences(device), chunk.entries().to(device)
+        rotary = network._rotary(sequences.longest)
         for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):
-            used = [view and view.narrow(first, last) for view in views]
+            used = [view and view.narrow(chunk.adapters) for view in views]
             (q, k, v), _ = layer.qkv.forward(ops, groups, network._normed(x, layer.norm_1), used[0])
-            keys[rows, :, : shape[1]] = rotate(heads_first(k, shape, network.head_dim), *rotary)
-            values[rows, :, : shape[1]] = heads_first(v, shape, network.head_dim)
+            ops.fill_cache_(keys, values, k, v, entries, rotary)
             out, _ = ops.attention(q, k, v, sequences, network.head_dim, rotary)
             x = self._finish(layer, groups, used, x, out)
-        return x.view(*shape, -1)
+        return x
 
     def _finish(self, layer: _Layer, groups: Groups, views: list[_SiteViews | None], x: Tensor, out: Tensor) -> Tensor:
         """The layer after its attention: output projection, MLP and both residuals."""

@@ -7,12 +7,14 @@ import functools
 import gc
 import logging
 import os
+from pathlib import Path
 
 import torch
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _KEEP = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _log = logging.getLogger(__name__)
 
 
@@ -39,14 +41,40 @@ def keep_freed_memory() -> bool:
 
 
 def available_bytes(device: torch.device) -> int:
-    """Free memory of ``device``."""
+    """Memory of ``device`` that can be allocated. On the CPU, files in the page cache do not count as used."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    bounds = [bound for bound in (_available_in_system(), _available_in_container()) if bound is not None]
+    return min(bounds, default=4 << 30)
+
+
+def _available_in_system() -> int | None:
+    try:
+        return _number_of(_MEMINFO, "MemAvailable:") << 10
+    except (OSError, ValueError):  # not Linux
+        pass
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return 4 << 30
+        return None
+
+
+def _available_in_container() -> int | None:
+    """What the process's control group leaves; None if it has no limit."""
+    try:
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        return max(0, limit - used + _number_of(_CGROUP / "memory.stat", "inactive_file"))
+    except (OSError, ValueError):  # no such files, or "max"
+        return None
+
+
+def _number_of(file: Path, name: str) -> int:
+    """The number after ``name`` in a file of lines ``name number``."""
+    for line in file.read_text().splitlines():
+        if line.split()[:1] == [name]:
+            return int(line.split()[1])
+    raise ValueError(f"{file} has no {name}")
 
 
 # In the messages of plain RuntimeErrors: the CPU's allocator, CUDA, the workspaces of cuBLAS and cuDNN.

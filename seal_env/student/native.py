@@ -32,7 +32,8 @@ from seal_env.student.ops import Attention, Rotary, TorchOps
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
-_WIDE = "-mprefer-vector-width=512"
+# For AMD's processors GCC rounds products before it sums them in some loops only; a row must not depend on its loop.
+_X86_FLAGS = ["-mprefer-vector-width=512", "--param=avoid-fma-max-bits=0"]
 # Longer sequences take PyTorch's attention: each thread holds one head's probabilities, which grow with the square.
 _ATTENTION_LENGTH = 4096
 
@@ -166,6 +167,15 @@ class NativeOps(TorchOps):
         attention = _NativeAttention(self.library, q, k, v, sequences, head_dim, rotary)
         return attention.output, attention
 
+    def shares_prefixes(self, head_dim: int) -> int:
+        return 0 if head_dim % self._lanes else _ATTENTION_LENGTH
+
+    def fill_cache_(self, keys: Tensor, values: Tensor, k: Tensor, v: Tensor, entries: Tensor, rotary: Rotary) -> None:
+        _, kv_heads, capacity, head_dim = keys.shape
+        if head_dim % 2:
+            return super().fill_cache_(keys, values, k, v, entries, rotary)
+        call(self.library.fill_cache, len(entries), entries, kv_heads, head_dim, capacity, k, v, *rotary, keys, values)
+
     def attention_class(self, length: int) -> int:
         return (length > _ATTENTION_LENGTH) + super().attention_class(length)
 
@@ -224,9 +234,11 @@ class _NativeAttention:
     ) -> None:
         sizes = (sequences.longest, q.shape[1] // head_dim, k.shape[1] // head_dim, head_dim)
         self.library, self.inputs = library, (q, k, v)
-        self.arguments = (sequences.count, sequences.starts, *sizes, q, k, v, *rotary, head_dim**-0.5)
+        counts = (sequences.count, sequences.starts)
+        rest = (*sizes, q, k, v, *rotary, head_dim**-0.5)
+        self.arguments = (*counts, *rest)  # of the backward pass, in which no sequence has a prefix
         self.output = torch.empty_like(q)
-        call(library.attention, *self.arguments, self.output)
+        call(library.attention, *counts, sequences.prefixes, *rest, self.output)
 
     def backward(self, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dq, dk, dv = map(torch.empty_like, self.inputs)
@@ -265,7 +277,7 @@ def compile_library(source: Path) -> CDLL | None:
         return _without_library(f"they are for 64-bit Linux, and this is {platform.system()} on {platform.machine()}")
     if compiler is None:
         return _without_library("there is no C compiler (cc, gcc or clang)")
-    flags = [*_FLAGS, _WIDE] if platform.machine() == "x86_64" else _FLAGS
+    flags = [*_FLAGS, *_X86_FLAGS] if platform.machine() == "x86_64" else _FLAGS
     identity = "\n".join([source.read_text(), compiler, *flags, _processor()])
     folder = cache_folder()
     target = folder / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"

@@ -81,6 +81,10 @@ class TorchOps:
         """Longest sequences of different lengths that may share an :meth:`attention`; 0: they must be equally long."""
         return 0
 
+    def shares_prefixes(self, head_dim: int) -> int:
+        """Longest sequences in an :meth:`attention` that continue rows of another sequence; 0: none may."""
+        return 0
+
     def attention(
         self, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary
     ) -> tuple[Tensor, Attention]:
@@ -94,6 +98,16 @@ class TorchOps:
     def attention_class(self, length: int) -> int:
         """Sequences of one class may share a batch without changing each other's rounding."""
         return (length > MATH_ATTENTION_LENGTH) + (length >= _SDPA_BLOCK_LENGTH)
+
+    def fill_cache_(self, keys: Tensor, values: Tensor, k: Tensor, v: Tensor, entries: Tensor, rotary: Rotary) -> None:
+        """Write ``k`` and ``v``, ``(n, kv_heads * head_dim)``, to the cache ``keys, values: (rows, kv_heads, capacity,
+        head_dim)``; an entry ``(token, row, position)`` of ``entries: (count, 3)`` says which and where.
+        """
+        token, row, position = entries.unbind(1)
+        shape = (len(token), keys.shape[1], keys.shape[3])
+        cos, sin = (table.index_select(0, position)[:, None, :] for table in rotary)
+        keys[row, :, position] = rotate(k.index_select(0, token).view(shape), cos, sin)
+        values[row, :, position] = v.index_select(0, token).view(shape)
 
     def attend_cached(
         self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, longest: int, rotary: Rotary
