@@ -35,8 +35,8 @@ from seal_env.student.loading import base_name
 POLICY_LORA: dict[str, Any] = {"r": 64, "lora_alpha": 128, "target_modules": "all-linear"}
 SEAL_SAMPLING = Sampling(temperature=1.0, top_p=0.95)
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # activations of a batch are kept until its backward pass
-# Most tokens of several completions in one sequence, besides twice the prompt. More of them save fewer prompt tokens each than
-# attention costs, which grows with the square of the sequence (measured with prompts of 300 tokens).
+# A sequence of several completions has at most this many tokens plus twice those of its prompt: in longer ones attention, which
+# grows with the square, costs more than the shared prompt saves (measured with prompts of 300 tokens).
 _SHARED_TOKENS = 512
 
 
@@ -166,7 +166,7 @@ class Policy:
         self._student = Student(model, tokenizer, config)
         network = self._student.network
         self._network = network if isinstance(network, GenericNetwork) else GenericNetwork(model, self._student.layout)
-        # Other models have windows, recurrent layers or other positions, or code that is not known to take such a mask.
+        # Others may have windows, recurrent layers or positions that depend on the batch, or ignore a mask of four dimensions.
         self._shares_prompts = LlamaNetwork.supports(model) and model.config._attn_implementation in ("sdpa", "eager")
         self._reference: PreTrainedModel | None = copy.deepcopy(model) if self.all_weights else None
         self.merged: list[Tensor] = []
@@ -275,12 +275,13 @@ class Policy:
     ) -> Iterator[Scores]:
         """Score completions under the current weights, one batch at a time, with gradients unless they are disabled.
 
-        The prompt of several completions is computed once if the model attends to all earlier tokens in each layer
-        (:meth:`LlamaNetwork.supports`); completions of one prompt then follow each other in one sequence, and attend to the
-        prompt and to themselves. Logits are computed chunk by chunk, and again in the backward pass.
+        Llama-shaped models with full attention compute a prompt once for several completions: these follow each other in one
+        sequence, and attend to the prompt and to themselves. Logits are computed chunk by chunk, and again in the backward
+        pass, so that few of them are in memory at a time.
 
         Args:
-            completions: of any lengths, batched in the order of their prompts. One without tokens has a ``hidden`` only.
+            completions: of any lengths. Batches group those with the same prompt, see ``Scores.rows``. A completion without
+                tokens has a ``hidden`` only.
             reference: score under the model before this adapter was trained, without gradients.
             batch_tokens: maximum number of tokens of a batch, padding included. A longer completion is a batch by itself.
         """
@@ -298,8 +299,8 @@ class Policy:
         if batch:
             yield self._score_batch(batch, reference)
 
-    def _sequences(self, completions: Sequence[Completion], most: int) -> Iterator[_Sequence]:
-        """Sequences of at most ``most`` tokens, if a single completion is not longer."""
+    def _sequences(self, completions: Sequence[Completion], most: int) -> list[_Sequence]:
+        """Group completions by prompt, if this is exact, in sequences of at most ``most`` tokens or one completion."""
         by_prompt: dict[tuple[int, ...], _Sequence] = {}
         sequences: list[_Sequence] = []
         for i, completion in enumerate(completions):
@@ -311,7 +312,7 @@ class Policy:
                 if self._shares_prompts:
                     by_prompt[completion.prompt] = sequence
             sequence.append(i, completion.ids)
-        yield from sequences
+        return sequences
 
     def _score_batch(self, batch: Sequence[_Sequence], reference: bool) -> Scores:
         device, longest = self.model.device, max(len(sequence.tokens) for sequence in batch)

@@ -140,7 +140,7 @@ class Head:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._decoded: Any = None  # a decoder's output, which the model's code takes to its head
+        self._decoded: ModelOutput | None = None  # the decoder's last output, cut to one position
 
     def inputs(self, pick: Callable[[Tensor], Tensor], **inputs: Any) -> Tensor:
         """Inputs of the head at some positions, ``(a, b, hidden_size)``; the logits of one position only are computed.
@@ -175,7 +175,7 @@ class Head:
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits ``(n, vocabulary)`` of inputs of the head ``(n, hidden_size)``.
 
-        The decoder does not run again. A model whose decoder is not a module by itself runs on one token.
+        The decoder does not run again. If the model has no decoder module, all of it runs on one token.
         """
         token = torch.zeros(1, 1, dtype=torch.long, device=hidden.device)
         with self._without_decoder():
@@ -188,13 +188,15 @@ class Head:
             yield
             return
         attributes = vars(self.model.base_model)
-        before = {name: attributes[name] for name in ("forward",) if name in attributes}
+        wrapper = attributes.get("forward")  # of a library that dispatches modules
         attributes["forward"] = lambda *_, **__: self._decoded
         try:
             yield
         finally:
-            del attributes["forward"]
-            attributes.update(before)
+            if wrapper is None:
+                del attributes["forward"]
+            else:
+                attributes["forward"] = wrapper
 
 
 class _AddAdapters:
