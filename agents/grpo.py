@@ -152,6 +152,9 @@ def accumulate_gradient(
     totals = dict.fromkeys(("loss", "kl", "entropy", "clipped"), 0.0)
     low, high = 1 - config.epsilon, 1 + (config.epsilon if config.epsilon_high is None else config.epsilon_high)
     log_probs = torch.zeros(len(completions), max(len(c.ids) for c in completions))
+    for parameter in policy.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     for scores in policy.scores(completions):
         mask, time = scores.mask, scores.mask.shape[1]
         lengths = mask.sum(1, keepdim=True)
@@ -174,7 +177,8 @@ def accumulate_gradient(
             total = (loss * mask).sum() / tokens
         else:
             total = (loss * mask).sum() / (len(completions) * policy.max_new_tokens)
-        total.backward()
+        if reference is not None or bool(advantage.any()):  # otherwise the gradient is 0: all edits got the same reward
+            total.backward()
         clipped = ((ratio < low) & (advantage < 0)) | ((ratio > high) & (advantage > 0))
         totals["loss"] += total.item()
         totals["entropy"] += float(scores.entropies.detach().sum()) / tokens

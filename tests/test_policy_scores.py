@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 import agents.policy
 import agents.token_scores
-from agents import Policy
+from agents import GRPOConfig, Policy
+from agents.grpo import accumulate_gradient
 from agents.policy import Completion
 from seal_env.student import Sampling
 
@@ -196,6 +197,16 @@ def test_no_tensor_is_larger_than_the_logits_of_a_chunk(folder, name, entropy, m
         for scores in policy.scores(COMPLETIONS):
             (scores.log_probs.sum() + (scores.entropies.sum() if entropy else 0)).backward()
     assert largest.elements == VOCABULARY * 33
+
+
+def test_grpo_has_no_backward_pass_for_edits_without_advantage(folder, monkeypatch):
+    monkeypatch.setitem(agents.policy._BATCH_TOKENS, "cpu", 1)  # a batch for each completion
+    policy, calls = make(folder["llama"]), []
+    policy.adapter.register_hook(lambda gradient: calls.append(gradient))
+    accumulate_gradient(policy, COMPLETIONS[:2], torch.zeros(2), None, None, GRPOConfig())
+    assert not calls and policy.adapter.grad is not None and not policy.adapter.grad.any()
+    accumulate_gradient(policy, COMPLETIONS[:2], torch.tensor([0.0, 1.0]), None, None, GRPOConfig())
+    assert len(calls) == 1 and policy.adapter.grad.any()
 
 
 def test_scoring_leaves_the_model_as_it_was(folder):
