@@ -91,11 +91,12 @@ class GRPO(Agent):
         completions = [edit.completion for edit in rollout]
         rewards = torch.tensor([edit.reward for edit in rollout], dtype=torch.float64).view(contexts, -1)
         advantages = group_advantages(rewards, config.scale_rewards).flatten()
-        old = policy.log_probs(completions) if config.num_iterations > 1 else None
         reference = policy.log_probs(completions, reference=True) if config.beta else None
         metrics: dict[str, float] = {}
+        old: Tensor | None = None
         for _ in range(config.num_iterations):
-            metrics = accumulate_gradient(policy, completions, advantages, old, reference, config)
+            metrics, log_probs = accumulate_gradient(policy, completions, advantages, old, reference, config)
+            old = log_probs if old is None else old  # of the policy that wrote the edits
             metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm))
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -132,7 +133,7 @@ def accumulate_gradient(
     old: Tensor | None,
     reference: Tensor | None,
     config: GRPOConfig,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Tensor]:
     """Add the gradient of the loss (the negative of equation 3) to the policy's parameters, one batch at a time.
 
     Args:
@@ -144,15 +145,21 @@ def accumulate_gradient(
         config: hyperparameters.
 
     Returns:
-        ``loss``; ``kl`` and ``entropy`` in nats per token; ``clipped``, the share of tokens whose ratio is clipped.
+        Metrics: ``loss``; ``kl`` and ``entropy`` in nats per token; ``clipped``, the share of tokens whose ratio is clipped.
+        And the current log-probabilities ``(completions, time)``, 0 at padding.
     """
     tokens = sum(len(c.ids) for c in completions)
     totals = dict.fromkeys(("loss", "kl", "entropy", "clipped"), 0.0)
     low, high = 1 - config.epsilon, 1 + (config.epsilon if config.epsilon_high is None else config.epsilon_high)
+    log_probs = torch.zeros(len(completions), max(len(c.ids) for c in completions))
+    for parameter in policy.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     for scores in policy.scores(completions):
         mask, time = scores.mask, scores.mask.shape[1]
         lengths = mask.sum(1, keepdim=True)
         before = scores.log_probs.detach() if old is None else old[scores.rows, :time].to(mask.device)
+        log_probs[scores.rows, :time] = scores.log_probs.detach().cpu()
         log_ratio = scores.log_probs - before
         if config.importance_sampling_level == "sequence":
             log_ratio = ((log_ratio * mask).sum(1, keepdim=True) / lengths).expand(-1, time)
@@ -170,12 +177,12 @@ def accumulate_gradient(
             total = (loss * mask).sum() / tokens
         else:
             total = (loss * mask).sum() / (len(completions) * policy.max_new_tokens)
-        total.backward()
+        if reference is not None or bool(advantage.any()):  # otherwise the gradient is 0: all edits got the same reward
+            total.backward()
         clipped = ((ratio < low) & (advantage < 0)) | ((ratio > high) & (advantage > 0))
         totals["loss"] += total.item()
-        with torch.no_grad():
-            totals["entropy"] += float(scores.entropies.sum()) / tokens
+        totals["entropy"] += float(scores.entropies.detach().sum()) / tokens
         totals["clipped"] += float((clipped * mask).sum()) / tokens
     if reference is None:
         totals["kl"] = math.nan
-    return totals
+    return totals, log_probs

@@ -23,16 +23,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.saved import WRITING, save_joined
+from agents.token_scores import token_scores
 from seal_env.chat import Chat, Template, TemplateChoice, check_chat_template, prompt_ids, resolve_template
 from seal_env.files import atomic_write, write_json
 from seal_env.student import Sampling, Student, load_base
-from seal_env.student.generic import GenericNetwork, logits_at
+from seal_env.student.generic import GenericNetwork, Head
+from seal_env.student.llama import LlamaNetwork
 from seal_env.student.loading import base_name
 
 # SEAL's outer loop (paper, appendix on knowledge incorporation): rank 64 on all projections.
 POLICY_LORA: dict[str, Any] = {"r": 64, "lora_alpha": 128, "target_modules": "all-linear"}
 SEAL_SAMPLING = Sampling(temperature=1.0, top_p=0.95)
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # activations of a batch are kept until its backward pass
+# A sequence of several completions has at most this many tokens plus twice those of its prompt: in longer ones attention, which
+# grows with the square, costs more than the shared prompt saves (measured with prompts of 300 tokens).
+_SHARED_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -65,21 +70,52 @@ class Scores:
         rows: indices of the completions in the list that was passed to :meth:`Policy.scores`.
         log_probs: ``(rows, time)`` log-probabilities of the generated tokens in nats, at the sampling temperature and over the
             whole vocabulary (top-p 1); 0 at padding.
+        entropies: ``(rows, time)`` entropies of the distributions over the vocabulary in nats; 0 at padding.
         mask: ``(rows, time)`` 1 at tokens, 0 at padding.
-        log_softmax: ``(rows, time, vocabulary)`` log-probabilities of all tokens.
         hidden: ``(rows, hidden_size)`` input of the language model's head at the last token of the prompt, for value heads.
     """
 
     rows: list[int]
     log_probs: Tensor
+    entropies: Tensor
     mask: Tensor
-    log_softmax: Tensor
     hidden: Tensor
 
-    @property
-    def entropies(self) -> Tensor:
-        """``(rows, time)`` entropies of the distributions over the vocabulary in nats; 0 at padding."""
-        return -(self.log_softmax.exp() * self.log_softmax).sum(-1) * self.mask
+
+class _Sequence:
+    """A prompt and completions of it, as one sequence of tokens.
+
+    Args:
+        prompt: token ids.
+
+    Attributes:
+        prompt: number of tokens of the prompt.
+        tokens: the prompt, then one completion after the other.
+        owners: of each token: 0 in the prompt, ``i + 1`` in the i-th completion.
+        positions: of each token in its completion's text, the prompt included.
+        rows: index of each completion.
+        lengths: number of tokens of each completion.
+        sources, targets: for each generated token, the position in ``tokens`` of the token before it, and its id.
+    """
+
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self.prompt = len(prompt)
+        self.tokens, self.owners, self.positions = list(prompt), [0] * len(prompt), list(range(len(prompt)))
+        self.rows: list[int] = []
+        self.lengths: list[int] = []
+        self.sources: list[int] = []
+        self.targets: list[int] = []
+
+    def append(self, row: int, ids: Sequence[int]) -> None:
+        """Add the completion ``ids`` with index ``row``."""
+        start = len(self.tokens)
+        self.sources += [self.prompt - 1, *range(start, start + len(ids))][: len(ids)]
+        self.targets += ids
+        self.rows.append(row)
+        self.lengths.append(len(ids))
+        self.tokens += ids
+        self.owners += [len(self.rows)] * len(ids)
+        self.positions += range(self.prompt, self.prompt + len(ids))
 
 
 class Policy:
@@ -130,6 +166,8 @@ class Policy:
         self._student = Student(model, tokenizer, config)
         network = self._student.network
         self._network = network if isinstance(network, GenericNetwork) else GenericNetwork(model, self._student.layout)
+        # Others may have windows, recurrent layers or positions that depend on the batch, or ignore a mask of four dimensions.
+        self._shares_prompts = LlamaNetwork.supports(model) and model.config._attn_implementation in ("sdpa", "eager")
         self._reference: PreTrainedModel | None = copy.deepcopy(model) if self.all_weights else None
         self.merged: list[Tensor] = []
         device = model.device
@@ -237,52 +275,76 @@ class Policy:
     ) -> Iterator[Scores]:
         """Score completions under the current weights, one batch at a time, with gradients unless they are disabled.
 
+        Llama-shaped models with full attention compute a prompt once for several completions: these follow each other in one
+        sequence, and attend to the prompt and to themselves. Logits are computed chunk by chunk, and again in the backward
+        pass, so that few of them are in memory at a time.
+
         Args:
-            completions: of any lengths, batched in their order. A completion without tokens has a ``hidden`` only.
+            completions: of any lengths. Batches group those with the same prompt, see ``Scores.rows``. A completion without
+                tokens has a ``hidden`` only.
             reference: score under the model before this adapter was trained, without gradients.
             batch_tokens: maximum number of tokens of a batch, padding included. A longer completion is a batch by itself.
         """
         most = batch_tokens or _BATCH_TOKENS.get(self.model.device.type, _BATCH_TOKENS["cuda"])
-        rows: list[int] = []
+        batch: list[_Sequence] = []
         longest = 0
-        for i, completion in enumerate(completions):
-            length = len(completion.prompt) + len(completion.ids)
-            full = max(longest, length) * (len(rows) + 1) > most
-            if rows and (full or self._network.length_class(length) != self._network.length_class(longest)):
-                yield self._score_batch(completions, rows, reference)
-                rows, longest = [], 0
-            rows.append(i)
+        for sequence in self._sequences(completions, most):
+            length = len(sequence.tokens)
+            full = max(longest, length) * (len(batch) + 1) > most
+            if batch and (full or self._network.length_class(length) != self._network.length_class(longest)):
+                yield self._score_batch(batch, reference)
+                batch, longest = [], 0
+            batch.append(sequence)
             longest = max(longest, length)
-        if rows:
-            yield self._score_batch(completions, rows, reference)
+        if batch:
+            yield self._score_batch(batch, reference)
 
-    def _score_batch(self, completions: Sequence[Completion], rows: list[int], reference: bool) -> Scores:
-        batch = [completions[i] for i in rows]
-        sequences = [[*c.prompt, *c.ids] for c in batch]
-        device, longest = self.model.device, max(len(ids) for ids in sequences)
-        time = max(1, *(len(c.ids) for c in batch))
-        tokens = torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences], device=device)
-        attention = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences], device=device)
-        mask = torch.tensor([[1.0] * len(c.ids) + [0.0] * (time - len(c.ids)) for c in batch], device=device)
-        prompt_lengths = torch.tensor([len(c.prompt) for c in batch], device=device)
-        positions = (prompt_lengths[:, None] + torch.arange(time, device=device)).clamp(max=longest - 1)
+    def _sequences(self, completions: Sequence[Completion], most: int) -> list[_Sequence]:
+        """Group completions by prompt, if this is exact, in sequences of at most ``most`` tokens or one completion."""
+        by_prompt: dict[tuple[int, ...], _Sequence] = {}
+        sequences: list[_Sequence] = []
+        for i, completion in enumerate(completions):
+            sequence = by_prompt.get(completion.prompt)
+            length = min(most, _SHARED_TOKENS + 2 * len(completion.prompt))
+            if sequence is None or len(sequence.tokens) + len(completion.ids) > length:
+                sequence = _Sequence(completion.prompt)
+                sequences.append(sequence)
+                if self._shares_prompts:
+                    by_prompt[completion.prompt] = sequence
+            sequence.append(i, completion.ids)
+        return sequences
+
+    def _score_batch(self, batch: Sequence[_Sequence], reference: bool) -> Scores:
+        device, longest = self.model.device, max(len(sequence.tokens) for sequence in batch)
+
+        def padded(rows: Sequence[list[int]], value: int) -> Tensor:
+            return torch.tensor([row + [value] * (longest - len(row)) for row in rows], device=device)
+
+        tokens = padded([sequence.tokens for sequence in batch], 0)
+        owners = padded([sequence.owners for sequence in batch], -1)
+        inputs = {"input_ids": tokens, "attention_mask": (owners >= 0).long(), "use_cache": False}
+        if any(len(sequence.rows) > 1 for sequence in batch):
+            inputs["attention_mask"] = _shared_prompt_mask(owners, self.model.dtype)
+            inputs["position_ids"] = padded([sequence.positions for sequence in batch], 0)
+        rows = [i for sequence in batch for i in sequence.rows]
+        lengths = torch.tensor([length for sequence in batch for length in sequence.lengths], device=device)
+        mask = torch.arange(max(1, int(lengths.max())), device=device) < lengths[:, None]
+        ids = torch.tensor([token for sequence in batch for token in sequence.targets], dtype=torch.long, device=device)
+        # Of the tokens before the generated ones, then the last of the prompt for each completion.
+        positions = [i * longest + position for i, sequence in enumerate(batch) for position in sequence.sources]
+        ends = [i * longest + sequence.prompt - 1 for i, sequence in enumerate(batch) for _ in sequence.rows]
+        picked = torch.tensor(positions + ends, device=device)
         model = self._reference if reference and self._reference is not None else self.model
         adapted = not (reference or self.all_weights)
 
         self._forward_context = partial(self._adapted, model, len(batch) if adapted else 0, longest)
-        with self._forward_context(), torch.set_grad_enabled(torch.is_grad_enabled() and not reference):
-            logits, hidden = logits_at(
-                model,
-                lambda x: x.gather(1, (positions - 1)[..., None].expand(-1, -1, x.shape[-1])),
-                input_ids=tokens,
-                attention_mask=attention,
-                use_cache=False,
-            )
-            if hidden is None:
-                raise ValueError(f"{type(model).__name__} computes its logits without a head, and cannot be a policy")
-            log_softmax = torch.log_softmax(logits.float() / self.sampling.temperature, -1)
-            log_probs = log_softmax.gather(2, tokens.gather(1, positions)[..., None]).squeeze(2) * mask
-        return Scores(rows, log_probs, mask, log_softmax, hidden[:, 0])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not reference):
+            head = Head(model)
+            with self._forward_context():
+                hidden = head.inputs(lambda x: x.flatten(0, 1).index_select(0, picked)[None], **inputs)[0]
+            flat = token_scores(head.logits, hidden[: len(ids)], ids, self._student.vocabulary_size, self.sampling.temperature)
+            log_probs, entropies = (values.new_zeros(mask.shape).masked_scatter(mask, values) for values in flat)
+        return Scores(rows, log_probs, entropies, mask.float(), hidden[len(ids) :])
 
     @contextmanager
     def _adapted(self, model: PreTrainedModel, rows: int, time: int) -> Iterator[None]:
@@ -376,6 +438,18 @@ class Policy:
             self._student.merge(tensors[f"merged.{i}"])
             self.merged.append(tensors[f"merged.{i}"])
         self.adapter.copy_(tensors["adapter"])
+
+
+def _shared_prompt_mask(owners: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive attention mask ``(rows, 1, time, time)``: tokens attend to earlier ones of the prompt and of their completion.
+
+    Args:
+        owners: ``(rows, time)``, see :class:`_Sequence`; -1 at padding.
+        dtype: of the mask.
+    """
+    seen = ((owners[:, None] == 0) | (owners[:, None] == owners[:, :, None])).tril()
+    mask = torch.zeros(seen.shape, dtype=dtype, device=owners.device).masked_fill_(~seen, torch.finfo(dtype).min)
+    return mask[:, None]
 
 
 def _checkpointed(model: PreTrainedModel) -> list[nn.Module]:

@@ -245,18 +245,18 @@ class LanguageModelPolicy(BasePolicy):
 
     def _evaluate(self, completions: Sequence[Completion], batch_tokens: int | None = None) -> tuple[Tensor, ...]:
         """Values, log-probabilities and mean entropies of the tokens, ``(completions,)`` each."""
-        batches = []
+        batches, rows = [], list[int]()
         for scores in self.language_model.scores(completions, batch_tokens=batch_tokens):
             lengths = scores.mask.sum(1).clamp(min=1)
             hidden = scores.hidden if self.config.shared_gradient else scores.hidden.detach()
             # At length 1: in wide models, the head's steps and its share of the clipped gradient would be too large.
             values = self.value_head(F.normalize(hidden.float(), dim=1)).squeeze(1)
             log_probs = scores.log_probs.sum(1) / (lengths if self.config.log_ratio == "mean" else 1)
-            # The graph of the entropies holds a tensor over the vocabulary, which a coefficient of 0 has no use for.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.ent_coef != 0):
-                entropies = scores.entropies.sum(1) / lengths
-            batches.append((values, log_probs, entropies))
-        return tuple(torch.cat(parts) for parts in zip(*batches))
+            entropies = scores.entropies if self.config.ent_coef else scores.entropies.detach()  # its gradient takes time
+            batches.append((values, log_probs, entropies.sum(1) / lengths))
+            rows += scores.rows
+        order = torch.tensor(rows).argsort()
+        return tuple(torch.cat(parts)[order] for parts in zip(*batches))
 
 
 class RoundCallback(BaseCallback):

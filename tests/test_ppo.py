@@ -61,7 +61,9 @@ def test_the_first_ratio_of_every_round_is_one(make, options, log_ratio):
     env, policy = make(**options)
     curve = Curve()
     PPO(env, policy, contexts=2, samples=4, batch_size=5, learning_rate=1e-3, log_ratio=log_ratio).learn(16, curve)
-    assert len(curve.rounds) == 2 and max(curve["first_ratio_error"]) < 1e-6
+    # Rounding depends on the edits that share a sequence; float32 resolves a sum of 100 nats to 8e-6.
+    rounding = {"mean": 1e-6, "sum": 2e-5}[log_ratio]
+    assert len(curve.rounds) == 2 and max(curve["first_ratio_error"]) < rounding
     assert min(curve["approx_kl"]) > 0  # and later ratios are not
 
 

@@ -164,8 +164,9 @@ def assert_same_gradient(trainer, policy, completions, old, config):
     theirs = trainer._compute_loss(trainer.model, inputs)
     theirs.backward()
     policy.adapter.grad = None
-    metrics = accumulate_gradient(policy, completions, ADVANTAGES, old, reference, config)
+    metrics, log_probs = accumulate_gradient(policy, completions, ADVANTAGES, old, reference, config)
     assert metrics["loss"] == pytest.approx(theirs.item(), rel=CLOSE)
+    assert_close(log_probs, policy.log_probs(completions))
     parameters, compared = dict(trainer.model.named_parameters()), 0
     for target in adapter_layout(policy.model, copy.deepcopy(LORA)).targets:
         for part, of in (("lora_A", target.a), ("lora_B", target.b)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+from transformers.utils import ModelOutput
 
 from seal_env.student.groups import Groups, keep_rows, row_counts
 from seal_env.student.layout import AdapterLayout, LoraTarget
@@ -46,7 +48,7 @@ class GenericNetwork(Network):
         Yields the names of the targets that were called.
         """
         called: set[str] = set()
-        add = _AddAdapters(adapters, counts, time, called)
+        add = _AddAdapters(self.layout, adapters, counts, time, called)
         hooks = [
             self.model.get_submodule(target.name).register_forward_hook(functools.partial(add, target))
             for target in self.layout.targets
@@ -127,15 +129,87 @@ def logits_at(model: PreTrainedModel, pick: Callable[[Tensor], Tensor], **inputs
     return (logits, picked[-1]) if picked else (pick(logits), None)
 
 
+class Head:
+    """The head of a causal LM, apart from its decoder, for logits of many positions in several calls.
+
+    The model's own code computes all that follows the head (soft caps, scales, multipliers).
+
+    Args:
+        model: a causal LM.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self._decoded: ModelOutput | None = None  # the decoder's last output, cut to one position
+
+    def inputs(self, pick: Callable[[Tensor], Tensor], **inputs: Any) -> Tensor:
+        """Inputs of the head at some positions, ``(a, b, hidden_size)``; the logits of one position only are computed.
+
+        Args:
+            pick: selects positions, ``(rows, time, hidden_size)`` to ``(a, b, hidden_size)``.
+            inputs: of the model's forward pass.
+
+        Raises:
+            ValueError: the model computes its logits without calling its head.
+        """
+        picked, decoder = list[Tensor](), self.model.base_model
+
+        def first(x: Tensor) -> Tensor:
+            picked.append(pick(x))
+            return x[:1, :1]
+
+        def keep(_: nn.Module, arguments: object, output: Any) -> None:
+            if isinstance(output, ModelOutput) and "last_hidden_state" in output:
+                self._decoded = dataclasses.replace(output, last_hidden_state=output["last_hidden_state"][:1, :1].detach())
+
+        hook = None if decoder is self.model else decoder.register_forward_hook(keep)
+        try:
+            _, called = logits_at(self.model, first, **inputs)
+        finally:
+            if hook is not None:
+                hook.remove()
+        if called is None:
+            raise ValueError(f"{type(self.model).__name__} computes its logits without a head, and cannot be a policy")
+        return picked[-1]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits ``(n, vocabulary)`` of inputs of the head ``(n, hidden_size)``.
+
+        The decoder does not run again. If the model has no decoder module, all of it runs on one token.
+        """
+        token = torch.zeros(1, 1, dtype=torch.long, device=hidden.device)
+        with self._without_decoder():
+            return logits_at(self.model, lambda _: hidden[None], input_ids=token, use_cache=False)[0][0]
+
+    @contextmanager
+    def _without_decoder(self) -> Iterator[None]:
+        """Within: the decoder returns its last output."""
+        if self._decoded is None:
+            yield
+            return
+        attributes = vars(self.model.base_model)
+        wrapper = attributes.get("forward")  # of a library that dispatches modules
+        attributes["forward"] = lambda *_, **__: self._decoded
+        try:
+            yield
+        finally:
+            if wrapper is None:
+                del attributes["forward"]
+            else:
+                attributes["forward"] = wrapper
+
+
 class _AddAdapters:
     """A forward hook of each target: adds the adapters' output to the layer's.
 
-    Inputs are ``(rows * time, features)`` or ``(rows, ..., features)``, with ``time`` vectors in a row or, in a layer that also
-    reads a cache, more.
+    The adapters are split once, so that the backward pass joins the gradients of all targets once. Inputs are
+    ``(rows * time, features)`` or ``(rows, ..., features)``, with ``time`` vectors in a row or, in a layer that also reads a
+    cache, more.
     """
 
-    def __init__(self, adapters: Tensor, counts: list[int], time: int, called: set[str]) -> None:
-        self._adapters, self._counts, self._rows, self._time, self._called = adapters, counts, sum(counts), time, called
+    def __init__(self, layout: AdapterLayout, adapters: Tensor, counts: list[int], time: int, called: set[str]) -> None:
+        self._counts, self._rows, self._time, self._called = counts, sum(counts), time, called
+        self._parts = layout.split(adapters)
         self._groups: dict[int, Groups] = {}
 
     def __call__(self, target: LoraTarget, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -150,9 +224,9 @@ class _AddAdapters:
         if vectors not in self._groups:
             self._groups[vectors] = Groups([count * vectors for count in self._counts], x.device)
         groups = self._groups[vectors]
-        a, b = target.a(self._adapters).to(x.dtype), target.b(self._adapters).to(x.dtype)
+        a, b_t = (part.to(x.dtype) for part in self._parts[target.name])
         h = torch.bmm(groups.spread(x.reshape(-1, target.in_features)), a.transpose(1, 2))
-        return output + groups.collect(torch.bmm(h, b.transpose(1, 2)) * target.scaling).view_as(output)
+        return output + groups.collect(torch.bmm(h, b_t) * target.scaling).view_as(output)
 
 
 class _GenericSession(DecodingSession):

@@ -17,7 +17,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -87,6 +87,21 @@ class AdapterLayout:
     @cached_property
     def by_name(self) -> dict[str, LoraTarget]:
         return {target.name: target for target in self.targets}
+
+    def split(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """A ``(n, r, in)`` and transposed B ``(n, r, out)`` of every adapter in ``flat: (n, numel)``, by name of the target.
+
+        These are views. Their gradients are joined by one operation, where those of single slices are added up at full size.
+        """
+        starts = sorted(offset for target in self.targets for offset in (target.a_offset, target.b_offset))
+        parts = dict(zip(starts, flat.split([end - start for start, end in pairwise([*starts, self.numel])], dim=1)))
+        return {
+            target.name: (
+                parts[target.a_offset].unflatten(1, (target.r, target.in_features)),
+                parts[target.b_offset].unflatten(1, (target.r, target.out_features)),
+            )
+            for target in self.targets
+        }
 
     def init(self, seeds: list[int]) -> Tensor:
         """Initial adapters ``(len(seeds), numel)`` as in PEFT: A Kaiming-uniform with ``a = sqrt(5)``, B zero."""
