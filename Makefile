@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint smollm2 gpu wheelhouse clean
+.PHONY: demo demo-smollm2 test lint smollm2 gpu wheelhouse clean
 # Python compiles the files that are imported, in seconds; pip would compile all files, for minutes.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -21,6 +21,16 @@ $(VENV)/.smollm2: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/seal-bench run $(if $(wildcard runs/demo/benchmark.json),--resume runs/demo,--config demo --out runs/demo)
+
+# The same with SmolLM2-135M, in under ten minutes; then an adapter for a document, written by the trained policy. DATASET is SQuAD's
+# development set or a file of your own passages with questions.
+DATASET ?= almanac
+DOCUMENT ?= CONTRIBUTING.md
+demo-smollm2: $(VENV)/.smollm2
+	$(BIN)/seal-bench run $(if $(wildcard runs/demo-smollm2/benchmark.json),--resume runs/demo-smollm2,--config demo-smollm2 \
+		-P env_options.dataset=$(DATASET) --out runs/demo-smollm2)
+	$(BIN)/seal-bench adapt $(DOCUMENT) --env SEAL-SQuAD-SmolLM2-135M-v0 --policy runs/demo-smollm2/runs/grpo/seed-0/policy \
+		--out runs/demo-smollm2-adapter --overwrite
 
 # One process per core, one test file at a time, one thread each: processes with several threads slow each other down.
 test: $(VENV)/.installed

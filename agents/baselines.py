@@ -84,7 +84,7 @@ class OracleConfig:
     """Hyperparameters of :class:`Oracle`.
 
     Attributes:
-        kind: form of the edit of an article: ``pairs`` of questions and answers, or ``facts``, one statement per line.
+        kind: form of an edit about a passage: ``pairs`` of questions and answers, or ``facts``, one statement per line.
     """
 
     kind: Literal["pairs", "facts"] = "pairs"
@@ -94,7 +94,9 @@ class OracleConfig:
 
 
 class Oracle(Baseline):
-    """Writes the edit that knows the answers: the facts of an Almanac article, or the tools that suit a few-shot student."""
+    """Writes the edit that knows the answers: the facts of an Almanac article, the questions of another passage with their
+    answers, or the tools that suit a few-shot student.
+    """
 
     uses_policy = False
     Config = OracleConfig

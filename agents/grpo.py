@@ -71,6 +71,8 @@ class GRPO(Agent):
     presets: ClassVar = {
         # Of three learning rates on validation articles, 480 edits each: half of it is slow, twice as much collapses.
         "seal-nano": Preset({"learning_rate": 1e-3}, tuned_on=3 * 480),
+        # Not tuned: with these it learned from 13 to 25 % in one run of 468 edits on SQuAD.
+        "smollm2-135m": Preset({"learning_rate": 5e-4, "contexts": 6, "num_generations": 6}),
         "seal-nano-arc": Preset({"learning_rate": 1e-3, "contexts": 4, "num_generations": 15}, tuned_on=0),
     }
 

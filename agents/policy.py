@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,36 @@ from seal_env.student.loading import base_name
 # SEAL's outer loop (paper, appendix on knowledge incorporation): rank 64 on all projections.
 POLICY_LORA: dict[str, Any] = {"r": 64, "lora_alpha": 128, "target_modules": "all-linear"}
 SEAL_SAMPLING = Sampling(temperature=1.0, top_p=0.95)
+
+
+@dataclass(frozen=True)
+class PolicyPreset:
+    """Defaults of a policy over one model.
+
+    Attributes:
+        lora: options of ``peft.LoraConfig``.
+        sampling: temperature and top-p.
+        max_new_tokens: maximum number of tokens of a self-edit.
+    """
+
+    lora: Mapping[str, Any] = field(default_factory=lambda: POLICY_LORA)
+    sampling: Sampling = SEAL_SAMPLING
+    max_new_tokens: int = 256
+
+
+# SmolLM2's own edits at temperature 1 are garbled (docs/smollm2.md).
+POLICY_PRESETS = {
+    "smollm2-135m": PolicyPreset(
+        {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}, Sampling(temperature=0.7), max_new_tokens=128
+    )
+}
+
+
+def policy_preset(model: str) -> PolicyPreset:
+    """The defaults of policies over ``model``: its own, or SEAL's. A trained model has those of its base."""
+    return POLICY_PRESETS.get(base_name(model), PolicyPreset())
+
+
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # activations of a batch are kept until its backward pass
 # A sequence of several completions has at most this many tokens plus twice those of its prompt: in longer ones attention, which
 # grows with the square, costs more than the shared prompt saves (measured with prompts of 300 tokens).
@@ -124,10 +154,12 @@ class Policy:
     Args:
         model: a causal LM. The policy changes it in place, so pass a copy if it is used elsewhere.
         tokenizer: its tokenizer.
-        lora: configuration of the trained adapter, by default SEAL's; ``"all"`` trains all weights without an adapter.
-        sampling: temperature and top-p of :meth:`sample`; by default SEAL's 1.0 and 0.95. Policy gradients collect with top-p 1
-            (:meth:`agents.Agent.collect`); every agent is evaluated with this sampling.
-        max_new_tokens: maximum number of tokens of a self-edit.
+        lora: configuration of the trained adapter, by default that of the model's preset; ``"all"`` trains all weights without
+            an adapter.
+        sampling: temperature and top-p of :meth:`sample`; by default those of the model's preset, in general SEAL's 1.0 and
+            0.95. Policy gradients collect with top-p 1 (:meth:`agents.Agent.collect`); every agent is evaluated with this
+            sampling.
+        max_new_tokens: maximum number of tokens of a self-edit, by default that of the model's preset (256 in general).
         template: ``base`` prompts with raw text, ``instruct`` with a user message in the tokenizer's chat template, ``auto``
             chooses by the model (:func:`seal_env.chat.resolve_template`). It must equal the environment's template.
         enable_thinking: passed to the chat template: whether the model may think before it writes. Thoughts are sampled and
@@ -149,7 +181,7 @@ class Policy:
         lora: LoraConfig | Literal["all"] | None = None,
         *,
         sampling: Sampling | None = None,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = None,
         template: TemplateChoice = "auto",
         enable_thinking: bool = False,
         gradient_checkpointing: bool = False,
@@ -160,9 +192,10 @@ class Policy:
         # The environment must also see a thinking tag that the template wrote, to tell thoughts from the edit.
         self._opening = Chat(tokenizer, enable_thinking).opening if self.template == "instruct" else ""
         self.all_weights = lora == "all"
-        self.sampling = sampling or SEAL_SAMPLING
-        self.max_new_tokens = max_new_tokens
-        config = lora if isinstance(lora, LoraConfig) else LoraConfig(**POLICY_LORA)
+        preset = policy_preset(model.config._name_or_path)
+        self.sampling = sampling or preset.sampling
+        self.max_new_tokens = max_new_tokens or preset.max_new_tokens
+        config = lora if isinstance(lora, LoraConfig) else LoraConfig(**preset.lora)
         self._student = Student(model, tokenizer, config)
         network = self._student.network
         self._network = network if isinstance(network, GenericNetwork) else GenericNetwork(model, self._student.layout)
@@ -190,7 +223,7 @@ class Policy:
 
     @classmethod
     def from_pretrained(cls, name: str, lora: LoraConfig | Literal["all"] | None = None, **options: Any) -> Policy:
-        """Create a policy over the base model ``name`` (``seal-nano``, a folder or a hub id).
+        """Create a policy over the base model ``name`` (a named model, a folder, a GGUF file or a hub id).
 
         ``device``, ``dtype`` and ``trust_remote_code`` are passed to :func:`seal_env.student.load_base`, all other options to
         :class:`Policy`.

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measurements.effects import Effect, EffectScorer, gold_pairs, gold_statements, half_wrong_statements
+from benchmarks.measurements.effects import Effect, EffectScorer
 from benchmarks.measurements.task_scores import percent
 from benchmarks.run_directory import add_session
+from seal_env.edits import gold_pairs, gold_statements, half_wrong_statements
 from seal_env.files import atomic_write, write_json
 from seal_env.student import Sampling
 
@@ -109,8 +110,8 @@ class EffectTable:
                 lines += [f"### {name}: {100 * row['scores'][i]:.0f} %", ""]
                 lines += [*_quoted(row["edits"][i]), ""] if row["edits"] else []
                 for question, (answer, correct) in zip(task.questions, row["answers"][i]):
-                    said = " ".join(answer.split())[:160]
-                    lines.append(f"- {question.question} ({question.answers[0]}): {'right' if correct else 'wrong'}, {said!r}")
+                    text = " ".join(answer.split())[:160]
+                    lines.append(f"- {question.question} ({question.answers[0]}): {'right' if correct else 'wrong'}, {text!r}")
                 lines.append("")
         return lines
 

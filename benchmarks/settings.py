@@ -18,7 +18,7 @@ from peft import LoraConfig
 
 from agents import Agent, Policy, get_agent
 from agents.baselines import Baseline
-from agents.policy import SEAL_SAMPLING
+from agents.policy import policy_preset
 from benchmarks import CONFIGS, DEFAULTS
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
 from seal_env.domains import EnvConfig, from_keywords
@@ -172,7 +172,7 @@ class Settings:
         name, lora = options.pop("model", config.model), options.pop("lora", None)
         sampling = {key: options.pop(key) for key in ("temperature", "top_p") if key in options}
         if sampling:
-            options["sampling"] = replace(SEAL_SAMPLING, **sampling)
+            options["sampling"] = replace(policy_preset(name).sampling, **sampling)
         lora = LoraConfig(**lora) if isinstance(lora, Mapping) else lora
         return Policy.from_pretrained(name, lora, **{**policy_options(config), **options})
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before it is imported: tests of missing datasets do not wait for a network
 
 import pytest
 from transformers import GPT2Config, LlamaConfig, Qwen2Config

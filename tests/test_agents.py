@@ -24,6 +24,7 @@ from agents.grpo import group_advantages
 from agents.policy import Completion
 from agents.rest_em import SELECTIONS, by_task
 from seal_env.student import Sampling
+from seal_env.tasks import Question, Task
 from seal_env.tasks.almanac import Almanac
 from tests.shared import RUNS, needs_runs
 from tests.toy import LORA, SMALL, Curve, make_toy, share_of_letters
@@ -240,6 +241,10 @@ def test_baselines_predict_what_their_names_say(model_path, tmp_path):
     assert [edit.edit.count("Answer: ") for edit in results["oracle"]] == [len(article.facts) for article in articles]
     facts = evaluate(get_agent("oracle")(env, policy, kind="facts"), env, [3])
     assert facts[0].edit.splitlines() == articles[3].oracle_facts()
+    tasks = [Task("Otrar", "It fell in 1219.", (Question("When did Otrar fall?", ("1219",)),), f"otrar-{i}") for i in range(3)]
+    other = envs(dataset=tasks)
+    gold = [evaluate(get_agent("oracle")(other, policy, kind=kind), other, [2])[0].edit for kind in ("pairs", "facts")]
+    assert gold == ["Question 1: When did Otrar fall?\nAnswer: 1219", 'The answer to "When did Otrar fall?" is 1219.']
     again = evaluate(get_agent("untrained")(env, policy), env, [0, 1, 2, 3], seed=1)
     assert [edit.edit for edit in again] == [edit.edit for edit in results["untrained"]]
 

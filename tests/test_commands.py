@@ -58,7 +58,7 @@ def test_agents_and_datasets_are_listed_with_descriptions(capsys):
     assert "baseline: the policy without training" in out and "SEAL's outer loop: sample, keep good edits, fine-tune" in out
     command(listing, "datasets")
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == len(DATASETS.names()) == 8 and out[0].startswith("almanac ") and "rajpurkar/squad" in out[2]
+    assert len(out) == len(DATASETS.names()) == 9 and out[0].startswith("almanac ") and "rajpurkar/squad" in out[2]
 
 
 def test_configs_are_listed_with_their_first_comment(capsys, monkeypatch, tmp_path):

@@ -276,7 +276,7 @@ def test_weights_and_biases_gets_every_round_in_one_run(config, unbroken, tmp_pa
         (["--agents", "tool_ppo"], "agents.tool_ppo: a choice of tools is the self-edit of few-shot tasks"),
         (
             ["-P", "agents={oracle: {}}", "-P", "evaluation.env_options.dataset=notes"],
-            "the oracle needs dataset='almanac', got 'notes'",
+            "the oracle needs the answers to all questions, and dataset='notes' has documents",
         ),
         (["-P", "agents={passage_only: {}}", "-P", "env=SEAL-ARC-v0", "-P", "env_options={}"], "passage_only is for passages"),
     ],

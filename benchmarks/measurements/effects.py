@@ -13,11 +13,11 @@ from agents.seeding import task_seeds
 from benchmarks.measurements.task_scores import TaskScorer
 from seal_env.chat import Prompt, Template, prompt_ids
 from seal_env.domains.knowledge import KnowledgeDomain
-from seal_env.edits import EditFormat, EditSettings, ParsedEdit, get_format, pairs_text, parse, passage_only
+from seal_env.edits import EditFormat, EditSettings, ParsedEdit, get_format, parse, passage_only
 from seal_env.evaluation import ClosedBook
 from seal_env.evaluation.scoring import Outcome, ScoreRequest
 from seal_env.student import Sampling
-from seal_env.tasks import Task, open_book_prompt
+from seal_env.tasks import open_book_prompt
 
 
 class Effect(NamedTuple):
@@ -114,28 +114,3 @@ class EffectScorer(TaskScorer):
             outcome for i in range(0, len(requests), self.batch) for outcome in self._scorer.score(requests[i : i + self.batch])
         ]
         return [Effect(outcome.score, outcome.fit.tokens, outcome) for outcome in outcomes]
-
-
-def gold_statements(task: Task) -> str:
-    """Every question with its answer as a statement, one a line."""
-    return "\n".join(_statement(question.question, question.answers[0]) for question in task.questions)
-
-
-def gold_pairs(task: Task) -> str:
-    """Every question with its answer, as an edit of the format ``self-qa``."""
-    return pairs_text((question.question, question.answers[0]) for question in task.questions)
-
-
-def half_wrong_statements(task: Task) -> str:
-    """:func:`gold_statements`, where every second statement has the answer of another question."""
-    answers = [question.answers[0] for question in task.questions]
-    lines = []
-    for i, question in enumerate(task.questions):
-        others = [answer for answer in answers[i + 1 :] + answers[:i] if answer != answers[i]]
-        wrong = i % 2 == 0 and others
-        lines.append(_statement(question.question, others[0] if wrong else answers[i]))
-    return "\n".join(lines)
-
-
-def _statement(question: str, answer: str) -> str:
-    return f'The answer to "{question.strip()}" is {answer.strip()}.'

@@ -14,12 +14,13 @@ from typing import Any
 import yaml
 
 from agents.callbacks import append_lines, drop_lines
-from benchmarks.measurements.effects import EffectScorer, gold_statements
+from benchmarks.measurements.effects import EffectScorer
 from benchmarks.reports.report_tables import aligned
 from benchmarks.run_directory import add_session
 from benchmarks.settings import env_keywords, tree_of
 from seal_env.checks import check_count
 from seal_env.domains import from_keywords
+from seal_env.edits import gold_statements
 from seal_env.files import atomic_write, write_json
 from seal_env.student import Sampling
 

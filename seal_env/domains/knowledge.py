@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from seal_env.chat import Chat, Template
@@ -12,13 +13,24 @@ from seal_env.checks import check_count
 from seal_env.domains.config import EnvConfig, Mode, check_options, keyword
 from seal_env.domains.domain import Domain
 from seal_env.domains.self_questions import NoQuestions, QuestionWriter, SelfQuestions
-from seal_env.edits import FORMATS, EditFormat, EditSettings, ParsedEdit, get_format, pairs_text, parse
+from seal_env.edits import (
+    FORMATS,
+    EditFormat,
+    EditSettings,
+    ParsedEdit,
+    get_format,
+    gold_pairs,
+    gold_statements,
+    pairs_text,
+    parse,
+)
 from seal_env.evaluation import ClosedBook
 from seal_env.evaluation.graders import GRADERS, Grader, get_grader
 from seal_env.presets import model_preset
 from seal_env.rewards import PROXIES, REWARDS, Proxy, get_proxy
-from seal_env.tasks import Document, Question, Task, TaskSource, check_held_out, load_tasks
+from seal_env.tasks import DATASETS, Document, Question, Task, TaskSource, check_held_out, load_tasks
 from seal_env.tasks.almanac import FIRST_UNREAD, Almanac, AlmanacConfig
+from seal_env.tasks.folder import DOCUMENTS
 from seal_env.update import Update
 
 if TYPE_CHECKING:
@@ -172,9 +184,24 @@ class KnowledgeDomain(Domain):
 
     @classmethod
     def oracle_problem(cls, config: KnowledgeConfig) -> str:
-        return "" if config.dataset == "almanac" else f"the oracle needs dataset='almanac', got {config.dataset!r}"
+        name = config.dataset
+        if not isinstance(name, str) or name in DATASETS:
+            return ""
+        path = Path(name)
+        if path.suffix.lower() in DOCUMENTS or path.is_dir() or (path.name == name and not path.suffix and ":" not in name):
+            return f"the oracle needs the answers to all questions, and dataset={name!r} has documents"
+        return ""
+
+    @functools.cached_property
+    def _tasks_by_id(self) -> dict[str, int]:
+        return {task.id: i for i, task in enumerate(self.source)}
 
     def oracle_edit(self, context: str, task_id: str, kind: str) -> str:
+        if self._config.dataset != "almanac":
+            if task_id not in self._tasks_by_id:
+                raise ValueError(f"the oracle's environment has no task {task_id!r}: make it with the split that is evaluated")
+            task = self.source[self._tasks_by_id[task_id]]
+            return gold_pairs(task) if kind == "pairs" else gold_statements(task)
         article = Almanac(self._config.almanac_config()).article_of(task_id)
         return pairs_text(article.oracle_pairs()) if kind == "pairs" else "\n".join(article.oracle_facts())
 

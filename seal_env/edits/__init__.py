@@ -9,6 +9,7 @@ edit.status     # EditStatus.OK
 
 from seal_env.chat import Template, prompt_ids
 from seal_env.edits.formats import FORMATS, EditFormat, Message, get_format
+from seal_env.edits.gold import gold_pairs, gold_statements, half_wrong_statements
 from seal_env.edits.parse import EditSettings, EditStatus, ParsedEdit, parse, passage_only
 from seal_env.edits.split import Splitter, pairs_text, segments, segments_after_thoughts
 from seal_env.edits.tools import (
@@ -38,6 +39,9 @@ __all__ = [
     "ToolEditError",
     "ToolSettings",
     "get_format",
+    "gold_pairs",
+    "gold_statements",
+    "half_wrong_statements",
     "pairs_text",
     "parse",
     "parse_tools",
