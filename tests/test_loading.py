@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from agents.saved import open_policy
 from benchmarks.measurements.shapes import byte_tokenizer
 from seal_env import Student
-from seal_env.distributed.worker import fingerprint
 from seal_env.student import load_base, native
+from seal_env.student.loading import fingerprint
 
 TOKENS = torch.tensor([[5, 60, 70, 80, 90]])
 KIND: dict[str, dict[str, object]] = {"qwen2": COMMON, "qwen3": HEADS}  # with and without a network for stacked adapters

@@ -9,7 +9,7 @@ matter which worker runs it, or how often.
 from seal_env.distributed.dispatcher import Dispatcher, chunked
 from seal_env.distributed.lifetime import exit_with_parent
 from seal_env.distributed.pools import EXECUTORS, ExecutorName, ExecutorPool, ProcessPool, WorkerPool, WorkersLost, shared_pool
-from seal_env.distributed.worker import StudentSpec, WorkerMismatch, fingerprint, init_worker
+from seal_env.distributed.worker import StudentSpec, WorkerMismatch, init_worker
 
 __all__ = [
     "EXECUTORS",
@@ -23,7 +23,6 @@ __all__ = [
     "WorkersLost",
     "chunked",
     "exit_with_parent",
-    "fingerprint",
     "init_worker",
     "shared_pool",
 ]

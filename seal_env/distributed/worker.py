@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +10,13 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from torch import Tensor
-from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from seal_env._version import __version__
 from seal_env.errors import SealError
 from seal_env.student import Student, load_base
+from seal_env.student.loading import fingerprint
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, run_updates
-
-_HASHED_VALUES = 1 << 24  # of a weight at a time, to bound memory
 
 LoadWeights = Callable[[], Mapping[str, Tensor]]  # loads a state dict; it is sent to workers
 
@@ -131,14 +128,3 @@ def _load_base_version(student: Student, context: ChunkContext) -> None:
         weights = dict(base.load())
     student.load_base(weights)
     _loaded.base = base
-
-
-@torch.no_grad()
-def fingerprint(model: PreTrainedModel) -> str:
-    """SHA-256 over the names, shapes, dtypes and values of all weights of a model."""
-    digest = hashlib.sha256()
-    for name, weight in model.state_dict().items():
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        for values in weight.detach().reshape(-1).split(_HASHED_VALUES):
-            digest.update(values.contiguous().cpu().view(torch.uint8).numpy())
-    return digest.hexdigest()

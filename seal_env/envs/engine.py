@@ -25,13 +25,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.chat import Chat, check_chat_template, resolve_template
 from seal_env.checks import finite_number
-from seal_env.distributed import Dispatcher, ExecutorPool, StudentSpec, WorkerPool, fingerprint, shared_pool
+from seal_env.distributed import Dispatcher, ExecutorPool, StudentSpec, WorkerPool, shared_pool
 from seal_env.domains import DOMAINS, Domain, EnvConfig
 from seal_env.domains.self_questions import has_questions
 from seal_env.edits import ParsedEdit
 from seal_env.evaluation.scoring import Outcome, Scorer, ScoreRequest, TaskResult
 from seal_env.rewards import Proxy, Reward, edit_text, rate
 from seal_env.student import Student, load_base
+from seal_env.student.loading import fingerprint
 from seal_env.student.requests import run_updates
 from seal_env.tasks import Task
 

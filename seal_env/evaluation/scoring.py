@@ -2,7 +2,7 @@
 
 This is all of a SEAL reward but its last step, from an :class:`Outcome` to a number. An outcome is a function of its request,
 the base weights and the scorer's settings. Scoring requests together, or on workers, only saves time. What the student answers
-without an update is the same for all edits of a task, so it is cached.
+without an update is the same for all edits of a task, so it is cached, for large models on disk.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from seal_env.chat import Prompt
 from seal_env.evaluation import Answers, Evaluator, Scores, Verdicts, mean
+from seal_env.evaluation.answer_cache import AnswerCache
 from seal_env.student import FitReport, Student
 from seal_env.student.requests import GenerationConfig, UpdateRequest, UpdateResult, adapter_tensor, run_updates
 from seal_env.tasks import Task
@@ -151,6 +152,7 @@ class Scorer:
         self._run_updates = run_updates
         self._generation = GenerationConfig(evaluator.max_new_tokens, tuple(evaluator.stop), return_adapters)
         self._base_answers: dict[Task, Answers] = {}
+        self._cache = AnswerCache(student, self._generation) if AnswerCache.suits(student) else None
         self._base_version = student.base_version
 
     def score(self, requests: Sequence[ScoreRequest], *, progress: bool = False) -> list[Outcome]:
@@ -165,7 +167,7 @@ class Scorer:
             return []
         all_tasks = dict.fromkeys(task for request in requests for task in request.tasks)
         prompts = {task: self.evaluator.prompts(task) for task in all_tasks}
-        baselines = self._missing_baselines(requests)
+        baselines = self._missing_baselines(requests, prompts)
         results = self._run_updates(
             self.student,
             [
@@ -178,6 +180,8 @@ class Scorer:
         # By adapter: what the student answered with it before the update. Answers of the base are kept for the next call.
         answers_before = defaultdict[int, dict[Task, Answers]](dict, {id(None): self._base_answers})
         for (tasks, adapter), result in zip(baselines, results):
+            if self._cache and adapter is None and result.texts is not None:
+                self._cache.put([prompt for task in tasks for prompt in prompts[task]], result.texts)
             answers_before[id(adapter)] |= self._read_answers(prompts, tasks, result)
         results = results[len(baselines) :]
         answers: list[tuple[Task, Answers, Answers]] = []
@@ -188,12 +192,17 @@ class Scorer:
         task_results = iter(self._grade(answers))
         return [_outcome(tuple(islice(task_results, len(r.tasks))), result) for r, result in zip(requests, results)]
 
-    def _missing_baselines(self, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[Task, ...], Tensor | None]]:
+    def _missing_baselines(
+        self, requests: Sequence[ScoreRequest], prompts: Mapping[Task, list[Prompt]]
+    ) -> list[tuple[tuple[Task, ...], Tensor | None]]:
         """Tasks, and the adapter to answer them with, whose answers before the update are not cached."""
         if self.student.base_version != self._base_version:
             self._base_answers.clear()
-            self._base_version = self.student.base_version
+            self._base_version, self._cache = self.student.base_version, None
         tasks = dict.fromkeys(task for request in requests if request.adapter is None for task in request.tasks)
+        if cache := self._cache:
+            kept = {task: cache.get(prompts[task]) for task in tasks if task not in self._base_answers}
+            self._base_answers |= {task: self.evaluator.answers(task, texts) for task, texts in kept.items() if texts}
         # Repeated evaluations of one edit start from the same adapter, which answers once.
         adapted = {(id(request.adapter), request.tasks): request for request in requests if request.adapter is not None}
         return [

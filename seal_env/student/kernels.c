@@ -182,10 +182,11 @@ static void row_tile(long m, long k, const float *a, long a_row, const float *b,
 void pack(long k, long n, const float *b, long b_k, long b_n, float *panels) {
 #pragma omp parallel for schedule(static)
     for (long p = 0; p < (n + PANEL - 1) / PANEL; p++)
-        for (long t = 0; t < k; t++)
+        for (long first = 0; first < k; first += 64) /* blocks that fit into the cache, whatever the strides are */
             for (long j = 0; j < PANEL; j++) {
-                const long column = p * PANEL + j;
-                panels[(p * k + t) * PANEL + j] = column < n ? b[t * b_k + column * b_n] : 0.0f;
+                const long column = p * PANEL + j, last = MIN(k, first + 64);
+                float *to = panels + p * k * PANEL + j;
+                for (long t = first; t < last; t++) to[t * PANEL] = column < n ? b[t * b_k + column * b_n] : 0.0f;
             }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -18,6 +19,7 @@ from seal_env.models import model_folder, model_name
 from seal_env.models.gguf import load_gguf
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_HASHED_VALUES = 1 << 24  # of a weight at a time, to bound memory
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +75,17 @@ def check_device(device: str | torch.device) -> torch.device:
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r}: torch sees no CUDA device here; use device='cpu'")
     return target
+
+
+@torch.no_grad()
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 over the names, shapes, dtypes and values of all weights of a model."""
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        for values in weight.detach().reshape(-1).split(_HASHED_VALUES):
+            digest.update(values.contiguous().cpu().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _load(

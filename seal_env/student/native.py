@@ -19,6 +19,7 @@ from collections.abc import Callable
 from ctypes import CDLL
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -62,6 +63,8 @@ def best_ops(model: PreTrainedModel) -> TorchOps:
     library = compile_library(_SOURCE)
     if library is None:
         return TorchOps()
+    if (ops := _ops_of_models.get(model)) is not None and ops.library is library:
+        return ops
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     packed = 2 * size < available_bytes(model.device) // 4
     if not packed:
@@ -69,7 +72,8 @@ def best_ops(model: PreTrainedModel) -> TorchOps:
             f"too little memory for two more copies of the base weights ({2 * size >> 20} MiB): base products are PyTorch's,"
             " whose rounding depends on the batch"
         )
-    return NativeOps(library, pack_weights=packed)
+    _ops_of_models[model] = NativeOps(library, pack_weights=packed)
+    return _ops_of_models[model]
 
 
 @functools.cache
@@ -94,6 +98,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+# Students of one model share its packed weights, which are twice as large as the model.
+_ops_of_models: WeakKeyDictionary[PreTrainedModel, NativeOps] = WeakKeyDictionary()
+
+
 class NativeOps(TorchOps):
     """:class:`TorchOps` on contiguous float32 CPU tensors. The caller is responsible for shapes: nothing is checked here.
 
@@ -113,6 +121,10 @@ class NativeOps(TorchOps):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (self._pack_weights,)
+
+    @property
+    def description(self) -> str:
+        return f"{Path(self.library._name).stem}, {'packed' if self._pack_weights else 'not packed'}"
 
     def gather_(self, out: Tensor, state: Tensor, slots: Tensor) -> None:
         call(self.library.gather, len(slots), state.shape[1], slots, state, out)

@@ -41,6 +41,11 @@ class TorchOps:
 
     library: CDLL | None = None
 
+    @property
+    def description(self) -> str:
+        """What the rounding of the results depends on."""
+        return "torch"
+
     def gather_(self, out: Tensor, state: Tensor, slots: Tensor) -> None:
         """Copy rows ``slots`` of ``state: (slots, numel)`` into ``out: (groups, numel)``, in the precision of ``out``."""
         out.copy_(state.index_select(0, slots))

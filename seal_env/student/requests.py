@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -90,15 +91,20 @@ def run_updates(
         for (i, _), adapter, report in zip(updates, fitted.adapters, fitted.reports):
             adapters[i], reports[i] = adapter, report
     answering = [i for i, report in enumerate(reports) if report is None or report.status.learnt]
+    # Requests to the base model share one adapter, so that what their prompts have in common is read once.
+    groups = [[i for i in answering if adapters[i] is None], *([i] for i in answering if adapters[i] is not None)]
+    groups = [group for group in groups if group]
     texts: dict[int, tuple[str, ...]] = {}
-    if answering:
+    if groups:
         answers = student.answer(
-            torch.stack([student.zero()[0] if (given := adapters[i]) is None else given for i in answering]),
-            [requests[i].prompts for i in answering],
+            torch.stack([student.zero()[0] if (given := adapters[group[0]]) is None else given for group in groups]),
+            [[prompt for i in group for prompt in requests[i].prompts] for group in groups],
             max_new_tokens=generation.max_new_tokens,
             stop=generation.stop,
         )
-        texts = {i: tuple(answer.text for answer in group) for i, group in zip(answering, answers)}
+        for group, group_answers in zip(groups, answers):
+            remaining = iter(group_answers)
+            texts |= {i: tuple(answer.text for answer in islice(remaining, len(requests[i].prompts))) for i in group}
     returned = [adapter if generation.return_adapters and report else None for adapter, report in zip(adapters, reports)]
     return [
         UpdateResult(texts.get(i), report, None if adapter is None else adapter.numpy())
