@@ -1,4 +1,4 @@
-/* Kernels of the inner loop on the CPU, float32, for `native.py`. All arrays are contiguous and row-major.
+/* Kernels of the inner loop on the CPU, float32, for `native.py`; weights may be bfloat16. All arrays are contiguous and row-major.
  *
  * Every output row, or adapter, is computed by one thread in an order that depends on nothing but its own size, so results
  * do not change with the number of threads or of neighbours.
@@ -6,6 +6,14 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#define BF16_UNITS 1
+#elif defined(EMULATE_BF16_UNITS) /* for a test on processors without them */
+#define BF16_UNITS 1
+#else
+#define BF16_UNITS 0
+#endif
 
 /* The C library's vector version (glibc's libmvec). Where there is none, linking fails and PyTorch's kernels are used. */
 __attribute__((__simd__("notinbranch"))) float expf(float);
@@ -178,6 +186,65 @@ static void row_tile(long m, long k, const float *a, long a_row, const float *b,
 #undef CASE
 }
 
+/* Weights in bfloat16: an unsigned holds two of them, of terms 2t (low half) and 2t + 1. With the processor's bfloat16 units the other
+ * factor is rounded to bfloat16, too; without them it stays float32. Sums are float32 in both cases. */
+typedef unsigned pairs __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+#if BF16_UNITS
+typedef unsigned factor; /* two rounded terms */
+#else
+typedef float factor;
+#endif
+
+/* sum + the two products of pair t. */
+INLINE vec add_pair(vec sum, const factor *a, long t, pairs b) {
+#if BF16_UNITS && defined(__AVX512BF16__)
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)a[t]), (__m512bh)b);
+#else
+#if BF16_UNITS
+    const union { unsigned bits; float value; } low = {a[t] << 16}, high = {a[t] & 0xffff0000u};
+    const float first = low.value, second = high.value;
+#else
+    const float first = a[2 * t], second = a[2 * t + 1];
+#endif
+    sum += first * (vec)(b << 16);
+    return sum + second * (vec)(b & 0xffff0000u);
+#endif
+}
+
+/* As tile and row_tile, with `count` pairs of terms; a_row counts factors. */
+INLINE void tile16(int m, long count, const factor *a, long a_row, const unsigned *b, const float *bias, const float *plus, long plus_row,
+                   float *c, long c_row) {
+    vec acc[12][TILE_VECS];
+    for (int i = 0; i < m; i++)
+        for (int v = 0; v < TILE_VECS; v++) acc[i][v] = (vec){0};
+    for (long t = 0; t < count; t++)
+        for (int v = 0; v < TILE_VECS; v++) {
+            const pairs bt = *(const pairs *)(b + t * PANEL + v * LANES);
+            for (int i = 0; i < m; i++) acc[i][v] = add_pair(acc[i][v], a + i * a_row, t, bt);
+        }
+    for (int i = 0; i < m; i++)
+        for (int v = 0; v < TILE_VECS; v++) {
+            vec r = acc[i][v];
+            if (bias) r += load(bias + v * LANES);
+            if (plus) r += load(plus + i * plus_row + v * LANES);
+            store(c + i * c_row + v * LANES, r);
+        }
+}
+
+static void row_tile16(long m, long count, const factor *a, long a_row, const unsigned *b, const float *bias, const float *plus,
+                       long plus_row, float *c, long c_row) {
+#define CASE(M) \
+    case M: tile16(M, count, a, a_row, b, bias, plus, plus_row, c, c_row); break;
+    switch (m) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if TILE_ROWS > 6
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+    }
+#undef CASE
+}
+
 /* A matrix (k, n) with strides, as panels of PANEL columns (k, PANEL) one after another, the last filled up with zeros. */
 void pack(long k, long n, const float *b, long b_k, long b_n, float *panels) {
 #pragma omp parallel for schedule(static)
@@ -190,29 +257,72 @@ void pack(long k, long n, const float *b, long b_k, long b_n, float *panels) {
             }
 }
 
+/* The same of a bfloat16 matrix; k is even, and a panel is (k / 2, PANEL) pairs. */
+void pack16(long k, long n, const unsigned short *b, long b_k, long b_n, unsigned *panels) {
+#pragma omp parallel for schedule(static)
+    for (long p = 0; p < (n + PANEL - 1) / PANEL; p++)
+        for (long first = 0; first < k / 2; first += 32)
+            for (long j = 0; j < PANEL; j++) {
+                const long column = p * PANEL + j, last = MIN(k / 2, first + 32);
+                unsigned *to = panels + p * (k / 2) * PANEL + j;
+                for (long t = first; t < last; t++) {
+                    const unsigned short *from = b + 2 * t * b_k + column * b_n;
+                    to[t * PANEL] = column < n ? from[0] | (unsigned)from[b_k] << 16 : 0;
+                }
+            }
+}
+
 long panel_width(void) { return PANEL; }
+long bf16_units(void) { return BF16_UNITS; }
 long lanes(void) { return LANES; }
 
-/* c (m, n) = a (m, k) times packed b (k, n), plus bias (n) and plus (m, n) where given; plus may be c itself. */
-void product(long m, long n, long k, const float *a, const float *panels, const float *bias, const float *plus, float *c,
-             long threads) {
+#if BF16_UNITS
+/* Rounded to nearest, ties to even; NaN stays NaN. */
+INLINE unsigned rounded_bits(float x) {
+    const union { float value; unsigned bits; } u = {x};
+    return x == x ? (u.bits + 0x7fff + (u.bits >> 16 & 1)) >> 16 : 0x7fc0;
+}
+
+static unsigned *rounded_pairs(long count, const float *a) {
+    unsigned *to = malloc(count * sizeof(unsigned));
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < count; i++) to[i] = rounded_bits(a[2 * i]) | rounded_bits(a[2 * i + 1]) << 16;
+    return to;
+}
+#endif
+
+/* c (m, n) = a (m, k) times packed b (k, n), plus bias (n) and plus (m, n) where given; plus may be c itself. `half`: b is packed by
+ * pack16. */
+INLINE void multiply(int half, long m, long n, long k, const float *a, const void *panels, const float *bias, const float *plus,
+                     float *c, long threads) {
     const long tiles = (m + TILE_ROWS - 1) / TILE_ROWS, count = (n + PANEL - 1) / PANEL;
     long chunk = (tiles + threads - 1) / threads; /* tiles of rows that share a panel while it is in the cache */
     chunk = (chunk + (chunk + 15) / 16 - 1) / ((chunk + 15) / 16);
     const long chunks = (tiles + chunk - 1) / chunk;
+#if BF16_UNITS
+    unsigned *factors = half ? rounded_pairs(m * k / 2, a) : 0;
+    const long factor_row = k / 2, factor_pair = 1;
+#else
+    const float *factors = a;
+    const long factor_row = k, factor_pair = 2;
+#endif
 #pragma omp parallel for collapse(2) schedule(static)
     for (long b = 0; b < chunks; b++)
         for (long p = 0; p < count; p++) {
             const long first = b * chunk * TILE_ROWS, last = MIN(m, first + chunk * TILE_ROWS), column = p * PANEL;
-            const float *panel = panels + p * k * PANEL;
+            const float *panel = (const float *)panels + p * (half ? k / 2 : k) * PANEL;
             for (long i = first; i < last; i += TILE_ROWS) {
                 const long rows = MIN(TILE_ROWS, last - i), wide = column + PANEL <= n;
                 float edge[TILE_ROWS * PANEL], *to = wide ? c + i * n + column : edge;
                 const long to_row = wide ? n : PANEL;
                 for (long t = 0; t < k; t += DEPTH) {
-                    const float *more = t ? to : plus && wide ? plus + i * n + column : 0;
-                    row_tile(rows, MIN(DEPTH, k - t), a + i * k + t, k, panel + t * PANEL, bias && wide && !t ? bias + column : 0,
-                             more, to_row, to, to_row);
+                    const float *more = t ? to : plus && wide ? plus + i * n + column : 0, *add = bias && wide && !t ? bias + column : 0;
+                    const long terms = MIN(DEPTH, k - t);
+                    if (half)
+                        row_tile16(rows, terms / 2, factors + i * factor_row + t / 2 * factor_pair, factor_row,
+                                   (const unsigned *)panel + t / 2 * PANEL, add, more, to_row, to, to_row);
+                    else
+                        row_tile(rows, terms, a + i * k + t, k, panel + t * PANEL, add, more, to_row, to, to_row);
                 }
                 if (!wide)
                     for (long r = 0; r < rows; r++)
@@ -224,6 +334,19 @@ void product(long m, long n, long k, const float *a, const float *panels, const 
                         }
             }
         }
+#if BF16_UNITS
+    free(factors);
+#endif
+}
+
+void product(long m, long n, long k, const float *a, const float *panels, const float *bias, const float *plus, float *c,
+             long threads) {
+    multiply(0, m, n, k, a, panels, bias, plus, c, threads);
+}
+
+void product16(long m, long n, long k, const float *a, const unsigned *panels, const float *bias, const float *plus, float *c,
+               long threads) {
+    multiply(1, m, n, k, a, panels, bias, plus, c, threads);
 }
 
 /* Attention of each sequence to itself. Sequence r has rows starts[r] to starts[r + 1] of q (n, heads * dim) and of k and v

@@ -173,6 +173,8 @@ class _Saved(NamedTuple):
 class LlamaNetwork(Network):
     """A Llama-shaped decoder with stacked adapters."""
 
+    bfloat16_kernels = True
+
     @staticmethod
     def supports(model: PreTrainedModel) -> bool:
         """Whether ``model`` has such a decoder."""
@@ -206,7 +208,7 @@ class LlamaNetwork(Network):
         workspace = self._workspace(len(slots), state.shape[1])
         self.ops.gather_(workspace.adapters, state, slots)
         groups, sequences = Groups(batch.group_lengths, self.device), Sequences(batch.lengths, self.device)
-        x = self.embedding(batch.tokens)
+        x = self.embedding(batch.tokens).to(self.dtype)
         saved = []
         for layer, views in zip(self.layers, workspace.views):
             x, activations = self._layer_forward(layer, groups, sequences, x, views)
@@ -427,7 +429,7 @@ class _LlamaSession(DecodingSession):
     def eager_step(self, tokens: Tensor, longest: int) -> Tensor:
         """The step, for caches of at most ``longest`` tokens. No operation on the host depends on tokens or lengths."""
         network, ops = self.network, self.network.ops
-        x = network.embedding(tokens)
+        x = network.embedding(tokens).to(network.dtype)
         rotary = network._rotary(self.capacity)
         for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):
             (q, k, v), _ = layer.qkv.forward(ops, self.groups, network._normed(x, layer.norm_1), views[0])
@@ -452,7 +454,7 @@ class _LlamaSession(DecodingSession):
 
     def _read(self, chunk: PromptChunk) -> Tensor:
         network, ops, device = self.network, self.network.ops, self.network.device
-        x = network.embedding(torch.tensor(chunk.tokens, device=device))
+        x = network.embedding(torch.tensor(chunk.tokens, device=device)).to(network.dtype)
         groups, sequences, entries = chunk.groups(device), chunk.sequences(device), chunk.entries().to(device)
         rotary = network._rotary(sequences.longest)
         for layer, views, (keys, values) in zip(network.layers, self.views, self.cache):

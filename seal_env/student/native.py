@@ -22,6 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -39,9 +40,14 @@ _X86_FLAGS = ["-mprefer-vector-width=512", "--param=avoid-fma-max-bits=0"]
 _ATTENTION_LENGTH = 4096
 
 
-def best_ops(model: PreTrainedModel) -> TorchOps:
+def best_ops(model: PreTrainedModel, bfloat16: bool = False) -> TorchOps:
     """The fastest operations for the model's device and precision; if these are not the compiled ones, the log says why,
     once.
+
+    Args:
+        model: to compute with.
+        bfloat16: whether the caller computes in float32 with bfloat16 weights, as the kernels do. Otherwise such a model runs
+            on PyTorch's operations.
     """
     if _forked:
         _warn_once(
@@ -52,28 +58,50 @@ def best_ops(model: PreTrainedModel) -> TorchOps:
         if model.device.type == "cuda" and model.dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(False):
             _warn_once("this GPU has no bfloat16 units: it emulates them, and float32 may be faster")
         return TorchOps()
+    if model.dtype == torch.bfloat16 and bfloat16:
+        return _bfloat16_ops(model)
     if model.dtype != torch.float32:
         _warn_once(
             f"{str(model.dtype).removeprefix('torch.')} on the CPU runs on PyTorch's operations: no kernels are compiled for it"
         )
         return TorchOps()
+    ops = _native_ops(model)
+    if ops is not None and not ops.pack_weights:
+        _warn_once(
+            f"too little memory for two more copies of the base weights ({2 * _size(model) >> 20} MiB): base products are"
+            " PyTorch's, whose rounding depends on the batch"
+        )
+    return ops or TorchOps()
+
+
+def _bfloat16_ops(model: PreTrainedModel) -> TorchOps:
+    ops = _native_ops(model)
+    if ops is None or not ops.pack_weights:
+        reason = "there are no compiled kernels" if ops is None else "too little memory for two more copies of the weights"
+        _warn_once(f"bfloat16 on the CPU runs on PyTorch's operations, slowly: {reason}")
+        return TorchOps()
+    if not ops.library.bf16_units():
+        _warn_once("this processor has no bfloat16 units: products with bfloat16 weights are computed in float32, no faster")
+    return ops
+
+
+def _native_ops(model: PreTrainedModel) -> NativeOps | None:
+    """Compiled operations, shared by all students of ``model``; None, with a line in the log, where there are none."""
     if os.environ.get("SEAL_ENV_NATIVE", "1") == "0":
         _warn_once("SEAL_ENV_NATIVE=0: PyTorch's operations in place of compiled kernels, which are faster")
-        return TorchOps()
+        return None
     library = compile_library(_SOURCE)
     if library is None:
-        return TorchOps()
-    if (ops := _ops_of_models.get(model)) is not None and ops.library is library:
-        return ops
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
-    packed = 2 * size < available_bytes(model.device) // 4
-    if not packed:
-        _warn_once(
-            f"too little memory for two more copies of the base weights ({2 * size >> 20} MiB): base products are PyTorch's,"
-            " whose rounding depends on the batch"
-        )
-    _ops_of_models[model] = NativeOps(library, pack_weights=packed)
-    return _ops_of_models[model]
+        return None
+    ops = _ops_of_models.get(model)
+    if ops is None or ops.library is not library:
+        ops = NativeOps(library, pack_weights=2 * _size(model) < available_bytes(model.device) // 4)
+        _ops_of_models[model] = ops
+    return ops
+
+
+def _size(model: PreTrainedModel) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 @functools.cache
@@ -103,7 +131,11 @@ _ops_of_models: WeakKeyDictionary[PreTrainedModel, NativeOps] = WeakKeyDictionar
 
 
 class NativeOps(TorchOps):
-    """:class:`TorchOps` on contiguous float32 CPU tensors. The caller is responsible for shapes: nothing is checked here.
+    """:class:`TorchOps` on contiguous float32 CPU tensors, with weights in float32 or bfloat16. The caller is responsible for
+    shapes: nothing is checked here.
+
+    Products with bfloat16 weights use the processor's bfloat16 units, which round the other factor to bfloat16; without such
+    units it stays float32. Sums are float32 in both cases.
 
     Args:
         library: the compiled kernels.
@@ -112,64 +144,75 @@ class NativeOps(TorchOps):
     """
 
     library: CDLL
+    dtype = torch.float32
 
     def __init__(self, library: CDLL, pack_weights: bool) -> None:
         self.library = library
-        self._pack_weights = pack_weights
+        self.pack_weights = pack_weights
         self._lanes, self._panel = library.lanes(), library.panel_width()
         self._packed: dict[tuple[int, bool], tuple[int, Tensor, Tensor]] = {}  # version, weight (kept alive), panels
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self._pack_weights,)
+        return _unpickle, (self.pack_weights,)
 
     @property
     def description(self) -> str:
-        return f"{Path(self.library._name).stem}, {'packed' if self._pack_weights else 'not packed'}"
+        return f"{Path(self.library._name).stem}, {'packed' if self.pack_weights else 'not packed'}"
 
     def gather_(self, out: Tensor, state: Tensor, slots: Tensor) -> None:
         call(self.library.gather, len(slots), state.shape[1], slots, state, out)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
-        if not self._pack_weights:
+        if not self.pack_weights:
             return super().product(x, weight, bias, residual)
         out = x.new_empty(len(x), weight.shape[0])
-        self._product(x, self._panels(weight, backward=False), bias, residual, out)
+        self._product(x, weight, False, None if bias is None else bias.float(), residual, out)
         return out
 
     def product_backward(self, dy: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
-        if not self._pack_weights:
+        if not self.pack_weights:
             return super().product_backward(dy, weight, onto)
         out = dy.new_empty(len(dy), weight.shape[1]) if onto is None else onto
-        self._product(dy, self._panels(weight, backward=True), None, onto, out)
+        self._product(dy, weight, True, None, onto, out)
         return out
 
-    def _product(self, x: Tensor, panels: Tensor, bias: Tensor | None, plus: Tensor | None, out: Tensor) -> None:
+    def _product(
+        self, x: Tensor, weight: Tensor, backward: bool, bias: Tensor | None, plus: Tensor | None, out: Tensor
+    ) -> None:
+        half = weight.dtype == torch.bfloat16
+        if half and x.shape[1] % 2:  # bfloat16 terms are multiplied in pairs
+            x = F.pad(x, (0, 1))
+        kernel = self.library.product16 if half else self.library.product
         sizes = (len(x), out.shape[1], x.shape[1])
-        call(self.library.product, *sizes, x, panels, bias, plus, out, torch.get_num_threads())
+        call(kernel, *sizes, x, self._panels(weight, backward), bias, plus, out, torch.get_num_threads())
 
     def _panels(self, weight: Tensor, backward: bool) -> Tensor:
         """``weight`` in the layout of the product's kernel; packed again after the weight was changed in place."""
         key, version = (weight.data_ptr(), backward), weight._version
         packed_version, _, panels = self._packed.get(key, (-1, weight, weight))
         if packed_version != version:
+            half = weight.dtype == torch.bfloat16
+            original = weight
+            if half and weight.shape[not backward] % 2:
+                weight = F.pad(weight, (0, 0, 0, 1) if backward else (0, 1))
             rows, columns = weight.shape
             depth, width, strides = (rows, columns, (columns, 1)) if backward else (columns, rows, (1, columns))
             panels = weight.new_empty(-(-width // self._panel) * self._panel * depth)
-            call(self.library.pack, depth, width, weight, *strides, panels)
-            self._packed[key] = (version, weight, panels)
+            call(self.library.pack16 if half else self.library.pack, depth, width, weight, *strides, panels)
+            self._packed[key] = (version, original, panels)
         return panels
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
         normed, rstd = torch.empty_like(x), x.new_empty(*x.shape[:-1], 1)
-        call(self.library.rms_norm, rstd.numel(), x.shape[-1], x, weight, float(eps), normed, rstd)
+        call(self.library.rms_norm, rstd.numel(), x.shape[-1], x, weight.float(), float(eps), normed, rstd)
         return normed, rstd
 
     def rms_norm_backward_(self, dx: Tensor, d_normed: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> None:
-        call(self.library.rms_norm_backward, *x.shape, d_normed, x, weight, rstd, dx)
+        call(self.library.rms_norm_backward, *x.shape, d_normed, x, weight.float(), rstd, dx)
 
     def ragged(self, head_dim: int) -> int:
-        return _ATTENTION_LENGTH if self._pack_weights and head_dim % self._lanes == 0 else 0
+        return _ATTENTION_LENGTH if self.pack_weights and head_dim % self._lanes == 0 else 0
 
     def attention(
         self, q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, head_dim: int, rotary: Rotary

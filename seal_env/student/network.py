@@ -72,11 +72,12 @@ class Network(ABC):
     """
 
     static_decoding = False
+    bfloat16_kernels = False  # whether the network computes in float32 where its operations do, with bfloat16 weights
 
     def __init__(self, model: PreTrainedModel, layout: AdapterLayout) -> None:
         self.model = model
         self.layout = layout
-        self.ops = best_ops(model)
+        self.ops = best_ops(model, self.bfloat16_kernels)
 
     @property
     def device(self) -> torch.device:
@@ -84,8 +85,8 @@ class Network(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the base weights and of the computation; adapters and the optimizer state are always float32."""
-        return self.model.dtype
+        """Of the computation, mostly that of the base weights; trained adapters and the optimizer state are always float32."""
+        return self.model.dtype if self.ops.dtype is None or not self.bfloat16_kernels else self.ops.dtype
 
     @property
     def ragged(self) -> int:

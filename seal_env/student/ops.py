@@ -37,9 +37,11 @@ class TorchOps:
 
     Attributes:
         library: the compiled kernels; None here.
+        dtype: of activations and adapters; None: that of the weights.
     """
 
     library: CDLL | None = None
+    dtype: torch.dtype | None = None
 
     @property
     def description(self) -> str:
