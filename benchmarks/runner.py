@@ -8,6 +8,7 @@ from seconds, the lines depend neither on interruptions nor on ``num_envs``.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 import time
@@ -120,6 +121,7 @@ class Runner:
                 agent = about.type(env, policy, seed=seed, self_adapting=about.self_adapting, **about.config)
             # All settings, with their defaults and the templates that "auto" resolved to.
             resolved = {"env": env.unwrapped.config.to_dict(), "evaluation": test.unwrapped.config.to_dict()}
+            _check_dtypes(own / "environment.json", resolved)
             write_json(own / "environment.json", {**resolved, "policy": agent.policy.writing, "agent": asdict(agent.config)})
             tasks, every, start = range(settings.evaluation.tasks), settings.evaluation.every, settings.evaluation.start
             evaluate = Evaluate(test, tasks, every, own / "evaluation.jsonl", seed, start)
@@ -162,6 +164,18 @@ class Runner:
             for i, steps in enumerate(sequences)
             for t, step in enumerate(steps)
         ]
+
+
+def _check_dtypes(path: Path, resolved: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise a ValueError if a run was begun with another data type, which ``auto`` may be on another processor."""
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name, config in resolved.items():
+        before, now = recorded.get(name, {}).get("dtype", config["dtype"]), config["dtype"]
+        if before != now:
+            raise ValueError(
+                f"{path.parent} was begun with dtype={before!r}, and this processor computes with {now!r}: resume it where it"
+                f" was begun, or start a new run with -P env_options.dtype={now}"
+            )
 
 
 def _begin_worker(threads: int) -> None:

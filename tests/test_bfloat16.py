@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 import seal_env.student
+from seal_env import presets
+from seal_env.domains import from_keywords
 from seal_env.student import Student, native
 from seal_env.student.llama import LlamaNetwork
 from seal_env.student.native import NativeOps, compile_library
@@ -105,6 +107,19 @@ def test_a_merge_is_rounded_and_packed_again(model_path):
     merged = student.log_likelihood(student.zero(1), [["When?"]], [["In 1219."]])
     assert merged != before
     assert merged[0][0] == pytest.approx(adapted[0][0], rel=0.02, abs=0.2)
+
+
+def test_it_is_the_default_for_one_model_where_the_processor_has_units(tmp_path, monkeypatch):
+    for flags, expected in (("fpu avx512_bf16 amx_bf16", "bfloat16"), ("fpu avx2", "float32")):
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t: {flags}\n")
+        monkeypatch.setattr(presets, "_CPUINFO", tmp_path / "cpuinfo")
+        presets.has_bfloat16_units.cache_clear()
+        config = from_keywords({"model": "smollm2-135m"})
+        assert config.dtype == expected == config.to_dict()["dtype"]
+        assert from_keywords({"model": "smollm2-135m", "dtype": "float32"}).dtype == "float32"
+        assert from_keywords({"model": "smollm2-135m", "device": "cuda"}).dtype == "float32"
+        assert from_keywords({}).dtype == "float32"
+    presets.has_bfloat16_units.cache_clear()
 
 
 def test_one_line_says_what_is_slower(model_path, caplog, monkeypatch):

@@ -212,6 +212,17 @@ def test_a_run_directory_with_old_names_resumes_to_the_same_lines(unbroken, tmp_
     assert json.loads((folder / "benchmark.json").read_text()) == json.loads((unbroken / "benchmark.json").read_text())
 
 
+def test_a_run_is_not_resumed_with_another_data_type(unbroken, tmp_path, capsys):
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    (path,) = folder.glob("runs/grpo/seed-3/environment.json")
+    resolved = json.loads(path.read_text())
+    resolved["env"]["dtype"] = "bfloat16"  # as "auto" is on another processor
+    path.write_text(json.dumps(resolved))
+    (path.parent / "done.json").unlink()
+    assert start("--resume", folder) == 2
+    assert "was begun with dtype='bfloat16', and this processor computes with 'float32'" in capsys.readouterr().err
+
+
 def test_resume_refuses_other_settings_and_shows_them(unbroken, capsys):
     assert start("--resume", unbroken, "--budget", "24", "-P", "agents.grpo.config.beta=0.1") == 2
     message = capsys.readouterr().err

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Union, get
 from seal_env.chat import TemplateChoice
 from seal_env.checks import brief, check_choice, check_count, check_names, finite_number
 from seal_env.optimizers import OPTIMIZERS
+from seal_env.presets import default_dtype
 from seal_env.registry import Registry
 from seal_env.rewards import PROXY, REWARDS, Reward, get_reward
 from seal_env.tasks import DATASETS
@@ -118,7 +119,11 @@ class EnvConfig:
         "seal-nano", "The student: `seal-nano`, `smollm2-135m`, a folder (a PEFT adapter's, too), a GGUF file or a hub id."
     )
     device: str = keyword("cpu", "PyTorch device of the student.")
-    dtype: str = keyword("float32", "Data type of the student's base weights.")
+    dtype: str = keyword(
+        "auto",
+        "Data type of the student's base weights, `float32` or `bfloat16`; `auto`: `float32`, but `bfloat16` for `smollm2-135m`"
+        " on a CPU with bfloat16 units.",
+    )
     trust_remote_code: bool = keyword(False, "Whether a model of the hub may run code of its repository.")
     lora: Mapping[str, Any] | None = keyword(None, "Options of `peft.LoraConfig`; None: the default of `model`.")
     template: TemplateChoice = keyword("auto", "How the policy is prompted, and how its edits are read; `auto`: as `model` is.")
@@ -150,6 +155,8 @@ class EnvConfig:
     workers: int | None = keyword(None, "Number of workers of `executor`; None: one for each GPU or CPU core.")
 
     def __post_init__(self) -> None:
+        if self.dtype == "auto":
+            object.__setattr__(self, "dtype", default_dtype(self.model, self.device))
         if not isinstance(self.dataset_options, Mapping):
             raise ValueError(f"dataset_options must be a dictionary, got {self.dataset_options!r}")
         for name, choices in (
