@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -36,7 +37,8 @@ def check_config(config: Any, **minimums: float) -> None:
 
     Raises:
         TypeError: a field has a value of another type.
-        ValueError: a field is below its minimum, or not among the choices of its ``Literal``.
+        ValueError: a field is below its minimum, not a finite number (``max_grad_norm`` may be infinite), or not among the
+            choices of its ``Literal``.
     """
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
@@ -45,7 +47,9 @@ def check_config(config: Any, **minimums: float) -> None:
         elif not any(_has_type(value, kind) for kind in get_args(hint) or (hint,)):
             expected = hint.__name__ if isinstance(hint, type) else hint
             raise TypeError(f"{type(config).__name__}: {name} must be of type {expected}, got {value!r}")
-        elif name in minimums:
+        elif isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and name != "max_grad_norm")):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+        elif name in minimums and value is not None:
             check_at_least(name, value, minimums[name])
 
 

@@ -23,6 +23,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -122,6 +123,7 @@ class Agent(ABC):
             have none.
         uses_policy: whether the policy writes the edits. If not, it is never trained, and :meth:`state` holds all that is
             learnt.
+        learns: whether the agent uses a training budget; baselines do not.
         edits: number of edits scored so far.
         rounds: number of rounds so far.
 
@@ -134,6 +136,7 @@ class Agent(ABC):
     Config: ClassVar[type[Any]] = NoConfig
     presets: ClassVar[Mapping[str, Preset]] = {}
     uses_policy: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -147,6 +150,8 @@ class Agent(ABC):
     ):
         if self.uses_policy and not isinstance(policy, Policy):
             raise TypeError(f"policy must be an agents.Policy, such as Policy.from_pretrained('seal-nano'), got {policy!r:.80}")
+        if not _is_integer(seed) or seed < 0:
+            raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
         self.env, self.policy, self.seed, self.self_adapting = env, policy, seed, self_adapting
         self.seal_env = seal_vector_env(env)
         if problem := self.incompatibility(self.seal_env.config):
@@ -213,10 +218,10 @@ class Agent(ABC):
         """Run rounds until ``budget`` self-edits have been scored in total. A loaded agent counts from its first round.
 
         Raises:
-            ValueError: the budget is below 1.
+            ValueError: the budget is no integer of at least 1, or too small for one round.
         """
-        if budget < 1:
-            raise ValueError(f"budget must be at least 1 scored self-edit, got {budget}")
+        if not _is_integer(budget) or budget < 1:
+            raise ValueError(f"budget must be at least 1 scored self-edit, got {budget!r}")
         callbacks = [callback] if isinstance(callback, Callback) else list(callback or [])
         for each in callbacks:
             each.on_start(self)
@@ -232,6 +237,8 @@ class Agent(ABC):
             going_on = [each.on_round(self, result) for each in callbacks]
             if not all(going_on):
                 break
+        if self.learns and self.edits == 0:
+            raise ValueError(f"a budget of {budget} edits is too small for one round of {type(self).__name__}")
         for each in callbacks:
             each.on_end(self)
         return self
@@ -375,6 +382,10 @@ def expand_seeds(seed: SeedLike, count: int) -> list[int]:
     if len(seed) != count:
         raise ValueError(f"seed must be one number or one for each of the {count} observations, got {len(seed)}")
     return list(seed)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _check_template(config: EnvConfig, policy: Policy) -> None:

@@ -16,6 +16,8 @@ from seal_env.domains import DOMAINS, EnvConfig
 class Baseline(Agent):
     """An agent that does not learn."""
 
+    learns = False
+
     def round(self, budget: int) -> Round | None:
         return None
 

@@ -56,7 +56,8 @@ class GRPOConfig:
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        check_config(self, contexts=1, num_generations=2, num_iterations=1)
+        positive = dict.fromkeys(("learning_rate", "epsilon", "epsilon_high", "beta", "max_grad_norm"), 0.0)
+        check_config(self, contexts=1, num_generations=2, num_iterations=1, **positive)
 
 
 class GRPO(Agent):

@@ -79,7 +79,8 @@ class PPOConfig:
     shared_gradient: bool = False
 
     def __post_init__(self) -> None:
-        check_config(self, contexts=1, samples=2, n_epochs=1)
+        positive = ("learning_rate", "clip_range", "clip_range_vf", "vf_coef", "max_grad_norm", "target_kl")
+        check_config(self, contexts=1, samples=2, n_epochs=1, **dict.fromkeys(positive, 0.0))
         if self.batch_size < self.samples:
             raise ValueError(f"batch_size must be at least {self.samples} (samples), got {self.batch_size!r}")
 

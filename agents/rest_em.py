@@ -49,7 +49,7 @@ class ReSTEMConfig:
     same_contexts: bool = True
 
     def __post_init__(self) -> None:
-        check_config(self, contexts=1, samples=1, epochs=1, batch_size=1)
+        check_config(self, contexts=1, samples=1, epochs=1, batch_size=1, learning_rate=0, max_grad_norm=0)
         if not 0 <= self.rescore <= self.samples:
             raise ValueError(f"rescore must be from 0 to samples={self.samples}, got {self.rescore!r}")
         if not 0 <= self.quantile < 1:

@@ -63,7 +63,8 @@ class ToolPPOConfig:
     hidden: int = 64
 
     def __post_init__(self) -> None:
-        check_config(self, tasks=2, batch_size=2, n_epochs=1, hidden=1)
+        positive = ("learning_rate", "clip_range", "vf_coef", "max_grad_norm")
+        check_config(self, tasks=2, batch_size=2, n_epochs=1, hidden=1, **dict.fromkeys(positive, 0.0))
 
 
 class ToolPPO(ToolAgent):

@@ -129,15 +129,16 @@ class Runner:
             if about.learns:
                 callbacks = [*self._loggers(label, seed), evaluate, Checkpoint(own / "checkpoints")]
                 callbacks.append(_Report(label, seed, report, agent.edits))
-            agent.learn(settings.budget, callbacks)
-            if about.learns:
-                if agent.edits == 0:
+            try:
+                agent.learn(settings.budget, callbacks)
+            except ValueError:
+                if agent.edits == 0:  # the budget is too small for one round
                     shutil.rmtree(own)
-                    raise ValueError(f"a budget of {settings.budget} edits is too small for one round of {label}")
-                if agent.uses_policy:
-                    with atomic_folder(own / "policy") as new:
-                        policy.save(new)
-                        agent.save_metadata(new)
+                raise
+            if about.learns and agent.uses_policy:
+                with atomic_folder(own / "policy") as new:
+                    policy.save(new)
+                    agent.save_metadata(new)
             if settings.evaluation.sequences and not (own / "continual.jsonl").is_file():
                 with atomic_write(own / "continual.jsonl") as partial:
                     append_lines(partial, self._continual_lines(agent, seed))

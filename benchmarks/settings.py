@@ -17,7 +17,6 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from peft import LoraConfig
 
 from agents import Agent, Policy, get_agent
-from agents.baselines import Baseline
 from agents.policy import policy_preset
 from benchmarks import CONFIGS, DEFAULTS
 from seal_env.checks import check_at_least, check_count, check_names, did_you_mean
@@ -58,7 +57,7 @@ class AgentSettings:
 
     @property
     def learns(self) -> bool:
-        return not issubclass(self.type, Baseline)
+        return self.type.learns
 
 
 @dataclass(frozen=True)

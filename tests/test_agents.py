@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import agents
-from agents import AGENTS, GRPO, GRPOConfig, Policy, ReSTEM, ReSTEMConfig, ScoredEdit, evaluate, get_agent
+from agents import AGENTS, GRPO, PPO, GRPOConfig, Policy, ReSTEM, ReSTEMConfig, ScoredEdit, evaluate, get_agent
 from agents.base import rollout_metrics
 from agents.callbacks import Checkpoint, Evaluate, LogEdits, LogRounds, StopEarly, drop_lines, latest
 from agents.grpo import group_advantages
@@ -277,6 +278,13 @@ def test_invalid_arguments_raise_clear_errors(make, model_path, tmp_path):
             "selection must be one of best, positive, quantile, shrunk, got 'bets'",
         ),
         (lambda: ReSTEM(env, policy).learn(0), "budget must be at least 1"),
+        (lambda: ReSTEM(env, policy).learn("16"), "budget must be at least 1 scored self-edit, got '16'"),
+        (lambda: GRPO(env, policy).learn(3), "a budget of 3 edits is too small for one round of GRPO"),
+        (lambda: GRPO(env, policy, seed="x"), "seed must be an integer >= 0, got 'x'"),
+        (lambda: GRPO(env, policy, learning_rate=math.nan), "learning_rate must be a finite number, got nan"),
+        (lambda: GRPO(env, policy, learning_rate=-1e-3), "learning_rate must be at least 0.0, got -0.001"),
+        (lambda: GRPO(env, policy, epsilon=-1.0), "epsilon must be at least 0.0, got -1.0"),
+        (lambda: PPO(env, policy, clip_range=-0.2), "clip_range must be at least 0.0, got -0.2"),
         (lambda: GRPO(env, policy, loss_type="ppo"), "loss_type must be one of grpo, bnpo, dr_grpo, got 'ppo'"),
         (lambda: GRPO(env, policy, num_generations=1), "num_generations must be at least 2, got 1"),
         (lambda: get_agent("from_file")(env, policy), "from_file needs path="),

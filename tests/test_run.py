@@ -280,7 +280,7 @@ def test_weights_and_biases_gets_every_round_in_one_run(config, unbroken, tmp_pa
         (["--seeds", "0"], "at least 1"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["--budget", "0"], "budget must be an integer >= 1"),
-        (["--budget", "1", "-P", "agents={grpo: {}}"], "a budget of 1 edits is too small for one round of grpo"),
+        (["--budget", "1", "-P", "agents={grpo: {}}"], "a budget of 1 edits is too small for one round of GRPO"),
         (["-P", "agents={../x: {agent: grpo}}"], "label"),
         (["-P", "agents=[unclosed"], "is not a YAML value"),
         (["-P", "env_options.mode=refine"], "agents.rest_em: agents learn from episodes of one update"),
