@@ -41,7 +41,7 @@ def test_it_knows_single_rules_and_is_lost_where_they_are_composed(benchmark):
 
 
 def test_an_update_helps_and_a_wild_one_harms(benchmark):
-    new, known, oracle = compositions("train", 24), single_rules(8), benchmark.config.oracle()
+    new, known, oracle = compositions("train", 14), single_rules(8), benchmark.config.oracle()
     assert np.mean(benchmark.solved(new, oracle)) > np.mean(benchmark.solved(new)) + 0.15
     wild = ToolEdit(*oracle.switches, oracle.strategy, 0.1, oracle.num_train_epochs)
     assert np.mean(benchmark.solved(known, wild)) < np.mean(benchmark.solved(known)) - 0.5
