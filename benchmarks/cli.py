@@ -14,6 +14,7 @@ COMMANDS = {
     "report": ("benchmarks.commands.report", "write tables, curves and a page from run directories"),
     "list": ("benchmarks.commands.listing", "list environments, datasets, formats, graders, agents and configs"),
     "eval": ("benchmarks.commands.evaluate", "evaluate a policy, a file of edits or a baseline"),
+    "regrade": ("benchmarks.commands.regrade", "grade the stored answers of a benchmark with another grader"),
     "tune": ("benchmarks.commands.tune", "choose adapter, inner loop and temperature for a model on validation tasks"),
     "adapt": ("benchmarks.commands.adapt", "train an adapter on your own documents"),
     "replay": ("benchmarks.commands.replay", "score SEAL's recorded runs again and compare with the paper"),

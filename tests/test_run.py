@@ -212,6 +212,39 @@ def test_a_run_directory_with_old_names_resumes_to_the_same_lines(unbroken, tmp_
     assert json.loads((folder / "benchmark.json").read_text()) == json.loads((unbroken / "benchmark.json").read_text())
 
 
+def test_stored_answers_are_graded_again(unbroken, tmp_path, capsys):
+    def regrade(*arguments: object) -> int:
+        return main(["regrade", *map(str, arguments)])
+
+    same, other = tmp_path / "same", tmp_path / "other"
+    assert regrade(unbroken, "--grader", "exact", "--out", same) == 0
+    names = [name for name in lines_of(same) if name.startswith("runs") and not name.endswith("continual.jsonl")]
+    assert {name: lines_of(unbroken)[name] for name in names} == {name: lines_of(same)[name] for name in names}
+    assert any(name.endswith("evaluation.jsonl") for name in names)
+    assert regrade(unbroken, "--grader", "tests.test_run:yes_to_all", "--out", other) == 0
+    for line in lines_of(other)["runs/grpo/seed-3/evaluation.jsonl"]:
+        assert (line["score_before"], line["score"], line["reward"], line["gain"]) == (1.0, 1.0, 1.0, 0.0)
+        assert all(question["correct"] is True for question in line["questions"])
+    records = read([other])
+    assert {run.label for run in records.runs} == {run.label for run in read([unbroken]).runs}
+    assert from_mapping(read_config(other / "benchmark.json")).evaluation.env_options["grader"] == "tests.test_run:yes_to_all"
+    capsys.readouterr()
+    assert regrade(unbroken, "--grader", "exact", "--out", same) == 2
+    assert "exists: choose another folder" in capsys.readouterr().err
+    assert regrade(unbroken, "--grader", "exakt", "--out", tmp_path / "new") == 2
+    assert "Did you mean 'exact'?" in capsys.readouterr().err
+    assert regrade(tmp_path, "--grader", "exact", "--out", tmp_path / "new") == 2
+    settings = json.loads((same / "benchmark.json").read_text())
+    settings["evaluation"]["env_options"]["evaluations_per_edit"] = 3
+    (same / "benchmark.json").write_text(json.dumps(settings))
+    assert regrade(same, "--grader", "exact", "--out", tmp_path / "new") == 2
+    assert "evaluations_per_edit=3" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def yes_to_all(answered):
+    return [True for _ in answered]
+
+
 def test_a_run_is_not_resumed_with_another_data_type(unbroken, tmp_path, capsys):
     folder = shutil.copytree(unbroken, tmp_path / "run")
     (path,) = folder.glob("runs/grpo/seed-3/environment.json")
