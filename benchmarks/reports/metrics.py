@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from scipy.integrate import trapezoid
 from benchmarks.reports.intervals import FEW, Estimate, estimate, paired_difference
 from seal_env.domains import DOMAINS
 from seal_env.registry import Registry
+from seal_env.rewards.groundedness import groundedness
 from seal_env.tasks.answer_match import normalize
 
 if TYPE_CHECKING:
@@ -217,6 +219,23 @@ def _coverage(tasks: pd.DataFrame) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
+def _grounded(tasks: pd.DataFrame) -> float | None:
+    """Share of the edit's names and numbers that its passage has, mean over the edits with any."""
+    edits = zip(tasks["text"], tasks["passage_title"], tasks["context"])
+    shares = [share for edit in edits if (share := groundedness(*edit)) is not None]
+    return float(np.mean(shares)) if shares else None
+
+
+def _compression(tasks: pd.DataFrame) -> float | None:
+    """Bytes of all edits together over their bytes after compression (Shaib et al. 2024, arXiv 2403.00553)."""
+    text = "\n".join(tasks["text"]).encode("utf-8", "replace")
+    return len(text) / len(zlib.compress(text, 9)) if len(text) > len(tasks) else None
+
+
+def _about_passages(run: Run) -> bool:
+    return bool(run.domain) and "coverage" in DOMAINS.get(run.domain).report_measures
+
+
 def _final(column: str) -> Callable[[Run], float]:
     return lambda run: float(run.points[column].iloc[-1])
 
@@ -360,7 +379,26 @@ for _metric in (
         per_point=_coverage,
         share=True,
         curve="gold answers in the edit",
-        applies=lambda run: bool(run.domain) and "coverage" in DOMAINS.get(run.domain).report_measures,
+        applies=_about_passages,
+    ),
+    Metric(
+        "grounded",
+        "grounded",
+        "names and numbers of the edit that its passage has, at the end of training, percent; the others are invented",
+        per_point=_grounded,
+        share=True,
+        curve="names and numbers of the edit that the passage has",
+        applies=_about_passages,
+        terminal=False,
+    ),
+    Metric(
+        "compression",
+        "compression",
+        "bytes of all edits together over their compressed bytes, at the end of training: the higher, the more repetitive",
+        per_point=_compression,
+        format=".1f",
+        curve="compression ratio of the edits",
+        terminal=False,
     ),
     Metric(
         "length",

@@ -63,8 +63,9 @@ class Run:
         edits: one row per scored edit; ``tokens`` counts all updates of the edit.
         rounds: one row per training round, which ended after ``edits`` scored edits; ``seconds`` is the sum over its phases,
             without evaluation.
-        evaluations: one row per evaluated task, of complete evaluations only. ``graded``: whether ``score`` counts;
-            ``ungraded``: how many of its ``questions`` have no verdict before or after the update.
+        evaluations: one row per evaluated task, of complete evaluations only, with its ``passage_title`` and ``context``.
+            ``graded``: whether ``score`` counts; ``ungraded``: how many of its ``questions`` have no verdict before or after
+            the update.
         sequences: of the final policy, per continual sequence: ``(steps, passages)``, accuracy on each passage after each
             update; NaN above the diagonal.
         notes: what was left out.
@@ -357,7 +358,13 @@ def _read_evaluations(path: Path, tasks: Mapping[int, Task]) -> tuple[pd.DataFra
         raise ValueError(f"{path}, line {number}: no {name!r} in a question")
     ungraded = [sum(None in (q["correct_before"], q["correct"]) for q in each) for each in questions]
     graded = [not each or count < len(each) for each, count in zip(questions, ungraded)]
-    frame = frame.assign(questions=questions, fit_status=_values(frame, "fit_status", ""))
+    passages = [tasks[i] for i in frame["task"]]
+    frame = frame.assign(
+        questions=questions,
+        fit_status=_values(frame, "fit_status", ""),
+        passage_title=pd.Series([task.title for task in passages], frame.index, object),
+        context=pd.Series([task.context for task in passages], frame.index, object),  # Arrow's strings hold no lone surrogates
+    )
     return frame.assign(ungraded=np.array(ungraded, int), graded=np.array(graded, bool)), torn
 
 
