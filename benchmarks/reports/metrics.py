@@ -398,6 +398,7 @@ for _metric in (
         per_point=_compression,
         format=".1f",
         curve="compression ratio of the edits",
+        applies=_about_passages,
         terminal=False,
     ),
     Metric(
