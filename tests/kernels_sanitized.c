@@ -55,13 +55,25 @@ static void attend(void) {
     free(entries);
 }
 
-static void multiply(void) {
+static void multiply_all(void) {
     const long m = between(1, 100), n = between(1, 150), k = between(1, 600);
     float *a = floats(m * k), *w = floats(n * k), *panels = floats((n + PANEL - 1) / PANEL * PANEL * k), *c = floats(m * n);
     float *bias = floats(n), *plus = floats(m * n);
     pack(k, n, w, 1, k, panels);
     product(m, n, k, a, panels, rand() % 2 ? bias : 0, rand() % 2 ? plus : 0, c, between(1, 3));
     product(m, n, k, a, panels, 0, c, c, 2);
+    const long even = 2 * between(1, 300), count = (n + PANEL - 1) / PANEL * PANEL * even / 2;
+    unsigned short *half = malloc(n * even * sizeof(unsigned short));
+    unsigned *pairs_of = malloc(count * sizeof(unsigned));
+    float *terms = floats(m * even);
+    for (long i = 0; i < n * even; i++) half[i] = (unsigned short)(0x3f80 + i % 64);
+    pack16(even, n, half, 1, even, pairs_of);
+    product16(m, n, even, terms, pairs_of, rand() % 2 ? bias : 0, rand() % 2 ? plus : 0, c, between(1, 3));
+    pack16(even, n, half, n, 1, pairs_of);
+    product16(m, n, even, terms, pairs_of, 0, c, c, 2);
+    free(half);
+    free(pairs_of);
+    free(terms);
     float *all[] = {a, w, panels, c, bias, plus};
     for (int i = 0; i < 6; i++) free(all[i]);
 }
@@ -103,7 +115,7 @@ static void adapt(void) {
 int main(void) {
     for (int i = 0; i < 150; i++) {
         attend();
-        multiply();
+        multiply_all();
         adapt();
     }
     puts("clean");

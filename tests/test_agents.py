@@ -78,23 +78,23 @@ def test_a_resumed_run_ends_as_an_unbroken_one(make, tmp_path, agent_type, confi
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     held_out, _ = make(2, reward=None)
     env, policy = make(8, reward=None)
-    agent_type(env, policy, seed=3, self_adapting=self_adapting, **config).learn(96, watchers(unbroken, held_out))
+    agent_type(env, policy, seed=3, self_adapting=self_adapting, **config).learn(64, watchers(unbroken, held_out))
 
     held_out, _ = make(2, reward=None)
     env, policy = make(8, reward=None)
     agent = agent_type(env, policy, seed=3, self_adapting=self_adapting, **config)
-    agent.learn(64, [*watchers(broken, held_out), Checkpoint(broken / "checkpoints", every=1)])
+    agent.learn(32, [*watchers(broken, held_out), Checkpoint(broken / "checkpoints", every=1)])
     predicted = agent.predict({"instruction": ["Go on:"]}, seed=5)
-    with (broken / "edits.jsonl").open("a") as file:  # killed in the middle of a line of the third round
-        file.write(json.dumps({"round": 2, "edit": 64}) + '\n{"round": 2, "ed')
+    with (broken / "edits.jsonl").open("a") as file:  # killed in the middle of a line of the second round
+        file.write(json.dumps({"round": 1, "edit": 32}) + '\n{"round": 1, "ed')
 
     held_out, _ = make(2, reward=None)
     env, policy = make(8, reward=None)
     resumed = agent_type.load(latest(broken / "checkpoints"), env, policy)
     assert resumed.predict({"instruction": ["Go on:"]}, seed=5) == predicted
-    resumed.learn(96, watchers(broken, held_out))
+    resumed.learn(64, watchers(broken, held_out))
     assert lines(broken) == lines(unbroken)
-    assert resumed.edits == 96 and sorted(path.name for path in (broken / "checkpoints").iterdir()) == ["round-00002"]
+    assert resumed.edits == 64 and sorted(path.name for path in (broken / "checkpoints").iterdir()) == ["round-00001"]
 
 
 def test_an_agent_need_not_be_evaluated_before_it_learns(make, tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,34 @@ def test_a_gguf_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "cut.gguf").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"cut.gguf"):
         load_base(str(tmp_path / "cut.gguf"))
+
+
+def test_a_packaged_model_is_converted_once_by_processes_that_ask_at_once(tmp_path, monkeypatch):
+    model = write_gguf(tmp_path / "model.gguf")
+    digest = hashlib.sha256((tmp_path / "model.gguf").read_bytes()).hexdigest()
+    code = f"""
+import logging, pathlib
+logging.basicConfig(level=logging.INFO)
+from seal_env.models import gguf
+gguf.PACKAGED["tiny"] = gguf.PackagedModel("any==1", "model.gguf", {digest!r}, "F32", "user/model")
+gguf.packaged_file = lambda name: pathlib.Path({str(tmp_path / "model.gguf")!r})
+print(gguf.packaged_folder("tiny"))
+"""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    arguments = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", code], **arguments) for _ in range(3)]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert sum("converting" in log for _, log in outputs) == 1
+    (folder,) = {printed.strip() for printed, _ in outputs}
+    loaded, _ = load_base(folder)
+    tokens = torch.arange(60)[None]
+    assert_close(loaded(tokens).logits, model(tokens).logits)
+    # A file that is not the one that the name stands for.
+    monkeypatch.setitem(gguf_models.PACKAGED, "other", PackagedModel("any==1", "model.gguf", "0" * 64, "F32", "user/model"))
+    monkeypatch.setattr(gguf_models, "packaged_file", lambda name: tmp_path / "model.gguf")
+    with pytest.raises(ValueError, match=r"model 'other': .*model\.gguf is damaged"):
+        load_base("other")
 
 
 def test_what_is_not_installed_is_named_with_the_command_that_installs_it(monkeypatch, written):

@@ -18,7 +18,7 @@ from seal_env.tasks.almanac import Almanac
 
 @pytest.fixture(scope="module")
 def benchmark() -> NanoBenchmark:
-    return NanoBenchmark(articles=24)
+    return NanoBenchmark(articles=16)
 
 
 def test_it_is_a_small_standard_folder():

@@ -180,7 +180,8 @@ def test_a_budget_is_kept_to_the_edit(make):
     curve = Curve()
     agent = PPO(env, policy, contexts=3, samples=4).learn(22, curve)
     assert agent.edits == 20 and len(curve.rounds) == 2  # 12 and 8; two more are too few for a passage
-    assert PPO(env, policy, samples=4).learn(3).edits == 0
+    with pytest.raises(ValueError, match="a budget of 3 edits is too small for one round of PPO"):
+        PPO(env, policy, samples=4).learn(3)
 
 
 @pytest.mark.parametrize(
