@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_to_the_same_lines_and_table(config, unbroken, tmp_
 
     SEAL_ENV_KILLS=20 sets how many kills; if a run ends before, another starts.
     """
-    rng, kills, wanted, folder = random.Random(1), 0, int(os.environ.get("SEAL_ENV_KILLS", "3")), tmp_path / "run-0"
+    rng, kills, wanted, folder = random.Random(1), 0, int(os.environ.get("SEAL_ENV_KILLS", "2")), tmp_path / "run-0"
     command = [sys.executable, "-m", "benchmarks.cli", "run", "--no-report"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     while kills < wanted:
