@@ -22,7 +22,7 @@ $(VENV)/.smollm2: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/seal-bench run $(if $(wildcard runs/demo/benchmark.json),--resume runs/demo,--config demo --out runs/demo)
 
-# The same with SmolLM2-135M, in under ten minutes; then an adapter for a document, written by the trained policy. DATASET is SQuAD's
+# The same with SmolLM2-135M; then an adapter for a document, written by the trained policy. DATASET is SQuAD's
 # development set or a file of your own passages with questions.
 DATASET ?= almanac
 DOCUMENT ?= CONTRIBUTING.md
