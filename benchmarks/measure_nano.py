@@ -21,11 +21,10 @@ import numpy as np
 from benchmarks.measurements.task_scores import TaskScorer, print_row
 from benchmarks.training.nano_corpus import FORMATS
 from seal_env.edits import get_format, pairs_text, parse, passage_only
-from seal_env.evaluation.graders import exact
 from seal_env.files import write_json
 from seal_env.presets import NANO_LORA, model_preset
 from seal_env.student import Sampling
-from seal_env.tasks import Task, open_book_prompt
+from seal_env.tasks import Task
 from seal_env.tasks.almanac import Almanac, Article, Names
 
 MAX_EDIT_TOKENS = 256
@@ -91,14 +90,7 @@ class NanoBenchmark(TaskScorer):
 
     def open_book(self) -> list[float]:
         """Accuracy with the passage in the prompt, without an update."""
-        prompts = [[open_book_prompt(task.title, task.context, q.question) for q in task.questions] for task in self.tasks]
-        groups = self.student.answer(
-            self.student.zero(len(prompts)), prompts, max_new_tokens=PRESET.answer_tokens, stop=("\n",)
-        )
-        return [
-            float(np.mean([exact(answer.text.strip(), q.answers) for answer, q in zip(answers, task.questions)]))
-            for answers, task in zip(groups, self.tasks)
-        ]
+        return self.score_open_book(self.tasks)
 
     def closed_book(self) -> list[float]:
         """Accuracy without the passage, without an update."""

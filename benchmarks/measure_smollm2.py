@@ -9,6 +9,7 @@ Rows are saved as they are done, and the same command continues. ``effects.json`
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -47,11 +48,10 @@ class EffectTable:
         self.add_edits("gold question-answer pairs", "self-qa", lambda: [gold_pairs(task) for task in tasks])
         for temperature in TEMPERATURES:
             for edit_format in FORMATS:
-                sampling = Sampling(temperature, 1.0)
                 self.add_edits(
                     f"own edits, {edit_format}, temperature {temperature:g}",
                     edit_format,
-                    lambda: self.scorer.write(edit_format, sampling, self.edit_tokens),  # noqa: B023 (called at once)
+                    functools.partial(self.scorer.write, edit_format, Sampling(temperature, 1.0), self.edit_tokens),
                 )
         with atomic_write(self.folder / "table.md") as partial:
             partial.write_text("\n".join(self.lines()) + "\n", encoding="utf-8")

@@ -12,14 +12,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.settings import Settings
-    from seal_env.evaluation.graders import Answered, Score
-
-Gold = Mapping[tuple[int, str], tuple[str, ...]]  # accepted answers by task and question
+    from seal_env.evaluation import Verdicts
+    from seal_env.rewards import Reward
+    from seal_env.tasks import Task
 
 EXAMPLES = """examples:
   seal-bench regrade runs/squad --grader contains --out runs/squad-contains
@@ -44,29 +43,32 @@ def run(arguments: argparse.Namespace) -> Path:
         ValueError: an argument cannot work, or the benchmark has no answers to grade.
         GradingError: the grader has no verdict on some answers; nothing is written then.
     """
+    from agents.callbacks import append_lines
     from benchmarks.run_directory import add_session, read_settings, write_settings
     from benchmarks.settings import tree_of
-    from seal_env.evaluation.graders import get_grader, grade
-    from seal_env.files import atomic_folder
+    from seal_env.evaluation import ClosedBook
+    from seal_env.evaluation.graders import get_grader
+    from seal_env.files import atomic_folder, write_json
 
     source, out, options = arguments.folder, arguments.out, tree_of(arguments.options)
     settings = read_settings(source)
     _check_gradable(settings)
     if out.exists():
         raise ValueError(f"--out {out} exists: choose another folder")
-    grader = get_grader(arguments.grader, options)
+    evaluator = ClosedBook(get_grader(arguments.grader, options))
     changed = {**settings.evaluation.env_options, "grader": arguments.grader, "grader_options": options}
     new_settings = replace(settings, evaluation=replace(settings.evaluation, env_options=changed, sequences=0))
-    gold = {
-        (line["task"], question["question"]): tuple(question["answers"])
-        for line in _lines(source / "tasks.jsonl")
-        for question in line["questions"]
-    }
+    reward = new_settings.env_config(training=False).reward_function()
+    tasks = {line["task"]: _task(line) for line in _lines(source / "tasks.jsonl")}
     runs = sorted(path.parent for path in source.glob("runs/*/*/evaluation.jsonl"))
     evaluations = [_lines(folder / "evaluation.jsonl") for folder in runs]
-    items = [item for lines in evaluations for line in lines for pair in _answered(line, gold) for item in pair]
-    verdicts = grade(grader, items)
-    reward = str(new_settings.env_config(training=False).reward or "score")
+    answers = [
+        (tasks[line["task"]], tuple(question[key] for question in line["questions"]))
+        for lines in evaluations
+        for line in lines
+        for key in ("answer_before", "answer")
+    ]
+    verdicts = iter(evaluator.verdicts(answers))  # two of each line
     with atomic_folder(out) as new:
         write_settings(new, new_settings)
         shutil.copy2(source / "tasks.jsonl", new)
@@ -80,10 +82,10 @@ def run(arguments: argparse.Namespace) -> Path:
             if (folder / "environment.json").is_file():
                 resolved = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
                 resolved["evaluation"] |= {"grader": arguments.grader, "grader_options": options}
-                (target / "environment.json").write_text(json.dumps(resolved, indent=1), encoding="utf-8")
-            text = "".join(json.dumps(_regraded(line, gold, verdicts, reward)) + "\n" for line in lines)
-            (target / "evaluation.jsonl").write_text(text, encoding="utf-8")
-    print(f"{out}: {sum(map(len, evaluations))} evaluated tasks, {len(verdicts)} different answers")
+                write_json(target / "environment.json", resolved)
+            regraded = [_regraded(line, tasks[line["task"]], next(verdicts), next(verdicts), reward) for line in lines]
+            append_lines(target / "evaluation.jsonl", regraded)
+    print(f"{out}: {sum(map(len, evaluations))} evaluated tasks, graded by {arguments.grader}")
     return out
 
 
@@ -104,33 +106,33 @@ def _check_gradable(settings: Settings) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file; a last line that was torn by a kill is left out."""
     from benchmarks.reports.renamed_keys import load
 
-    return [load(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [load(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def _answered(line: dict[str, Any], gold: Gold) -> list[tuple[Answered, Answered]]:
-    """For every question of an evaluated task, the answers before and after the update."""
-    from seal_env.evaluation.graders import Answered
+def _task(line: Mapping[str, Any]) -> Task:
+    from seal_env.tasks import Question, Task
 
-    return [
-        (
-            Answered(question["question"], question["answer_before"], gold[line["task"], question["question"]]),
-            Answered(question["question"], question["answer"], gold[line["task"], question["question"]]),
-        )
-        for question in line["questions"]
-    ]
+    questions = tuple(Question(question["question"], tuple(question["answers"])) for question in line["questions"])
+    return Task(line["title"], line["context"], questions)
 
 
-def _regraded(line: dict[str, Any], gold: Gold, verdicts: Mapping[Answered, Score | None], reward: str) -> dict[str, Any]:
+def _regraded(line: dict[str, Any], task: Task, before: Verdicts, after: Verdicts, reward: Reward) -> dict[str, Any]:
     """The line of an evaluated task with other verdicts, and all that is computed from them."""
-    pairs = [(verdicts[before], verdicts[after]) for before, after in _answered(line, gold)]
-    questions = [
-        {**question, "correct_before": before, "correct": after} for question, (before, after) in zip(line["questions"], pairs)
-    ]
-    graded = [(was, now) for was, now in pairs if was is not None and now is not None]
-    before, after = (mean(column) for column in zip(*graded)) if graded else (0.0, 0.0)
-    gain = after - before
-    rewards = {"score": after, "gain": gain, "binary": float(gain > 0)}
-    scores = {"score_before": before, "score": after, "gain": gain, "scores": [after]}
-    return {**line, "reward": rewards[reward], **scores, "questions": questions}
+    from seal_env.evaluation.scoring import Outcome, TaskResult
+    from seal_env.student import FitReport, FitStatus
+
+    result = TaskResult.from_verdicts(task, (), (), before, after)
+    outcome = Outcome((result,), FitReport(FitStatus(line["fit_status"])), None)
+    verdicts = zip(line["questions"], before, after)
+    return {
+        **line,
+        "reward": reward(outcome),
+        "score_before": outcome.score_before,
+        "score": outcome.score,
+        "gain": outcome.gain,
+        "scores": [outcome.score],
+        "questions": [{**question, "correct_before": was, "correct": now} for question, was, now in verdicts],
+    }

@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 from agents.seeding import task_seeds
 from benchmarks.measurements.task_scores import TaskScorer
-from seal_env.chat import Prompt, Template, prompt_ids
+from seal_env.chat import Prompt, prompt_ids
 from seal_env.domains.knowledge import KnowledgeDomain
 from seal_env.edits import EditFormat, EditSettings, ParsedEdit, get_format, parse, passage_only
-from seal_env.evaluation import ClosedBook
 from seal_env.evaluation.scoring import Outcome, ScoreRequest
 from seal_env.student import Sampling
-from seal_env.tasks import open_book_prompt
 
 
 class Effect(NamedTuple):
@@ -73,17 +71,17 @@ class EffectScorer(TaskScorer):
     def effects(
         self, edits: Sequence[str], settings: EditSettings | None = None, edit_format: str | EditFormat | None = None
     ) -> list[Effect]:
-        """The effect of an edit for each task.
+        """The effect of an edit for each of the first tasks.
 
         Args:
-            edits: one for each task.
+            edits: one for a task, for all tasks or fewer.
             settings: how edits are split and learnt; by default the environment's.
             edit_format: of the edits; by default that of ``settings``.
         """
         settings = settings or self.settings
         if edit_format is not None:
             settings = replace(settings, format=edit_format)
-        return self._run([parse(edit, task, settings, i) for i, (edit, task) in enumerate(zip(edits, self.tasks, strict=True))])
+        return self._run([parse(edit, task, settings, i) for i, (edit, task) in enumerate(zip(edits, self.tasks))])
 
     def passage_only(self, settings: EditSettings | None = None) -> list[Effect]:
         """The effect of an update on each passage alone."""
@@ -94,19 +92,8 @@ class EffectScorer(TaskScorer):
         return self._run([parse("", task, self.settings, 0) for task in self.tasks])
 
     def open_book(self) -> list[float]:
-        """The scores without an update, with the passage in each prompt, of the tasks with a verdict."""
-        evaluator = self.domain.evaluator
-        assert isinstance(evaluator, ClosedBook)
-        template: Template = "base" if evaluator.chat is None else "instruct"
-        prompts = []
-        for task in self.tasks:
-            texts = [open_book_prompt(task.title, task.context, q.question, template) for q in task.questions]
-            prompts.append([text if evaluator.chat is None else evaluator.chat.prompt(text) for text in texts])
-        adapters = self.student.zero(len(prompts))
-        groups = self.student.answer(adapters, prompts, max_new_tokens=evaluator.max_new_tokens, stop=evaluator.stop)
-        answers = [(task, evaluator.answers(task, [a.text for a in group])) for task, group in zip(self.tasks, groups)]
-        graded = [[verdict for verdict in verdicts if verdict is not None] for verdicts in evaluator.verdicts(answers)]
-        return [evaluator.score(tuple(verdicts)) for verdicts in graded if verdicts]
+        """The scores without an update, with the passage in each prompt."""
+        return self.score_open_book(self.tasks)
 
     def _run(self, edits: Sequence[ParsedEdit]) -> list[Effect]:
         requests = [ScoreRequest((task,), edit.update) for task, edit in zip(self.tasks, edits)]

@@ -123,12 +123,11 @@ class Search:
         if (done := self.trials.get(_key(lora, inner_loop, temperature, tasks))) is not None:
             return done
         scorer = self._make_scorer(lora)
-        own_edits = self._own_edits(scorer, temperature)[:tasks]
-        scorer.tasks = self.all_tasks[:tasks]
+        own_edits = self._own_edits(scorer, temperature)
         settings = scorer.settings.with_options(**inner_loop)
         started = time.perf_counter()
-        gold = scorer.effects([gold_statements(task) for task in scorer.tasks], settings)
-        own = scorer.effects(own_edits, settings)
+        gold = scorer.effects([gold_statements(task) for task in scorer.tasks[:tasks]], settings)
+        own = scorer.effects(own_edits[:tasks], settings)
         effects = [*gold, *own]
         trial = Trial(
             *(dict(lora), dict(inner_loop), temperature, tasks),
@@ -143,13 +142,16 @@ class Search:
         return trial
 
     def _make_scorer(self, lora: Mapping[str, Any]) -> EffectScorer:
-        """The scorer with this adapter; only the last one is kept, because packed weights are large."""
+        """The scorer with this adapter; only the last one is kept, for its memory. The answers before the update, which all
+        trials share, are generated here and not timed.
+        """
         name = json.dumps(lora, sort_keys=True)
         if self._scorer is None or self._scorer[0] != name:
             self._scorer = None
             options = {**self.options, "lora": dict(lora)}
             scorer = EffectScorer(self.arguments.env, self.arguments.tasks, batch=self.arguments.num_envs, **options)
-            self._scorer, self.all_tasks = (name, scorer), scorer.tasks
+            scorer.closed_book()
+            self._scorer = (name, scorer)
         return self._scorer[1]
 
     def _own_edits(self, scorer: EffectScorer, temperature: float) -> list[str]:
@@ -157,7 +159,6 @@ class Search:
         path = self.arguments.out / f"edits-{temperature}.json"
         if temperature not in self.edits:
             if not path.is_file():
-                scorer.tasks = self.all_tasks
                 sampling = Sampling(temperature, self.arguments.top_p)
                 write_json(path, scorer.write(scorer.settings.format, sampling, self.arguments.edit_tokens))
             self.edits[temperature] = json.loads(path.read_text(encoding="utf-8"))

@@ -9,9 +9,11 @@ import gymnasium as gym
 
 import seal_env  # noqa: F401  registers the environments
 from benchmarks.reports.intervals import Estimate, mean_interval
+from seal_env.chat import Template
 from seal_env.edits import ParsedEdit
+from seal_env.evaluation import ClosedBook
 from seal_env.evaluation.scoring import ScoreRequest
-from seal_env.tasks import Task
+from seal_env.tasks import Task, open_book_prompt
 
 
 class TaskScorer:
@@ -31,6 +33,22 @@ class TaskScorer:
         """The score of each task after the update on its edit."""
         requests = [ScoreRequest((task,), edit.update) for task, edit in zip(tasks, edits, strict=True)]
         return [outcome.score for outcome in self._scorer.score(requests)]
+
+    def score_open_book(self, tasks: Sequence[Task]) -> list[float]:
+        """The scores of knowledge tasks without an update, with the passage in each prompt, of the tasks with a verdict."""
+        evaluator = self.domain.evaluator
+        assert isinstance(evaluator, ClosedBook)
+        chat = evaluator.chat
+        template: Template = "base" if chat is None else "instruct"
+        prompts = []
+        for task in tasks:
+            texts = [open_book_prompt(task.title, task.context, q.question, template) for q in task.questions]
+            prompts.append([text if chat is None else chat.prompt(text) for text in texts])
+        adapters = self.student.zero(len(prompts))
+        groups = self.student.answer(adapters, prompts, max_new_tokens=evaluator.max_new_tokens, stop=evaluator.stop)
+        answers = [(task, evaluator.answers(task, [answer.text for answer in group])) for task, group in zip(tasks, groups)]
+        graded = [[verdict for verdict in verdicts if verdict is not None] for verdicts in evaluator.verdicts(answers)]
+        return [evaluator.score(tuple(verdicts)) for verdicts in graded if verdicts]
 
 
 def percent(scores: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -34,8 +35,12 @@ class AnswerCache:
     """
 
     def __init__(self, student: Student, generation: GenerationConfig) -> None:
-        self._folder = cache_folder() / "answers" / _student_key(student)
+        self._student = student
         self._settings = [generation.max_new_tokens, list(generation.stop)]
+
+    @cached_property
+    def _folder(self) -> Path:
+        return cache_folder() / "answers" / _student_key(self._student)
 
     @staticmethod
     def suits(student: Student) -> bool:

@@ -148,6 +148,17 @@ void cross_entropy(long rows, long vocab, float *logits, const long *labels, con
     }
 }
 
+/* The end of a tile of a product: its sums, plus bias[j] and plus[i][j] where they are given, to c. */
+INLINE void finish_tile(int m, int nv, const vec (*acc)[4], const float *bias, const float *plus, long plus_row, float *c, long c_row) {
+    for (int i = 0; i < m; i++)
+        for (int v = 0; v < nv; v++) {
+            vec r = acc[i][v];
+            if (bias) r += load(bias + v * LANES);
+            if (plus) r += load(plus + i * plus_row + v * LANES);
+            store(c + i * c_row + v * LANES, r);
+        }
+}
+
 /* Products. One tile: c[i][j] = sum over k of a[i * a_row + k * a_k] * b[k * b_row + j], plus bias[j], plus plus[i][j], for i < m
  * and j < nv * LANES. Each element is summed in the order of k, so it does not depend on the tile that it falls into. */
 INLINE void tile(int m, int nv, long k, const float *a, long a_row, long a_k, const float *b, long b_row, const float *bias,
@@ -163,26 +174,22 @@ INLINE void tile(int m, int nv, long k, const float *a, long a_row, long a_k, co
             for (int v = 0; v < nv; v++) acc[i][v] += at * bt[v];
         }
     }
-    for (int i = 0; i < m; i++)
-        for (int v = 0; v < nv; v++) {
-            vec r = acc[i][v];
-            if (bias) r += load(bias + v * LANES);
-            if (plus) r += load(plus + i * plus_row + v * LANES);
-            store(c + i * c_row + v * LANES, r);
-        }
+    finish_tile(m, nv, acc, bias, plus, plus_row, c, c_row);
 }
+
+#if TILE_ROWS > 6 /* every number of rows in a tile, so that the compiler knows it */
+#define EACH_COUNT \
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#else
+#define EACH_COUNT CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#endif
 
 /* The tile above for m <= TILE_ROWS rows of a with unit a_k and TILE_VECS vectors, the form that a product with weights needs. */
 static void row_tile(long m, long k, const float *a, long a_row, const float *b, const float *bias, const float *plus,
                      long plus_row, float *c, long c_row) {
 #define CASE(M) \
     case M: tile(M, TILE_VECS, k, a, a_row, 1, b, PANEL, bias, plus, plus_row, c, c_row); break;
-    switch (m) {
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if TILE_ROWS > 6
-        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#endif
-    }
+    switch (m) { EACH_COUNT }
 #undef CASE
 }
 
@@ -215,7 +222,7 @@ INLINE vec add_pair(vec sum, const factor *a, long t, pairs b) {
 /* As tile and row_tile, with `count` pairs of terms; a_row counts factors. */
 INLINE void tile16(int m, long count, const factor *a, long a_row, const unsigned *b, const float *bias, const float *plus, long plus_row,
                    float *c, long c_row) {
-    vec acc[12][TILE_VECS];
+    vec acc[12][4];
     for (int i = 0; i < m; i++)
         for (int v = 0; v < TILE_VECS; v++) acc[i][v] = (vec){0};
     for (long t = 0; t < count; t++)
@@ -223,25 +230,14 @@ INLINE void tile16(int m, long count, const factor *a, long a_row, const unsigne
             const pairs bt = *(const pairs *)(b + t * PANEL + v * LANES);
             for (int i = 0; i < m; i++) acc[i][v] = add_pair(acc[i][v], a + i * a_row, t, bt);
         }
-    for (int i = 0; i < m; i++)
-        for (int v = 0; v < TILE_VECS; v++) {
-            vec r = acc[i][v];
-            if (bias) r += load(bias + v * LANES);
-            if (plus) r += load(plus + i * plus_row + v * LANES);
-            store(c + i * c_row + v * LANES, r);
-        }
+    finish_tile(m, TILE_VECS, acc, bias, plus, plus_row, c, c_row);
 }
 
 static void row_tile16(long m, long count, const factor *a, long a_row, const unsigned *b, const float *bias, const float *plus,
                        long plus_row, float *c, long c_row) {
 #define CASE(M) \
     case M: tile16(M, count, a, a_row, b, bias, plus, plus_row, c, c_row); break;
-    switch (m) {
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if TILE_ROWS > 6
-        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#endif
-    }
+    switch (m) { EACH_COUNT }
 #undef CASE
 }
 

@@ -227,8 +227,6 @@ class NativeOps(TorchOps):
 
     def fill_cache_(self, keys: Tensor, values: Tensor, k: Tensor, v: Tensor, entries: Tensor, rotary: Rotary) -> None:
         _, kv_heads, capacity, head_dim = keys.shape
-        if head_dim % 2:
-            return super().fill_cache_(keys, values, k, v, entries, rotary)
         call(self.library.fill_cache, len(entries), entries, kv_heads, head_dim, capacity, k, v, *rotary, keys, values)
 
     def attention_class(self, length: int) -> int:
