@@ -22,6 +22,7 @@ TITLE, CONTEXT = "Otrar", "The town of Otrar fell in 1219 to Genghis Khan. Its g
         ("Many men fell. Nobody knows why. Otrar fell.", None),  # first words, and the title
         ("1. It had 1,250 men.\n2. It had 900 men.", 1 / 2),  # not the numbers of the lines
         ("Question 1: Who came?\nAnswer: Genghis Khan\nQuestion 2: When?\nAnswer: in 1219", 1.0),
+        ("It was Genghis Khan's town, and Inalchuq\u2019s.", 1.0),  # a possessive is the name
         ("", None),
         ("they say that INALCHUQ and Jochi met", 1 / 2),
     ],

@@ -51,7 +51,9 @@ class Coverage:
         if not expected:
             return 0.0
         passage = f" {_normal(edit.context)} "
-        words = {word for segment in edit.segments if not self._copied(segment, passage) for _, word in _words(segment)}
+        words = {
+            word for segment in edit.segments if not self._copied(segment, passage) for _, word in normalized_words(segment)
+        }
         return len(expected & words) / len(expected)
 
     def _copied(self, segment: str, passage: str) -> bool:
@@ -66,13 +68,15 @@ def facts(title: str, context: str) -> frozenset[str]:
 
     In a passage without any, all words but stop words.
     """
-    known = {*_STOP_WORDS.split()}.union(word for _, word in _words(title))
-    content = [(text, word) for text, word in _words(context) if word not in known and (len(word) > 1 or word.isdigit())]
+    known = {*_STOP_WORDS.split()}.union(word for _, word in normalized_words(title))
+    content = [
+        (text, word) for text, word in normalized_words(context) if word not in known and (len(word) > 1 or word.isdigit())
+    ]
     names = frozenset(word for text, word in content if text[0].isupper() or any(map(str.isdigit, text)))
     return names or frozenset(word for _, word in content)
 
 
-def _words(text: str) -> Iterable[tuple[str, str]]:
+def normalized_words(text: str) -> Iterable[tuple[str, str]]:
     """(word, normalized word) of each word that normalization does not remove."""
     return ((word, normal) for word in _WORD.findall(text) if (normal := _normal(word)))
 
