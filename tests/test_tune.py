@@ -68,6 +68,8 @@ def test_a_search_continues_and_is_not_mixed_with_another(searched, capsys):
     assert "chosen" in capsys.readouterr().out
     assert tune(searched, "--top-p", "0.9") == 2
     assert "holds a search with other arguments" in capsys.readouterr().err
+    assert tune(searched.parent / "missing", "-P", "dataset=missing.json") == 2
+    assert "no file or folder 'missing.json'" in capsys.readouterr().err and not (searched.parent / "missing").exists()
     assert main(["tune", "--env", "SEAL-ARC-v0", "--out", str(searched.parent / "arc"), *GRID]) == 2
     assert "domain='knowledge'" in capsys.readouterr().err
 

@@ -49,16 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Trial:
     """Search as the arguments of ``seal-bench tune`` say; returns the chosen setting."""
-    from benchmarks.measurements.search import search
+    from benchmarks.measurements.search import run_search
 
-    return search(arguments)
+    return run_search(arguments)
 
 
 def _list(convert: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    def values(text: str) -> list[Any]:
+    def comma_separated_list(text: str) -> list[Any]:  # errors show this name
         return [convert(part) for part in text.split(",")]
 
-    return values
+    return comma_separated_list
 
 
 def _targets(text: str) -> str | list[str]:

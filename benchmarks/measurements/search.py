@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -24,6 +23,8 @@ from seal_env.edits import gold_statements
 from seal_env.files import atomic_write, write_json
 from seal_env.student import Sampling
 
+SIGNATURE = "search.json"  # the arguments that a search is continued with
+_NOT_COMPARED = ("out", "command", "num_envs")
 FIRST = 3  # the first trials have a third of the tasks; the best third of them is tried on all
 
 
@@ -79,12 +80,13 @@ class Search:
         self.config = from_keywords({**env_keywords(arguments.env), **self.options})
         self.path = arguments.out / "trials.jsonl"
         self.edits: dict[float, list[str]] = {}
+        self.signature = {name: value for name, value in vars(arguments).items() if name not in _NOT_COMPARED}
+        self._begun = False
         self._scorer: tuple[str, EffectScorer] | None = None
 
     def run(self) -> Trial:
         """Search, print the table, and write ``chosen.yaml``; returns the chosen setting on all tasks."""
         arguments = self.arguments
-        add_session(arguments.out)
         self.trials = {trial.key: trial for trial in (Trial(**line) for line in drop_lines(self.path, lambda line: True))}
         lora: Mapping[str, Any] = dict(self.config.lora_options())
         temperature = arguments.default_temperature
@@ -150,9 +152,18 @@ class Search:
             self._scorer = None
             options = {**self.options, "lora": dict(lora)}
             scorer = EffectScorer(self.arguments.env, self.arguments.tasks, batch=self.arguments.num_envs, **options)
+            self._begin()
             scorer.closed_book()
             self._scorer = (name, scorer)
         return self._scorer[1]
+
+    def _begin(self) -> None:
+        """Create the folder, once there is a model and a dataset, and record this session."""
+        if not self._begun:
+            self.arguments.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.arguments.out / SIGNATURE, self.signature)
+            add_session(self.arguments.out)
+            self._begun = True
 
     def _own_edits(self, scorer: EffectScorer, temperature: float) -> list[str]:
         """The model's own edits for all tasks, written once."""
@@ -175,7 +186,7 @@ class Search:
             partial.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
 
-def search(arguments: argparse.Namespace) -> Trial:
+def run_search(arguments: argparse.Namespace) -> Trial:
     """Search as the arguments of ``seal-bench tune`` say.
 
     Raises:
@@ -183,16 +194,10 @@ def search(arguments: argparse.Namespace) -> Trial:
     """
     check_count("--tasks", arguments.tasks)
     check_count("--num-envs", arguments.num_envs)
-    out: Path = arguments.out
-    signature = {name: value for name, value in vars(arguments).items() if name not in ("out", "command", "num_envs")}
-    about = out / "search.json"
-    if about.is_file():
-        if json.loads(about.read_text(encoding="utf-8")) != json.loads(json.dumps(signature)):
-            raise ValueError(f"--out {out} holds a search with other arguments: choose another folder")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(about, signature)
-    return Search(arguments).run()
+    search, recorded = Search(arguments), arguments.out / SIGNATURE
+    if recorded.is_file() and json.loads(recorded.read_text(encoding="utf-8")) != json.loads(json.dumps(search.signature)):
+        raise ValueError(f"--out {arguments.out} holds a search with other arguments: choose another folder")
+    return search.run()
 
 
 def table(trials: Iterable[Trial], chosen: Trial) -> str:
